@@ -1,0 +1,1 @@
+"""The token issuer and the spent-token store: know accounts, never requests."""

@@ -1,0 +1,1 @@
+"""The oblivious relay: sees addresses and ciphertext, forwards bodies and nothing else."""

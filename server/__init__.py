@@ -1,0 +1,1 @@
+"""The worker node: the roles of one attested machine, from ciphertext to completion and back."""

@@ -1,0 +1,1 @@
+"""The append-only log, its witnesses, and the proofs a client demands."""
