@@ -1,0 +1,162 @@
+"""One encapsulated request to one node, and the authenticated answer that comes back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+import httpx
+from attestation.verifier.node import VerifiedNode
+from wire.hpke import Aead, Kem
+from wire.privacy_pass import Token
+
+from client.errors import RelayError, RelayTimeout, ResponseCut, ResponseForged
+from wire import bhttp, inner, ohttp, padding
+from wire.errors import Truncated, WireError
+
+AEAD = Aead.AES_128_GCM
+"""Key id and AEAD id are visible to the relay: every client uses the same, or they tell users
+apart."""
+
+
+@dataclass(frozen=True)
+class InnerRequest:
+    """What one try sends: everything in it is inside the encapsulation."""
+
+    method: bytes
+    path: bytes
+    body: bytes
+    date: int
+    """Unix seconds, rounded to the minute."""
+    tokens: Sequence[Token]
+
+    def encode(self) -> bytes:
+        """Encode as Binary HTTP, zero-padded to a request class."""
+        request = inner.build_request(
+            method=self.method,
+            path=self.path,
+            body=self.body,
+            date=self.date,
+            tokens=self.tokens,
+        )
+        length = len(bhttp.encode_request(request))
+        return bhttp.encode_request(
+            request, padded_length=padding.padded_length(length, padding.REQUEST_CLASSES)
+        )
+
+
+@dataclass(frozen=True)
+class Salts:
+    """The two HPKE exports that salt the receipt's hashes, 32 bytes each."""
+
+    request: bytes
+    response: bytes
+
+
+class Exchange:
+    """A request under way. `open` sends it and reads the response's head; then read `contents`."""
+
+    def __init__(
+        self, node: VerifiedNode, response: httpx.Response, opener: ohttp.ChunkedResponseOpener
+    ) -> None:
+        self.node = node
+        self.salts = Salts(
+            request=opener.export(ohttp.REQUEST_SALT_LABEL, ohttp.SALT_LENGTH),
+            response=opener.export(ohttp.RESPONSE_SALT_LABEL, ohttp.SALT_LENGTH),
+        )
+        self._response = response
+        self._opener = opener
+        self._decoder = bhttp.ResponseDecoder()
+        self._events = self._read()
+        self.head: bhttp.Head
+
+    @classmethod
+    async def open(
+        cls, http: httpx.AsyncClient, relay_url: str, node: VerifiedNode, request: InnerRequest
+    ) -> Exchange:
+        """Encapsulate `request` to `node`, send it through the relay and read the inner head.
+
+        Raises:
+            RelayError: an answer in clear, or none.
+            ResponseCut: the response ended early.
+            ResponseForged: it does not open, or is not Binary HTTP.
+        """
+        config = next(c for c in node.key_document.key_configs if c.kem is Kem.XWING)
+        encapsulated_request, opener = ohttp.encapsulate_chunked(
+            config, request.encode(), aead=AEAD
+        )
+        outgoing = http.build_request(
+            "POST",
+            f"{relay_url.rstrip('/')}/{node.key_document.node}",
+            content=encapsulated_request,
+            headers={"content-type": ohttp.CHUNKED_REQUEST_TYPE, "incremental": "?1"},
+        )
+        try:
+            response = await http.send(outgoing, stream=True)
+        except httpx.TimeoutException:
+            raise RelayTimeout("the relay did not answer in time") from None
+        except httpx.HTTPError:
+            raise RelayError("the relay cannot be reached") from None
+        exchange = cls(node, response, opener)
+        try:
+            await exchange._check_outer()
+            exchange.head = await exchange._read_head()
+        except BaseException:
+            await exchange.close()
+            raise
+        return exchange
+
+    async def contents(self) -> AsyncIterator[bytes]:
+        """Yield the content of the inner response, chunk by authenticated chunk.
+
+        Ends normally only when the final chunk was opened and the message was complete.
+
+        Raises:
+            RelayError, ResponseCut, ResponseForged: as `open` does.
+        """
+        async for event in self._events:
+            if isinstance(event, bhttp.Content):
+                yield event.data
+
+    async def body(self) -> bytes:
+        """Return the whole content; raises as `contents` does."""
+        return b"".join([part async for part in self.contents()])
+
+    async def close(self) -> None:
+        """Drop the connection; the worker stops computing."""
+        await self._response.aclose()
+
+    async def _check_outer(self) -> None:
+        response = self._response
+        if response.status_code != httpx.codes.OK:
+            raise RelayError(
+                f"the relay answered {response.status_code} outside the encapsulation",
+                status=response.status_code,
+            )
+        if response.headers.get("content-type") != ohttp.CHUNKED_RESPONSE_TYPE:
+            raise ResponseForged("the response is not of the chunked OHTTP type")
+
+    async def _read_head(self) -> bhttp.Head:
+        async for event in self._events:
+            if isinstance(event, bhttp.Head):
+                return event
+        raise ResponseCut("the response ended before its head")
+
+    async def _read(self) -> AsyncIterator[bhttp.Head | bhttp.Content | bhttp.End]:
+        try:
+            async for data in self._response.aiter_raw():
+                for plaintext in self._opener.feed(data):
+                    for event in self._decoder.feed(plaintext):
+                        yield event
+            # The final chunk runs to the end of the stream, so only now can it be opened.
+            for event in self._decoder.feed(self._opener.finish()):
+                yield event
+            self._decoder.finish()
+        except Truncated:
+            raise ResponseCut("the response ended before its authenticated end") from None
+        except WireError as error:
+            raise ResponseForged(f"the response is refused: {error}") from None
+        except httpx.TimeoutException:
+            raise RelayTimeout("the response stalled") from None
+        except httpx.HTTPError:
+            raise ResponseCut("the connection broke before the response's end") from None

@@ -1,0 +1,86 @@
+"""Our errors as OpenAI clients know them: `{"error": {"message", "type", "param", "code"}}`.
+
+Every failure on the way to or from the worker carries `x-should-retry: false`. An SDK that retried
+by itself would draw another node, and a relay that drops requests could so choose who serves them.
+"""
+
+from __future__ import annotations
+
+import json
+
+from fastapi.responses import Response
+
+from client.errors import (
+    ClientError,
+    IssuerError,
+    NodeListError,
+    NoNode,
+    RelayError,
+    RelayTimeout,
+    RequestRefused,
+    ResponseError,
+    VerificationFailed,
+    WalletEmpty,
+)
+
+NO_RETRY = {"x-should-retry": "false"}
+
+_STATUS: tuple[tuple[type[ClientError], int], ...] = (
+    (RequestRefused, 400),
+    (RelayTimeout, 504),
+    (RelayError, 502),
+    (ResponseError, 502),
+    (VerificationFailed, 502),
+    (WalletEmpty, 503),
+    (IssuerError, 503),
+    (NodeListError, 503),
+    (NoNode, 503),
+)
+
+_HTTP_MESSAGES = {
+    404: ("not_found", "there is nothing at this path"),
+    405: ("method_not_allowed", "this path does not take this method"),
+    413: ("request_too_large", "the request body is too large"),
+}
+
+
+def body(error: ClientError) -> bytes:
+    """Return the error object of `error` as JSON."""
+    kind = "invalid_request_error" if _status(error) < 500 else "sottovoce_error"
+    return _encode(str(error), kind, error.code)
+
+
+def response(error: ClientError) -> Response:
+    """Return the HTTP response for `error`."""
+    return _response(body(error), _status(error))
+
+
+def for_status(status: int) -> Response:
+    """Return the response for a request that no handler takes."""
+    code, message = _HTTP_MESSAGES.get(status, ("invalid_request", "the request is refused"))
+    return _response(_encode(message, "invalid_request_error", code), status)
+
+
+def unknown_model() -> Response:
+    """Return the 404 for a model that no verified node serves."""
+    text = "no verified node serves the model that was asked for; GET /v1/models lists those served"
+    return _response(_encode(text, "invalid_request_error", "model_not_found", "model"), 404)
+
+
+def token_refused() -> Response:
+    """Return the answer where the worker took none of our tokens."""
+    text = "the worker refused this client's token; it is not used again"
+    return _response(_encode(text, "sottovoce_error", "token_refused"), 503)
+
+
+def _status(error: ClientError) -> int:
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+def _encode(message: str, kind: str, code: str, param: str | None = None) -> bytes:
+    members = {"message": message, "type": kind, "param": param, "code": code}
+    return json.dumps({"error": members}).encode()
+
+
+def _response(content: bytes, status: int) -> Response:
+    return Response(content, status, headers=NO_RETRY, media_type="application/json")

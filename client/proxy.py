@@ -1,0 +1,299 @@
+"""The local proxy: OpenAI's API on loopback, the whole private path behind it.
+
+Any OpenAI client points its base URL here and changes nothing else. Its API key is read by nobody
+and its headers stop here; what leaves is one canonical, padded, encapsulated request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+from attestation.verdict import Verdict
+from attestation.verifier.policy import ClientPolicy
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from client import openai_errors, page, sse
+from client.canonical import canonical_body, parse_body
+from client.errors import ClientError, NodeListError, RequestRefused
+from client.nodes import NodeDirectory
+from client.transport import Answer, Transport
+from client.trust import Trust
+from client.wallet import Wallet
+
+MAX_BODY = 16 << 20
+"""Bytes of the largest request taken: the largest padding class."""
+
+KEPT_VERDICTS = 256
+"""Verdicts kept for `GET /verification`; they hold steps and reasons, never content."""
+
+TIMEOUT = httpx.Timeout(connect=5.0, read=120.0, write=30.0, pool=10.0)
+"""Seconds. The read timeout bounds the silence before the first byte and between two chunks: the
+time a long prompt may take to prefill."""
+
+
+@dataclass(frozen=True)
+class ProxyConfig:
+    """Everything the proxy is started with."""
+
+    trust: Trust
+    policy: ClientPolicy
+    relay_url: str
+    issuer_url: str
+    account_key: str
+    state: Path
+    """A folder of the user's own for the last checkpoint seen and the wallet."""
+    host: str = "127.0.0.1"
+    port: int = 8080
+
+
+class Proxy:
+    """The parts of one running proxy, and what it has found out."""
+
+    def __init__(self, config: ProxyConfig) -> None:
+        self.config = config
+        # One connection a stream; `trust_env` off so that no environment proxy sees a request.
+        self.http = httpx.AsyncClient(
+            timeout=TIMEOUT,
+            trust_env=False,
+            follow_redirects=False,
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+            headers={"user-agent": "sottovoce", "accept": "*/*", "accept-encoding": "identity"},
+        )
+        self.directory = NodeDirectory(
+            trust=config.trust,
+            policy=config.policy,
+            relay_url=config.relay_url,
+            http=self.http,
+            state=config.state / "checkpoint.json",
+        )
+        self.wallet = Wallet(
+            issuer_url=config.issuer_url,
+            account_key=config.account_key,
+            issuer_keys=self.directory.issuer_keys,
+            http=self.http,
+            path=config.state / "wallet.json",
+        )
+        self.transport = Transport(
+            directory=self.directory, wallet=self.wallet, relay_url=config.relay_url, http=self.http
+        )
+        self.verdicts: OrderedDict[str, Verdict] = OrderedDict()
+
+    def record(self, request_id: str, verdict: Verdict) -> None:
+        """Keep the verdict of one request, forgetting the oldest beyond `KEPT_VERDICTS`."""
+        self.verdicts[request_id] = verdict
+        while len(self.verdicts) > KEPT_VERDICTS:
+            self.verdicts.popitem(last=False)
+
+    async def verification(self) -> dict[str, Any]:
+        """Return all verdicts as JSON: the trust anchor, every node, the latest requests."""
+        error: ClientError | None = None
+        try:
+            await self.directory.current()
+        except NodeListError as failure:
+            error = failure
+        known = self.directory.known
+        return {
+            "log": self.config.trust.log_origin,
+            "simulated": self.config.trust.simulated,
+            "policy": self.config.policy.describe(),
+            "error": None if error is None else {"code": error.code, "message": str(error)},
+            "tokens": len(self.wallet),
+            "redraws": self.transport.redraws,
+            "nodes": [] if known is None else known.to_json(),
+            "requests": [
+                {"id": request_id, **verdict.to_json()}
+                for request_id, verdict in reversed(self.verdicts.items())
+            ],
+        }
+
+
+routes = APIRouter()
+
+
+def build_app(config: ProxyConfig) -> FastAPI:
+    """Build the proxy's ASGI application."""
+    app = FastAPI(lifespan=_lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.config = config
+    app.include_router(routes)
+    app.add_exception_handler(ClientError, _client_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_middleware(_RequestId)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    app.state.proxy = proxy = Proxy(app.state.config)
+    refill = asyncio.create_task(proxy.wallet.keep_filled())
+    yield
+    refill.cancel()
+    await proxy.http.aclose()
+
+
+class _RequestId:
+    """Gives every request an id, told to the caller as `x-request-id` and to nobody else."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = f"req_{secrets.token_hex(12)}"
+        scope.setdefault("state", {})["id"] = request_id
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        await self._app(scope, receive, send_with_id)
+
+
+async def _client_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ClientError)  # noqa: S101 - the handler is registered for this type
+    return openai_errors.response(error)
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - likewise
+    return openai_errors.for_status(error.status_code)
+
+
+@routes.post("/v1/chat/completions")
+@routes.post("/v1/completions")
+async def completions(request: Request) -> Response:
+    """Send a completion the private way."""
+    return await _complete(request.app.state.proxy, request)
+
+
+@routes.get("/v1/models")
+async def models(request: Request) -> dict[str, Any]:
+    """List the models of the verified nodes; answered here, it costs no token."""
+    return {"object": "list", "data": await _models(request.app.state.proxy)}
+
+
+@routes.get("/v1/models/{model:path}")
+async def model(request: Request, model: str) -> Response:
+    """Describe one model."""
+    for entry in await _models(request.app.state.proxy):
+        if entry["id"] == model:
+            return JSONResponse(entry)
+    return openai_errors.unknown_model()
+
+
+@routes.get("/verification")
+async def verification(request: Request) -> dict[str, Any]:
+    """Return every verdict as JSON."""
+    found: dict[str, Any] = await request.app.state.proxy.verification()
+    return found
+
+
+@routes.get("/health")
+async def health(request: Request) -> Response:
+    """Say whether a completion would find a verified node and a token to pay with."""
+    proxy: Proxy = request.app.state.proxy
+    ready = bool((await proxy.directory.current()).nodes) and len(proxy.wallet) > 0
+    return JSONResponse({"status": "ok" if ready else "starting"}, 200 if ready else 503)
+
+
+@routes.get("/", response_class=HTMLResponse)
+async def front_page(request: Request) -> HTMLResponse:
+    """Show a person what was verified."""
+    return page.render(await request.app.state.proxy.verification())
+
+
+async def _models(proxy: Proxy) -> list[dict[str, Any]]:
+    appraisal = await proxy.directory.current()
+    names = sorted({node.key_document.model for node in appraisal.nodes})
+    created = min((node.key_document.not_before for node in appraisal.nodes), default=0)
+    return [
+        {"id": name, "object": "model", "created": created, "owned_by": "sottovoce"}
+        for name in names
+    ]
+
+
+async def _complete(proxy: Proxy, request: Request) -> Response:
+    members = parse_body(await _read_body(request))
+    model = members.get("model")
+    if not isinstance(model, str):
+        raise RequestRefused("the member `model` must be a string")
+    if model not in {entry["id"] for entry in await _models(proxy)}:
+        return openai_errors.unknown_model()
+    request_id = request.state.id
+    answer = await proxy.transport.send(
+        request.url.path.encode(),
+        canonical_body(members),
+        model=model,
+        on_verdict=lambda verdict: proxy.record(request_id, verdict),
+    )
+    if answer.streamed:
+        return await _streaming_response(answer)
+    body = b"".join([payload async for payload in answer.payloads])
+    if answer.status == httpx.codes.UNAUTHORIZED:
+        # The worker refused our token; the caller's API key has nothing to do with it.
+        return openai_errors.token_refused()
+    headers = openai_errors.NO_RETRY if answer.status >= httpx.codes.BAD_REQUEST else None
+    return Response(body, answer.status, headers=headers, media_type="application/json")
+
+
+async def _streaming_response(answer: Answer) -> Response:
+    """Start the response once the first event is there, so that an early failure has a status."""
+    try:
+        first = await anext(answer.payloads)
+    except StopAsyncIteration:
+        raise AssertionError("unreachable: a stream ends with its own end event") from None
+    return StreamingResponse(
+        _events(first, answer),
+        media_type="text/event-stream",
+        headers={"cache-control": "no-cache"},
+    )
+
+
+async def _events(first: bytes, answer: Answer) -> AsyncIterator[bytes]:
+    """Yield SSE events; a failure after the first byte is an error event and no `[DONE]`."""
+    failed = first.startswith(b'{"error"')
+    try:
+        yield sse.encode(first)
+        async for payload in answer.payloads:
+            failed = failed or payload.startswith(b'{"error"')
+            yield sse.encode(payload)
+    except ClientError as error:
+        if not failed:
+            yield sse.encode(openai_errors.body(error))
+    finally:
+        await answer.close()
+
+
+async def _read_body(request: Request) -> bytes:
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_BODY:
+            raise HTTPException(httpx.codes.REQUEST_ENTITY_TOO_LARGE)
+    return body
+
+
+def serve(config: ProxyConfig) -> None:
+    """Run the proxy until SIGTERM or SIGINT."""
+    uvicorn.run(
+        build_app(config),
+        host=config.host,
+        port=config.port,
+        loop="asyncio",
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        log_level="warning",
+        timeout_graceful_shutdown=5,
+    )

@@ -1,0 +1,28 @@
+"""`sottovoce up`: every party on this machine, each a process of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from sottovoce.up import Up, UpOptions
+
+app = typer.Typer(add_completion=False, help=__doc__)
+
+
+@app.command()
+def run(
+    port_base: Annotated[int, typer.Option(help="The proxy's port; the others follow.")] = 8080,
+    workers: Annotated[int, typer.Option(min=1, max=16, help="How many workers.")] = 1,
+    model: Annotated[
+        Path | None, typer.Option(help="A Hugging Face model folder; else the model in the box.")
+    ] = None,
+    list_epoch: Annotated[
+        int, typer.Option(min=2, help="Seconds of a node-list epoch; a fleet uses 600.")
+    ] = 60,
+) -> None:
+    """Start everything, print the endpoint, and stay until Ctrl-C."""
+    raise typer.Exit(Up(UpOptions(port_base, workers, model, list_epoch), Console()).run())

@@ -1,0 +1,28 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from client import sse
+
+LINE = st.binary(max_size=30).filter(lambda line: b"\n" not in line)
+
+
+@given(st.lists(LINE, max_size=6), st.data())
+def test_events_survive_any_split(payloads, data):
+    stream = b"".join(b": padding\n" + sse.encode(payload) for payload in payloads)
+    cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=8).map(sorted))
+    parts = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    parser = sse.EventParser()
+    found = [payload for part in parts for payload in parser.feed(part)]
+    assert found == payloads
+    assert parser.empty
+
+
+def test_comments_alone_are_no_event():
+    parser = sse.EventParser()
+    assert list(parser.feed(b": keep-alive\n\n: more\n\n")) == []
+
+
+def test_an_unfinished_event_is_noticed():
+    parser = sse.EventParser()
+    assert list(parser.feed(b"data: {}\n")) == []
+    assert not parser.empty

@@ -1,0 +1,87 @@
+"""Every party as a real process on loopback, started once for all tests of the path."""
+
+import io
+import socket
+import time
+from contextlib import closing
+
+import httpx
+import pytest
+from rich.console import Console
+
+from sottovoce.local import PROXY
+from sottovoce.up import Up, UpOptions
+
+LIST_EPOCH_S = 5
+MODEL = "tinychat"
+
+
+def free_port_base():
+    """Find a base whose ports (proxy to first workers, witnesses) are all free."""
+    for base in range(21_000, 60_000, 211):
+        offsets = [*range(8), 100, 101, 102]
+        try:
+            for offset in offsets:
+                with closing(socket.socket()) as probe:
+                    probe.bind(("127.0.0.1", base + offset))
+        except OSError:
+            continue
+        return base
+    raise RuntimeError("no free range of ports")
+
+
+class Stack:
+    """A running `sottovoce up`, and what tests do to it."""
+
+    def __init__(self):
+        self.printed = io.StringIO()
+        options = UpOptions(free_port_base(), workers=2, model=None, list_epoch_s=LIST_EPOCH_S)
+        self.up = Up(options, Console(file=self.printed, width=120))
+        self.local = self.up.local
+        self.supervisor = self.up.supervisor
+
+    @property
+    def base_url(self):
+        return f"{self.local.url(PROXY)}/v1"
+
+    def process(self, name):
+        return self.supervisor.parties[name].process
+
+    def until(self, condition, timeout=60.0):
+        """Let the supervisor work until `condition()` is true."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            self.supervisor.look()
+            if condition():
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"not within {timeout} s: {self.printed.getvalue()[-2000:]}")
+
+    def chat(self, prompt="Hello", timeout=60.0, **members):
+        """One plain completion through the proxy; returns the response, whatever it is."""
+        request = {
+            "model": MODEL,
+            "max_tokens": 8,
+            "messages": [{"role": "user", "content": prompt}],
+            **members,
+        }
+        return httpx.post(
+            f"{self.base_url}/chat/completions", json=request, timeout=timeout, trust_env=False
+        )
+
+    def serves(self):
+        """Whether a completion succeeds now."""
+        try:
+            return self.chat(timeout=20).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+
+@pytest.fixture(scope="session")
+def stack():
+    running = Stack()
+    try:
+        running.up.start()
+        yield running
+    finally:
+        running.up.stop()
