@@ -19,6 +19,9 @@
     ├── AdmissionRefused      a node's evidence that the log does not accept
     ├── LeafRefused           the log answered that it will never take this leaf
     ├── LogUnavailable        the log or its witnesses cannot be reached; try again
+    ├── WitnessRefusal        a witness does not cosign; carries the HTTP status that says why
+    │   └── AtAnotherSize     ... because it has cosigned another size than the request starts from
+    ├── LogInUse              another process writes to the log's directory
     ├── StorageDamaged        the log's own files contradict each other; it will not start
     └── UnsafeKeyFile         a seed file that others can read, or that holds no seed
 
@@ -181,6 +184,32 @@ class LogUnavailable(TransparencyError):
     """The log, or a quorum of its witnesses, cannot be reached. Trying again is safe."""
 
     code = "unavailable"
+
+
+class WitnessRefusal(TransparencyError):
+    """A request that a witness answers without cosigning; `status` is the HTTP status."""
+
+    code = "witness_refusal"
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class AtAnotherSize(WitnessRefusal):
+    """A request starts from another size than the one the witness is at, `size`."""
+
+    code = "at_another_size"
+
+    def __init__(self, size: int) -> None:
+        super().__init__(409, f"{size}\n")
+        self.size = size
+
+
+class LogInUse(TransparencyError):
+    """Another process writes to the log's directory: a log has exactly one writer."""
+
+    code = "log_in_use"
 
 
 class StorageDamaged(TransparencyError):

@@ -147,28 +147,35 @@ def check_entries(entries: Sequence[bytes], hashes: Sequence[bytes]) -> None:
 
 
 def consistency_from_tiles(
-    old: tuple[int, bytes], new: tuple[int, bytes], fetch: Callable[[str], bytes]
+    old: tuple[int, bytes], new: tuple[int, bytes], fetch: Callable[[str], bytes | None]
 ) -> tuple[bytes, ...]:
     """Make the consistency proof between two (size, root) from a log's level 0 tiles.
 
     For a client that was away for longer than the proofs in the nodes document reach back.
-    `fetch` returns the bytes at a path under the log's URL; every level 0 tile is asked for.
+    `fetch` returns the bytes at a path under the log's URL, None where the log has none. Every
+    level 0 tile is asked for; a partial one that is gone, as its full one.
 
     Raises:
-        Malformed: a tile of another width than asked for.
+        Malformed: a tile that is missing, or of another width than asked for.
         Inconsistent: the tiles lead to other roots, which convicts the log or the cache.
     """
     tree = Tree()
     for tile in changed_tiles(0, new[0]):
         if tile.level == 0:
-            hashes = split_hashes(fetch(tile.path))
-            if len(hashes) != tile.width:
-                raise Malformed("a tile of another width than its path says")
-            for item in hashes:
+            for item in _fetch_hashes(tile, fetch):
                 tree.append(item)
     proof = tree.consistency_proof(old[0], new[0])
     verify_consistency(*old, *new, proof)
     return proof
+
+
+def _fetch_hashes(tile: Tile, fetch: Callable[[str], bytes | None]) -> tuple[bytes, ...]:
+    data = fetch(tile.path)
+    asked = tile if data is not None else tile.full
+    hashes = split_hashes(data if data is not None else fetch(asked.path) or b"")
+    if len(hashes) != asked.width:
+        raise Malformed("a tile of another width than its path says")
+    return hashes[: tile.width]
 
 
 def _digits(index: int) -> str:
