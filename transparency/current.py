@@ -1,0 +1,127 @@
+"""What the log says now: an index over its leaves, and the rows of the next node list. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from transparency.errors import AdmissionRefused
+from transparency.leaf import (
+    Body,
+    IssuerKeyLeaf,
+    LeafType,
+    ListedNode,
+    NodeLeaf,
+    NodeListLeaf,
+)
+
+CURRENT_LEAVES = {
+    LeafType.RELEASE: 16,
+    LeafType.MODEL: 64,
+    LeafType.POLICY: 16,
+    LeafType.ISSUER_KEY: 16,
+}
+"""How many of the newest leaves of each kind are current. A release older than the sixteen before
+the newest is no longer in the document, and with it no longer accepted by clients."""
+
+MAX_LIST_LENGTH = 60000
+"""Bytes of rows in one node list, which must stay below the 65535 of an entry."""
+
+_ROW_OVERHEAD = 40
+"""A digest, a capacity and the CBOR around them and the model's name, rounded up."""
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """What the log's own verifier found in a node's evidence and key document.
+
+    Attributes:
+        key_document_digest: SHA-256 of the key document, 32 bytes.
+        receipt_key: the document's Ed25519 key, which must have signed the node's leaf.
+        model: the model the node serves.
+        capacity: its capacity class: 1, 2, 4 or 8.
+        not_after: when the document runs out, Unix seconds.
+    """
+
+    key_document_digest: bytes
+    receipt_key: bytes
+    model: str
+    capacity: int
+    not_after: int
+
+    @property
+    def row(self) -> ListedNode:
+        """The node's row in a list."""
+        return ListedNode(self.key_document_digest, self.model, self.capacity)
+
+
+class Current:
+    """The log's leaves by kind, and the nodes whose evidence this process has accepted."""
+
+    def __init__(self) -> None:
+        self._indexes: dict[LeafType, list[int]] = defaultdict(list)
+        self._issuer_keys: dict[int, IssuerKeyLeaf] = {}
+        self._node_leaves: dict[bytes, list[int]] = defaultdict(list)
+        self._lists: dict[int, int] = {}
+        self._admitted: dict[bytes, Admitted] = {}
+
+    def add(self, index: int, body: Body) -> None:
+        """Take note of a leaf of the log. A leaf added twice counts once."""
+        if index in self._indexes[body.type]:
+            return
+        self._indexes[body.type].append(index)
+        if isinstance(body, IssuerKeyLeaf):
+            self._issuer_keys[index] = body
+        elif isinstance(body, NodeLeaf):
+            self._node_leaves[body.key_document_digest].append(index)
+        elif isinstance(body, NodeListLeaf):
+            self._lists.setdefault(body.epoch, index)
+
+    def admit(self, node: Admitted) -> None:
+        """Let a node whose leaf is in the log be listed."""
+        self._admitted[node.key_document_digest] = node
+
+    def list_index(self, epoch: int) -> int | None:
+        """Return the index of the epoch's node list, None if the log has none."""
+        return self._lists.get(epoch)
+
+    def node_leaf(self, key_document_digest: bytes, size: int) -> int:
+        """Return the index of a node's newest leaf in the tree of `size` leaves.
+
+        Raises:
+            ValueError: it has none there.
+        """
+        return max(index for index in self._node_leaves[key_document_digest] if index < size)
+
+    def statements(self, size: int, at: int) -> Iterator[int]:
+        """Yield the indexes of the current releases, models, policies and issuer keys.
+
+        As of the tree of `size` leaves, leaving out issuer keys that have run out at `at`.
+        """
+        for kind, newest in CURRENT_LEAVES.items():
+            indexes = [index for index in self._indexes[kind] if index < size]
+            if kind is LeafType.ISSUER_KEY:
+                indexes = [i for i in indexes if self._issuer_keys[i].not_after > at]
+            yield from indexes[-newest:]
+
+    def rows(self, until: int) -> tuple[ListedNode, ...]:
+        """Return the admitted nodes whose key documents are still good at `until`, sorted."""
+        nodes = (node for node in self._admitted.values() if node.not_after >= until)
+        return tuple(sorted(node.row for node in nodes))
+
+    def forget(self, at: int) -> None:
+        """Drop the admission of nodes whose key documents have run out."""
+        for digest in [d for d, node in self._admitted.items() if node.not_after <= at]:
+            del self._admitted[digest]
+
+    def check_room(self, node: Admitted) -> None:
+        """Refuse a node for which one list has no room.
+
+        Raises:
+            AdmissionRefused: the rows together would be longer than an entry can be.
+        """
+        rows = {**self._admitted, node.key_document_digest: node}.values()
+        length = sum(_ROW_OVERHEAD + len(row.model.encode()) for row in rows)
+        if length > MAX_LIST_LENGTH:
+            raise AdmissionRefused("the node list has no room for another node")

@@ -1,0 +1,407 @@
+"""The nodes document: everything a client must know about a fleet for one epoch, in one file.
+
+The same bytes for every client, so that fetching it marks nobody, and complete, so that the client
+never asks the log about one node. Canonical JSON:
+
+    {"checkpoint": text,                            a cosigned note over the whole document
+     "list":    {"index", "leaf", "proof"},         the epoch's node list
+     "leaves": [{"index", "leaf", "proof"}, ...],   releases, models, policies, issuer keys, nodes
+     "bundles": {node: base64},                     the evidence of every listed node
+     "consistency": [{"size", "proof"}, ...]}       from the checkpoints of earlier lists
+
+A leaf is base64, a proof a list of base64 hashes, a node the hex of its key document's digest.
+
+`verify_nodes_document` believes in this order: the checkpoint (log key, quorum, age); that it
+continues the one last seen; the list (included, list key, this epoch, no other list seen for it);
+the other leaves (included, role keys, still valid); that list, node leaves and bundles agree.
+Evidence is only identified here. Appraising it is the attestation verifier's work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transparency.checkpoint import Checkpoint
+from transparency.errors import (
+    ConsistencyMissing,
+    Inconsistent,
+    Malformed,
+    RolledBack,
+    StaleEpoch,
+    TwoLists,
+    WrongBundle,
+    WrongList,
+)
+from transparency.leaf import (
+    Body,
+    IssuerKeyLeaf,
+    Leaf,
+    LeafType,
+    ListedNode,
+    ModelLeaf,
+    NodeLeaf,
+    NodeListLeaf,
+    PolicyLeaf,
+    ReleaseLeaf,
+    RoleKeys,
+)
+from transparency.merkle import verify_consistency, verify_inclusion
+from transparency.note import Note
+from transparency.policy import LogPolicy
+from transparency.proof import parse_hashes
+from transparency.text import decode_base64, encode_base64
+from wire import canonical_json
+from wire.errors import WireError
+from wire.merkle import leaf_hash
+
+MAX_DOCUMENT_LENGTH = 64 << 20
+"""A thousand nodes with bundles of 48 KB each."""
+
+CONSISTENCY_PROOFS = 288
+"""Epochs of ten minutes in 48 hours."""
+
+
+@dataclass(frozen=True)
+class ProvenLeaf:
+    """A leaf, its index, and its audit path in the document's checkpoint."""
+
+    index: int
+    leaf: bytes
+    proof: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class ConsistencyProof:
+    """A proof from an earlier tree size to the document's checkpoint."""
+
+    size: int
+    proof: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class NodesDocument:
+    """The document, parsed and not verified: only its form has been looked at."""
+
+    checkpoint: bytes
+    node_list: ProvenLeaf
+    leaves: tuple[ProvenLeaf, ...]
+    bundles: Mapping[str, bytes]
+    consistency: tuple[ConsistencyProof, ...]
+
+    def encode(self) -> bytes:
+        """Return the document's one encoding."""
+        return canonical_json.encode(
+            {
+                "checkpoint": self.checkpoint.decode(),
+                "list": _leaf_json(self.node_list),
+                "leaves": [_leaf_json(leaf) for leaf in self.leaves],
+                "bundles": {node: encode_base64(data) for node, data in self.bundles.items()},
+                "consistency": [
+                    {"size": earlier.size, "proof": [encode_base64(h) for h in earlier.proof]}
+                    for earlier in self.consistency
+                ],
+            }
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> NodesDocument:
+        """Parse the document.
+
+        Raises:
+            Malformed: not its one encoding, leaves or sizes out of order, or too long.
+        """
+        if len(data) > MAX_DOCUMENT_LENGTH:
+            raise Malformed("a nodes document of more than 64 MiB")
+        try:
+            members = canonical_json.decode(data)
+            exact = canonical_json.encode(members) == data
+        except WireError as error:
+            raise Malformed("a nodes document is JSON") from error
+        if not exact:
+            raise Malformed("a nodes document is canonical JSON")
+        names = ("checkpoint", "list", "leaves", "bundles", "consistency")
+        note, node_list, leaves, bundles, consistency = _members(members, names)
+        document = cls(
+            checkpoint=_typed(note, str).encode(),
+            node_list=_parse_leaf(node_list),
+            leaves=tuple(_parse_leaf(item) for item in _typed(leaves, list)),
+            bundles={
+                node: decode_base64(_typed(text, str))
+                for node, text in _typed(bundles, dict).items()
+            },
+            consistency=tuple(_parse_consistency(item) for item in _typed(consistency, list)),
+        )
+        _check_ascending(leaf.index for leaf in document.leaves)
+        _check_ascending(earlier.size for earlier in document.consistency)
+        return document
+
+
+@dataclass(frozen=True)
+class SeenCheckpoint:
+    """What a client remembers between documents, to notice a log that changes its story.
+
+    Attributes:
+        checkpoint: the note of the last document, as verified then.
+        node_list: the list leaf of the last document, as it stood in the tree.
+    """
+
+    checkpoint: bytes
+    node_list: bytes
+
+    def encode(self) -> bytes:
+        """Encode for the client's state file."""
+        return canonical_json.encode(
+            {"checkpoint": self.checkpoint.decode(), "list": encode_base64(self.node_list)}
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> SeenCheckpoint:
+        """Decode what `encode` wrote.
+
+        Raises:
+            Malformed: anything else.
+        """
+        try:
+            members = canonical_json.decode(data)
+        except WireError as error:
+            raise Malformed("not a remembered checkpoint") from error
+        note, node_list = _members(members, ("checkpoint", "list"))
+        seen = cls(_typed(note, str).encode(), decode_base64(_typed(node_list, str)))
+        Checkpoint.parse(Note.parse(seen.checkpoint).text)
+        _listed(Leaf.decode(seen.node_list))
+        return seen
+
+
+@dataclass(frozen=True)
+class VerifiedNodes:
+    """What the log says for one epoch, proven. Made by `verify_nodes_document`.
+
+    Attributes:
+        checkpoint: the tree that everything here is included in.
+        seen: to be kept and passed as `last` with the next document.
+        nodes: the list's rows, in the order of their digests.
+        node_leaves: the leaf of every listed node, by key document digest.
+        receipt_keys: the key that signed each node's leaf, by key document digest. The appraiser
+            of the bundle must find the same key in the key document.
+        bundles: the evidence of every listed node, by `ListedNode.node`, as its leaf names it.
+    """
+
+    checkpoint: Checkpoint
+    seen: SeenCheckpoint
+    epoch: int
+    not_before: int
+    not_after: int
+    nodes: tuple[ListedNode, ...]
+    node_leaves: Mapping[bytes, NodeLeaf]
+    receipt_keys: Mapping[bytes, bytes]
+    bundles: Mapping[str, bytes]
+    releases: tuple[ReleaseLeaf, ...]
+    models: tuple[ModelLeaf, ...]
+    policies: tuple[PolicyLeaf, ...]
+    issuer_keys: tuple[IssuerKeyLeaf, ...]
+
+
+def verify_nodes_document(
+    data: bytes,
+    *,
+    policy: LogPolicy,
+    roles: RoleKeys,
+    epoch_seconds: int,
+    at: int,
+    last: SeenCheckpoint | None,
+    bridge: Sequence[bytes] | None = None,
+) -> VerifiedNodes:
+    """Return what the document proves, as of `at` (Unix seconds), in the order stated above.
+
+    `last` is what the previous document left in `VerifiedNodes.seen`; None only the first time.
+    `bridge` is a consistency proof from `last` to this document's checkpoint, for a client that
+    was away for longer than the document's own proofs reach back (`ConsistencyMissing`).
+
+    Raises:
+        Malformed: the document, a note, a leaf or a body is not of its format.
+        Unsigned, WrongOrigin, BadSignature, BadCosignature, QuorumMissing: the checkpoint.
+        RolledBack, Inconsistent: the checkpoint contradicts `last`; both notes are in the error.
+        ConsistencyMissing: nothing connects `last` with the checkpoint.
+        NotIncluded: a leaf is not in the checkpoint's tree.
+        WrongRole, BadSignature: a leaf is not signed by its role.
+        StaleEpoch: the list is not of the epoch of `at`.
+        TwoLists: `last` holds another list for this epoch.
+        WrongList: list, leaves and bundles do not belong together.
+        WrongBundle: a bundle is not the one its node leaf names.
+    """
+    document = NodesDocument.decode(data)
+    checkpoint = policy.verify(document.checkpoint, at)
+    if last is not None:
+        _check_consistency(document, checkpoint, last, bridge)
+    listed = _verify_list(document.node_list, checkpoint, roles, epoch_seconds, at)
+    if last is not None:
+        _check_only_list(listed, document.node_list.leaf, last)
+    leaves = [_verify_leaf(item, checkpoint, roles) for item in document.leaves]
+    node_leaves, receipt_keys = _match_nodes(listed, leaves)
+    _check_bundles(document.bundles, node_leaves)
+    bodies = [body for _, body in leaves]
+    issuer_keys = tuple(body for body in bodies if isinstance(body, IssuerKeyLeaf))
+    return VerifiedNodes(
+        checkpoint=checkpoint,
+        seen=SeenCheckpoint(document.checkpoint, document.node_list.leaf),
+        epoch=listed.epoch,
+        not_before=listed.not_before,
+        not_after=listed.not_after,
+        nodes=listed.nodes,
+        node_leaves=node_leaves,
+        receipt_keys=receipt_keys,
+        bundles=dict(document.bundles),
+        releases=tuple(body for body in bodies if isinstance(body, ReleaseLeaf)),
+        models=tuple(body for body in bodies if isinstance(body, ModelLeaf)),
+        policies=tuple(body for body in bodies if isinstance(body, PolicyLeaf)),
+        issuer_keys=tuple(key for key in issuer_keys if key.not_before <= at < key.not_after),
+    )
+
+
+def _check_consistency(
+    document: NodesDocument,
+    checkpoint: Checkpoint,
+    last: SeenCheckpoint,
+    bridge: Sequence[bytes] | None,
+) -> None:
+    old = Checkpoint.parse(Note.parse(last.checkpoint).text)
+    if old.origin != checkpoint.origin:
+        raise Malformed("the checkpoint last seen is of another log")
+    if checkpoint.size < old.size:
+        raise RolledBack(
+            "the log shows a smaller tree than before",
+            older=last.checkpoint,
+            newer=document.checkpoint,
+        )
+    proof = _proof_from(document, old.size, checkpoint.size, bridge)
+    try:
+        verify_consistency(old.size, old.root, checkpoint.size, checkpoint.root, proof)
+    except Inconsistent as error:
+        raise Inconsistent(
+            str(error), older=last.checkpoint, newer=document.checkpoint, proof=error.proof
+        ) from None
+
+
+def _proof_from(
+    document: NodesDocument, old_size: int, size: int, bridge: Sequence[bytes] | None
+) -> tuple[bytes, ...]:
+    if old_size in (0, size):
+        return ()
+    for earlier in document.consistency:
+        if earlier.size == old_size:
+            return earlier.proof
+    if bridge is None:
+        raise ConsistencyMissing(old_size, size)
+    return tuple(bridge)
+
+
+def _verify_leaf(item: ProvenLeaf, checkpoint: Checkpoint, roles: RoleKeys) -> tuple[Leaf, Body]:
+    verify_inclusion(leaf_hash(item.leaf), item.index, checkpoint.size, item.proof, checkpoint.root)
+    leaf = Leaf.decode(item.leaf)
+    return leaf, leaf.verify(roles)
+
+
+def _verify_list(
+    item: ProvenLeaf, checkpoint: Checkpoint, roles: RoleKeys, epoch_seconds: int, at: int
+) -> NodeListLeaf:
+    _, body = _verify_leaf(item, checkpoint, roles)
+    if not isinstance(body, NodeListLeaf):
+        raise WrongList("the document's list is a leaf of another type")
+    if body.epoch != at // epoch_seconds:
+        raise StaleEpoch(f"a node list for epoch {body.epoch}, not {at // epoch_seconds}")
+    start = body.epoch * epoch_seconds
+    if (body.not_before, body.not_after) != (start, start + epoch_seconds):
+        raise WrongList("a node list that is not valid for exactly its epoch")
+    return body
+
+
+def _listed(leaf: Leaf) -> NodeListLeaf:
+    if leaf.type is not LeafType.NODE_LIST:
+        raise Malformed("the list last seen is a leaf of another type")
+    return NodeListLeaf.decode(leaf.body)
+
+
+def _check_only_list(listed: NodeListLeaf, leaf: bytes, last: SeenCheckpoint) -> None:
+    seen = _listed(Leaf.decode(last.node_list))
+    if seen.epoch == listed.epoch and last.node_list != leaf:
+        raise TwoLists(
+            f"two node lists for epoch {listed.epoch}", first=last.node_list, second=leaf
+        )
+
+
+def _match_nodes(
+    listed: NodeListLeaf, leaves: Iterable[tuple[Leaf, Body]]
+) -> tuple[dict[bytes, NodeLeaf], dict[bytes, bytes]]:
+    node_leaves: dict[bytes, NodeLeaf] = {}
+    receipt_keys: dict[bytes, bytes] = {}
+    for leaf, body in leaves:
+        if isinstance(body, NodeListLeaf):
+            raise WrongList("a second node list in one document")
+        if isinstance(body, NodeLeaf):
+            if body.key_document_digest in node_leaves:
+                raise WrongList("two leaves for one node")
+            if body.not_after < listed.not_after:
+                raise WrongList("a listed node whose key document runs out within the epoch")
+            node_leaves[body.key_document_digest] = body
+            receipt_keys[body.key_document_digest] = leaf.key
+    if set(node_leaves) != {row.key_document_digest for row in listed.nodes}:
+        raise WrongList("the node leaves are not those of the listed nodes")
+    return node_leaves, receipt_keys
+
+
+def _check_bundles(bundles: Mapping[str, bytes], node_leaves: Mapping[bytes, NodeLeaf]) -> None:
+    if set(bundles) != {digest.hex() for digest in node_leaves}:
+        raise WrongList("the bundles are not those of the listed nodes")
+    for digest, leaf in node_leaves.items():
+        if hashlib.sha256(bundles[digest.hex()]).digest() != leaf.bundle_digest:
+            raise WrongBundle(f"a bundle that is not the one of node {digest.hex()}")
+
+
+def _leaf_json(item: ProvenLeaf) -> dict[str, Any]:
+    return {
+        "index": item.index,
+        "leaf": encode_base64(item.leaf),
+        "proof": [encode_base64(h) for h in item.proof],
+    }
+
+
+def _parse_leaf(value: Any) -> ProvenLeaf:  # noqa: ANN401 - decoded JSON is of any shape
+    index, leaf, proof = _members(value, ("index", "leaf", "proof"))
+    return ProvenLeaf(_count(index), decode_base64(_typed(leaf, str)), _hashes(proof))
+
+
+def _parse_consistency(value: Any) -> ConsistencyProof:  # noqa: ANN401
+    size, proof = _members(value, ("size", "proof"))
+    return ConsistencyProof(_count(size), _hashes(proof))
+
+
+def _hashes(value: Any) -> tuple[bytes, ...]:  # noqa: ANN401
+    return parse_hashes([_typed(item, str) for item in _typed(value, list)])
+
+
+def _count(value: Any) -> int:  # noqa: ANN401
+    number: int = _typed(value, int)
+    if not 0 <= number < 2**53:
+        raise Malformed("an index or a size out of range")
+    return number
+
+
+def _typed(value: Any, kind: type[Any]) -> Any:  # noqa: ANN401
+    if type(value) is not kind:
+        raise Malformed(f"a member that is not of type {kind.__name__}")
+    return value
+
+
+def _members(value: Any, names: tuple[str, ...]) -> tuple[Any, ...]:  # noqa: ANN401
+    if set(_typed(value, dict)) != set(names):
+        raise Malformed("not the members of this object")
+    return tuple(value[name] for name in names)
+
+
+def _check_ascending(numbers: Iterable[int]) -> None:
+    sequence = list(numbers)
+    if sequence != sorted(set(sequence)):
+        raise Malformed("leaves or sizes that are not in ascending order")
