@@ -24,10 +24,10 @@ SCHEMA = Schema(
     "sottovoce issuer accounts",
     (
         (
-            "CREATE TABLE accounts ("
-            " key_hash {bytes} PRIMARY KEY,"
-            " quota BIGINT NOT NULL,"
-            " remaining BIGINT NOT NULL CHECK (remaining >= 0))",
+            """CREATE TABLE accounts (
+                key_hash {bytes} PRIMARY KEY,
+                quota BIGINT NOT NULL,
+                remaining BIGINT NOT NULL CHECK (remaining >= 0))""",
         ),
     ),
 )

@@ -58,7 +58,9 @@ def load() -> ctypes.CDLL:
         try:
             function = getattr(library, name)
         except AttributeError:
-            raise LibcryptoMissing(f"Python's ssl module stands on no library with {name}") from None
+            raise LibcryptoMissing(
+                f"Python's ssl module stands on no library with {name}"
+            ) from None
         function.restype = result
         function.argtypes = arguments
     return library
