@@ -111,7 +111,7 @@ def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
         parsed = parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         # `from None`: the URL may hold a password.
         raise DatabaseUnusable("not a database URL") from None
     if parsed.drivername not in _DRIVERS.values():
@@ -171,7 +171,7 @@ def _migrate(connection: Connection, schema: Schema) -> None:
 
 
 def _recorded_version(connection: Connection, schema: Schema) -> int:
-    recorded = dict(connection.execute(select(_VERSIONS.c.name, _VERSIONS.c.version)).tuples())
+    recorded = dict(connection.execute(select(_VERSIONS.c.name, _VERSIONS.c.version)).all())
     if not recorded:
         connection.execute(insert(_VERSIONS).values(name=schema.name, version=0))
         return 0

@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -28,7 +28,7 @@ _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 # error: (status, code). RFC 9578, section 6.2, asks for 422 where a token request is at fault; the
 # others are HTTP's own. 403 and not 429 for a used-up quota: waiting does not bring it back.
-_STATUS: dict[type[errors.IssuerError], tuple[int, str]] = {
+_STATUS: dict[type[Exception], tuple[int, str]] = {
     errors.WrongMediaType: (415, "wrong_media_type"),
     errors.BodyTooLarge: (413, "body_too_large"),
     errors.BodyTooSlow: (408, "body_too_slow"),
@@ -45,8 +45,8 @@ _STATUS: dict[type[errors.IssuerError], tuple[int, str]] = {
 
 
 def answer(_: Request, error: Exception) -> Response:
-    """Translate an error of this party to its status and `{"error": {"code", "message"}}`."""
-    status, code = _STATUS[type(error)]  # type: ignore[index]  # registered for these classes only
+    """Translate one of the errors above to its status and `{"error": {"code", "message"}}`."""
+    status, code = _STATUS[type(error)]
     headers = {"Cache-Control": "no-store"}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"  # RFC 9110, section 15.5.2
@@ -94,7 +94,8 @@ def run(app: Starlette, listener: socket.socket) -> None:
         timeout_graceful_shutdown=5,
     )
     server = uvicorn.Server(config)
-    with _signals_do_not_kill():
+    # SystemExit: how uvicorn, in most releases, says that the lifespan failed.
+    with _signals_do_not_kill(), suppress(SystemExit):
         server.run(sockets=[listener])
     if not server.started:
         raise errors.StartFailed("the service could not start")

@@ -137,4 +137,4 @@ async def _recorded(
     connection: AsyncConnection, claims: Mapping[bytes, bytes]
 ) -> dict[bytes, bytes]:
     query = select(_SPENT.c.row, _SPENT.c.claim).where(_SPENT.c.row.in_(claims))
-    return dict((await connection.execute(query)).tuples())
+    return dict((await connection.execute(query)).all())
