@@ -19,13 +19,13 @@ from attestation.errors import AppraisalError
 from attestation.verdict import Outcome, Step, Verdict
 from attestation.verifier.node import ReferenceValues, VerifiedNode, appraise
 from attestation.verifier.policy import ClientPolicy
-from transparency.errors import TransparencyError
-from transparency.leaf import IssuerKeyLeaf, ListedNode
-from transparency.nodes_document import SeenCheckpoint, VerifiedNodes, verify_nodes_document
 
 from client.errors import NodeListError, NoNode
 from client.files import write_private
 from client.trust import Trust
+from transparency.errors import TransparencyError
+from transparency.leaf import IssuerKeyLeaf, ListedNode
+from transparency.nodes_document import SeenCheckpoint, VerifiedNodes, verify_nodes_document
 
 MAX_DOCUMENT = 64 << 20
 """Bytes of the largest node document read: a thousand nodes with 35 kB of evidence each."""

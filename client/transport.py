@@ -19,6 +19,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
+from typing import NoReturn
 
 import httpx
 from attestation.errors import ReceiptError
@@ -226,7 +227,7 @@ class _ResponseCheck:
         self._on_verdict(verdict)
         return receipt.with_attestation(bare, self._attestation(claims["receipt"], verdict))
 
-    def _fail(self, before: tuple[Step, ...], step: Step | None) -> None:
+    def _fail(self, before: tuple[Step, ...], step: Step | None) -> NoReturn:
         verdict = Verdict(before if step is None else (*before, step))
         self._on_verdict(verdict)
         reason = verdict.steps[-1].reason

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from transparency.leaf import IssuerKeyLeaf
 
 from client.errors import IssuerError, WalletEmpty
 from client.files import write_private
+from transparency.leaf import IssuerKeyLeaf
 from wire import privacy_pass
 from wire.errors import WireError
 
@@ -37,8 +37,6 @@ PAUSE_S = (0.2, 1.0)
 
 IDLE_PAUSE_S = (5.0, 30.0)
 """Bounds of the random pause while there is nothing to draw."""
-
-REQUEST_TYPE = "application/private-token-request"
 
 
 @dataclass(frozen=True)
@@ -140,8 +138,8 @@ class Wallet:
             challenge,
             key.spki,
             nonce=secrets.token_bytes(32),
-            salt=secrets.token_bytes(48),
-            blind=secrets.token_bytes(256),
+            salt=secrets.token_bytes(privacy_pass.SALT_LENGTH),
+            blind=secrets.token_bytes(privacy_pass.BLIND_LENGTH),
         )
         signed = await self._ask(request.encode())
         try:
@@ -152,7 +150,10 @@ class Wallet:
             ) from None
 
     async def _ask(self, token_request: bytes) -> bytes:
-        headers = {"content-type": REQUEST_TYPE, "authorization": self._authorization}
+        headers = {
+            "content-type": privacy_pass.TOKEN_REQUEST_TYPE,
+            "authorization": self._authorization,
+        }
         try:
             answer = await self._http.post(
                 self._token_request_url, content=token_request, headers=headers

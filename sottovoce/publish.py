@@ -9,13 +9,13 @@ from pathlib import Path
 
 from attestation.attester.measurement import measure_packages
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from issuer.keys import IssuerKey
+from sottovoce.keys import read_seed
 from transparency.leaf import Body, IssuerKeyLeaf, ModelLeaf, PolicyLeaf, ReleaseLeaf, sign_leaf
 from transparency.publish import AddedLeaf, add_leaf
-from wire.privacy_pass import TokenChallenge
-
-from sottovoce.keys import read_seed
 from wire import inner
+from wire.privacy_pass import TokenChallenge
 
 ISSUER_KEY_LIFETIME_S = 90 * 86_400
 """How long an issuer key is in use: longer than a fleet's rotation, so that tokens do not run out

@@ -1,4 +1,5 @@
-"""The receipt: what a node signs for one completion (EAT claims, RFC 9711, in COSE_Sign1, RFC 9052).
+"""The receipt: what a node signs for one completion (EAT claims, RFC 9711, in COSE_Sign1, RFC
+9052).
 
     receipt = 18([<<{1: -8}>>, {}, <<claims>>, signature])           Ed25519, no external data
 

@@ -7,10 +7,10 @@ import os
 import httpx
 import pytest
 from attestation.bundle import Bundle
-from wire.hpke import Kem
-from wire.key_document import KeyDocument
 
 from sottovoce.local import RELAY, WORKER
+from wire.hpke import Kem
+from wire.key_document import KeyDocument
 
 pytestmark = pytest.mark.xdist_group("stack")
 
