@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from attestation.verdict import Verdict
+from attestation.verdict import Step, Verdict
 
 
 class Code(StrEnum):
@@ -105,6 +105,11 @@ class VerificationError(AttestationError):
         self.code = code
         self.reason = reason
         self.verdict = verdict
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps of the verdict so far."""
+        return self.verdict.steps
 
 
 class AppraisalError(VerificationError):

@@ -38,14 +38,12 @@ from wire.errors import BadSignature, Malformed, Unsupported
 PROFILE = "tag:sottovoce.invalid,2026:receipt-v1"
 VERIFICATION_MODES = ("none", "audit", "full", "ship")
 TRANSFER_MODES = ("none", "sealed", "cc", "plain")
-SALT_LENGTH = 32
 ATTESTATION_PLACEHOLDER = b'"attestation":null'
 """The last member of the payload that carries the receipt, as it is written when it is hashed."""
 
 MAX_ENCODED = 1024
 """A receipt is below 500 bytes; more is not a receipt."""
 
-_COSE_SIGN1 = 18
 _PROTECTED = cbor.encode({1: -8})
 _MAX_COUNT = 2**64 - 1
 _MAX_TIME = 2**40
@@ -202,7 +200,7 @@ def sign(receipt: Receipt, private_key: Ed25519PrivateKey) -> bytes:
     """Sign a receipt; the same receipt and key give the same bytes."""
     claims = _encode_claims(receipt)
     signature = private_key.sign(_to_be_signed(claims))
-    return cbor.encode(cbor2.CBORTag(_COSE_SIGN1, [_PROTECTED, {}, claims, signature]))
+    return cbor.encode(cbor2.CBORTag(18, [_PROTECTED, {}, claims, signature]))
 
 
 def verify(data: bytes, public_key: bytes) -> Receipt:

@@ -26,7 +26,7 @@ from attestation.bundle import Bundle
 from attestation.errors import AppraisalError, Code, MalformedEvidence, Refused
 from attestation.report_data import NO_NONCE, report_data
 from attestation.simulated_quote import PLATFORM as SIMULATED
-from attestation.verdict import Verdict
+from attestation.verdict import Step, Verdict
 from attestation.verifier.engine_policy import EnginePolicy
 from attestation.verifier.platforms import PLATFORMS
 from attestation.verifier.policy import WARNINGS, ClientPolicy, Weakness
@@ -117,6 +117,11 @@ class VerifiedNode:
     def node(self) -> str:
         """The node's name: its key document's digest in lower-case hex."""
         return self.key_document.node
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps of the appraisal."""
+        return self.verdict.steps
 
     @property
     def capacity(self) -> int:

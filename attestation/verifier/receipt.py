@@ -16,10 +16,8 @@ The steps, in their order; each is mandatory, and the first that fails ends the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from attestation.errors import Code, ReceiptError, Refused
-from attestation.verdict import Verdict
+from attestation.verdict import Step
 from attestation.verifier.engine_policy import (
     TRANSFERS_AT_LEAST,
     VERIFICATION_AT_LEAST,
@@ -28,7 +26,7 @@ from attestation.verifier.engine_policy import (
 from attestation.verifier.node import VerifiedNode
 from attestation.verifier.steps import Finding, Progress
 from wire.errors import BadSignature, Malformed, Unsupported
-from wire.receipt import Receipt, SignedReceipt, request_hash
+from wire.receipt import Receipt, SignedReceipt
 
 STEPS = (
     "receipt-format",
@@ -49,64 +47,44 @@ WINDOW_S = 300
 _MINUTE = 60
 
 
-@dataclass(frozen=True)
-class Usage:
-    """The token counts that a completion states."""
-
-    prompt_tokens: int
-    completion_tokens: int
-
-
-@dataclass(frozen=True)
-class CheckedReceipt:
-    """A receipt that vouches for its completion, and the steps that showed it."""
-
-    receipt: Receipt
-    verdict: Verdict
-
-
 def check_receipt(
     receipt: bytes,
     *,
     node: VerifiedNode,
-    request_salt: bytes,
-    path: bytes,
-    body: bytes,
+    request_hash: bytes,
     response_hash: bytes,
-    usage: Usage | None,
+    prompt_tokens: int | None,
+    completion_tokens: int | None,
     at: int,
-) -> CheckedReceipt:
-    """Check that `node` vouches for one completion.
+) -> tuple[Step, ...]:
+    """Check that `node` vouches for one completion, and return the steps that showed it.
 
     Args:
         receipt: the COSE_Sign1 that came with the completion.
         node: the node that the request was encrypted to.
-        request_salt: exported from the request's HPKE context, 32 bytes.
-        path: the path of the inner request.
-        body: the body of the inner request, as it was sent.
+        request_hash: `wire.receipt.request_hash` over what was sent.
         response_hash: the digest of a `wire.receipt.ResponseHash` over what arrived.
-        usage: what the completion states; None if it states nothing. That it stated nothing is
-            then covered by the response hash.
+        prompt_tokens: the usage that the completion states. None, for both counts, if it states
+            none: that there was nothing to compare is itself covered by the response hash.
+        completion_tokens: likewise.
         at: unix seconds.
 
     Raises:
         ReceiptError: a step failed; it carries the step, its code and the verdict so far.
-        Malformed: `request_salt` is not 32 bytes.
     """
     progress = Progress(STEPS, ReceiptError)
     document, engine = node.key_document, node.engine_policy
     signed = progress.check("receipt-format", _decode, receipt)
     claims = progress.check("receipt-signature", _verify, signed, document.receipt_key)
     progress.check("receipt-node", _check_node, claims, document.digest)
-    expected = request_hash(request_salt, path, body)
-    progress.check("receipt-request", _check_request, claims, expected)
+    progress.check("receipt-request", _check_request, claims, request_hash)
     progress.check("receipt-response", _check_response, claims, response_hash)
     progress.check("receipt-model", _check_model, claims, document.model_digest)
     progress.check("receipt-verification", _check_verification, claims, engine)
     progress.check("receipt-transfers", _check_transfers, claims, engine)
-    progress.check("receipt-usage", _check_usage, claims, usage)
+    progress.check("receipt-usage", _check_usage, claims, (prompt_tokens, completion_tokens))
     progress.check("receipt-date", _check_date, claims, at)
-    return CheckedReceipt(claims, progress.verdict)
+    return progress.verdict.steps
 
 
 def _decode(data: bytes) -> Finding[SignedReceipt]:
@@ -171,12 +149,12 @@ def _check_transfers(receipt: Receipt, engine: EnginePolicy) -> Finding[None]:
     return Finding(None, f"transfers were {done.mode}: {done.sent} sent")
 
 
-def _check_usage(receipt: Receipt, usage: Usage | None) -> Finding[None]:
-    counted = Usage(receipt.prompt_tokens, receipt.completion_tokens)
-    counts = f"{counted.prompt_tokens} prompt and {counted.completion_tokens} completion tokens"
-    if usage is None:
+def _check_usage(receipt: Receipt, stated: tuple[int | None, int | None]) -> Finding[None]:
+    signed = (receipt.prompt_tokens, receipt.completion_tokens)
+    counts = f"{signed[0]} prompt and {signed[1]} completion tokens"
+    if stated == (None, None):
         return Finding(None, f"the completion states no usage; {counts} were signed for")
-    if usage != counted:
+    if stated != signed:
         raise Refused(Code.USAGE_MISMATCH, "the completion states other counts than were signed")
     return Finding(None, counts)
 
