@@ -1,5 +1,4 @@
-"""The receipt: what a node signs for one completion (EAT claims, RFC 9711, in COSE_Sign1, RFC
-9052).
+"""The receipt a node signs for each completion: EAT claims (RFC 9711), COSE_Sign1 (RFC 9052).
 
     receipt = 18([<<{1: -8}>>, {}, <<claims>>, signature])           Ed25519, no external data
 
@@ -26,7 +25,8 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Final
+from enum import IntEnum
+from typing import Any
 
 import cbor2
 from cryptography.exceptions import InvalidSignature
@@ -38,32 +38,31 @@ from wire.errors import BadSignature, Malformed, Unsupported
 PROFILE = "tag:sottovoce.invalid,2026:receipt-v1"
 VERIFICATION_MODES = ("none", "audit", "full", "ship")
 TRANSFER_MODES = ("none", "sealed", "cc", "plain")
-SALT_LENGTH = 32
 ATTESTATION_PLACEHOLDER = b'"attestation":null'
 """The last member of the payload that carries the receipt, as it is written when it is hashed."""
 
 MAX_ENCODED = 1024
 """A receipt is below 500 bytes; more is not a receipt."""
 
-_COSE_SIGN1 = 18
 _PROTECTED = cbor.encode({1: -8})
-_IAT, _CNF, _EAT_NONCE, _EAT_PROFILE, _KID = 6, 8, 10, 265, 3
-_RESPONSE_HASH, _MODEL_DIGEST, _TOKENS, _VERIFICATION, _TRANSFERS = range(-65537, -65542, -1)
-_CLAIMS = (
-    _IAT,
-    _CNF,
-    _EAT_NONCE,
-    _EAT_PROFILE,
-    _RESPONSE_HASH,
-    _MODEL_DIGEST,
-    _TOKENS,
-    _VERIFICATION,
-    _TRANSFERS,
-)
 _MAX_COUNT = 2**64 - 1
 _MAX_TIME = 2**40
 _MEMBER = b',"attestation":'
-_END: Final = b"," + ATTESTATION_PLACEHOLDER + b"}"
+_END = b"," + ATTESTATION_PLACEHOLDER + b"}"
+
+
+class _Claim(IntEnum):
+    """The keys of the claims, as in the module's docstring."""
+
+    IAT = 6
+    CNF = 8
+    EAT_NONCE = 10
+    EAT_PROFILE = 265
+    RESPONSE_HASH = -65537
+    MODEL_DIGEST = -65538
+    TOKENS = -65539
+    VERIFICATION = -65540
+    TRANSFERS = -65541
 
 
 @dataclass(frozen=True)
@@ -201,7 +200,7 @@ def sign(receipt: Receipt, private_key: Ed25519PrivateKey) -> bytes:
     """Sign a receipt; the same receipt and key give the same bytes."""
     claims = _encode_claims(receipt)
     signature = private_key.sign(_to_be_signed(claims))
-    return cbor.encode(cbor2.CBORTag(_COSE_SIGN1, [_PROTECTED, {}, claims, signature]))
+    return cbor.encode(cbor2.CBORTag(18, [_PROTECTED, {}, claims, signature]))
 
 
 def verify(data: bytes, public_key: bytes) -> Receipt:
@@ -296,15 +295,15 @@ def _encode_claims(receipt: Receipt) -> bytes:
     verification, transfers = receipt.verification, receipt.transfers
     return cbor.encode(
         {
-            _IAT: receipt.issued_at,
-            _CNF: {_KID: receipt.key_document},
-            _EAT_NONCE: receipt.request_hash,
-            _EAT_PROFILE: PROFILE,
-            _RESPONSE_HASH: receipt.response_hash,
-            _MODEL_DIGEST: receipt.model_digest,
-            _TOKENS: [receipt.prompt_tokens, receipt.completion_tokens],
-            _VERIFICATION: [verification.mode, verification.checks, verification.decisions],
-            _TRANSFERS: [transfers.mode, transfers.sent, transfers.hits, transfers.misses],
+            _Claim.IAT: receipt.issued_at,
+            _Claim.CNF: {3: receipt.key_document},
+            _Claim.EAT_NONCE: receipt.request_hash,
+            _Claim.EAT_PROFILE: PROFILE,
+            _Claim.RESPONSE_HASH: receipt.response_hash,
+            _Claim.MODEL_DIGEST: receipt.model_digest,
+            _Claim.TOKENS: [receipt.prompt_tokens, receipt.completion_tokens],
+            _Claim.VERIFICATION: [verification.mode, verification.checks, verification.decisions],
+            _Claim.TRANSFERS: [transfers.mode, transfers.sent, transfers.hits, transfers.misses],
         }
     )
 
@@ -312,28 +311,28 @@ def _encode_claims(receipt: Receipt) -> bytes:
 def _decode_claims(data: bytes) -> Receipt:
     match cbor.decode(data):
         case {
-            6: issued_at,
-            8: {3: key_document},
-            10: request_hash_,
-            265: profile,
-            -65537: response_hash,
-            -65538: model_digest,
-            -65539: [prompt_tokens, completion_tokens],
-            -65540: [mode, checks, decisions],
-            -65541: [transfers_mode, sent, hits, misses],
+            _Claim.IAT: issued_at,
+            _Claim.CNF: {3: key_document},
+            _Claim.EAT_NONCE: nonce,
+            _Claim.EAT_PROFILE: profile,
+            _Claim.RESPONSE_HASH: response_hash,
+            _Claim.MODEL_DIGEST: model_digest,
+            _Claim.TOKENS: [prompt_tokens, completion_tokens],
+            _Claim.VERIFICATION: [mode, checks, decisions],
+            _Claim.TRANSFERS: [transfer_mode, sent, hits, misses],
         }:
             if profile != PROFILE:
                 raise Unsupported("receipt: another profile")
             receipt = Receipt(
-                key_document,
-                request_hash_,
-                response_hash,
-                model_digest,
-                prompt_tokens,
-                completion_tokens,
-                Verification(mode, checks, decisions),
-                Transfers(transfers_mode, sent, hits, misses),
-                issued_at,
+                key_document=key_document,
+                request_hash=nonce,
+                response_hash=response_hash,
+                model_digest=model_digest,
+                prompt_tokens=prompt_tokens,
+                completion_tokens=completion_tokens,
+                verification=Verification(mode, checks, decisions),
+                transfers=Transfers(transfer_mode, sent, hits, misses),
+                issued_at=issued_at,
             )
             # Whatever the pattern let through (a further claim, 6.0 for 6) shows here.
             if _encode_claims(receipt) == data:

@@ -1,0 +1,302 @@
+"""The appraisal of a node: from a bundle to the one thing that a client may encrypt to.
+
+The steps, in their order; each is mandatory, and the first that fails ends the appraisal:
+
+    bundle                  decodes, and so do the key document and the engine policy in it
+    platform                is one whose quotes the policy accepts
+    log-origin              ends `.simulated` for simulated nodes, and for them only
+    quote-signature         leads to a root that is pinned for this platform
+    quote-dates             hold at the time of appraisal
+    measurement             is of a release in the log
+    report-data             binds key document, GPU reports and nonce
+    key-document-log        the key document is in the log
+    key-document-dates      hold at the time of appraisal
+    engine-policy           has the key document's digest, is in the log, and satisfies the policy
+    model-digest            is in the log under the model's name
+    gpu-evidence            is there for every GPU that the key document states
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import InitVar, dataclass, field
+from typing import final
+
+from attestation.bundle import Bundle
+from attestation.errors import AppraisalError, Code, MalformedEvidence, Refused
+from attestation.report_data import NO_NONCE, report_data
+from attestation.simulated_quote import PLATFORM as SIMULATED
+from attestation.verdict import Step, Verdict
+from attestation.verifier.engine_policy import EnginePolicy
+from attestation.verifier.platforms import PLATFORMS
+from attestation.verifier.policy import WARNINGS, ClientPolicy, Weakness
+from attestation.verifier.quote import Quote
+from attestation.verifier.steps import Finding, Progress
+from wire.errors import WireError
+from wire.key_document import KeyDocument
+
+STEPS = (
+    "bundle",
+    "platform",
+    "log-origin",
+    "quote-signature",
+    "quote-dates",
+    "measurement",
+    "report-data",
+    "key-document-log",
+    "key-document-dates",
+    "engine-policy",
+    "model-digest",
+    "gpu-evidence",
+)
+
+SIMULATED_ORIGIN = ".simulated"
+"""How the origin of a log of simulated nodes ends. No log holds both kinds."""
+
+
+@dataclass(frozen=True)
+class ReferenceValues:
+    """What evidence is held against: all of it pinned, or proven to be in the log.
+
+    A log that admits a key document has not logged it yet: it states the document's own digest in
+    `key_documents`, and so keeps every other check.
+
+    Attributes:
+        key_documents: digests of the key documents in the log.
+        releases: for each platform, the measurements of the releases in the log.
+        models: for each model's name, its digests in the log.
+        policies: digests of the engine policies in the log.
+        roots: for each platform, the fingerprints of its pinned roots.
+        log_origin: the log's origin.
+    """
+
+    key_documents: frozenset[bytes]
+    releases: Mapping[str, frozenset[bytes]]
+    models: Mapping[str, frozenset[bytes]]
+    policies: frozenset[bytes]
+    roots: Mapping[str, frozenset[bytes]]
+    log_origin: str
+
+
+_APPRAISED = object()
+
+
+@final
+@dataclass(frozen=True)
+class VerifiedNode:
+    """A node that passed every step of an appraisal. Only `appraise` can make one.
+
+    Attributes:
+        key_document: the keys that the quote vouches for.
+        platform: the platform of the quote.
+        quote: the platform's own bytes.
+        engine_policy: what its engine promises.
+        weaknesses: what the policy put up with, by name.
+        verdict: the steps of the appraisal.
+        appraised_at: unix seconds.
+
+    Raises:
+        TypeError: (on construction) by anything but `appraise`.
+    """
+
+    key_document: KeyDocument
+    platform: str
+    quote: bytes = field(repr=False)
+    engine_policy: EnginePolicy
+    weaknesses: frozenset[Weakness]
+    verdict: Verdict = field(repr=False)
+    appraised_at: int
+    # An InitVar, so that `dataclasses.replace` cannot carry it over into a changed copy.
+    seal: InitVar[object]
+
+    def __post_init__(self, seal: object) -> None:
+        if seal is not _APPRAISED:
+            raise TypeError("only appraise() makes a VerifiedNode")
+
+    @property
+    def node(self) -> str:
+        """The node's name: its key document's digest in lower-case hex."""
+        return self.key_document.node
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps of the appraisal."""
+        return self.verdict.steps
+
+    @property
+    def capacity(self) -> int:
+        """The node's capacity class: 1, 2, 4 or 8."""
+        return self.key_document.capacity
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What every surface that shows this node must say of it, loudly."""
+        return tuple(WARNINGS[weakness] for weakness in sorted(self.weaknesses))
+
+
+def appraise(
+    bundle: bytes,
+    *,
+    policy: ClientPolicy,
+    reference: ReferenceValues,
+    at: int,
+    nonce: bytes = NO_NONCE,
+) -> VerifiedNode:
+    """Appraise a node's evidence.
+
+    Args:
+        bundle: the encoded bundle.
+        policy: what is demanded of the node.
+        reference: what the evidence is held against.
+        at: unix seconds.
+        nonce: the nonce of a fresh quote that was asked for; zeros for the logged bundle.
+
+    Raises:
+        AppraisalError: a step failed; it carries the step, its code and the verdict so far.
+    """
+    progress = Progress(STEPS, AppraisalError)
+    evidence = progress.check("bundle", _decode, bundle)
+    platform, document = evidence.bundle.platform, evidence.key_document
+    of_platform = progress.check("platform", _accept_platform, platform, policy)
+    progress.check("log-origin", _check_log_origin, platform, reference.log_origin)
+    quote = progress.check("quote-signature", _verify_quote, evidence.bundle, reference, at)
+    progress.check("quote-dates", _check_quote_dates, quote, policy, at)
+    progress.check("measurement", _check_measurement, quote, platform, reference)
+    progress.check("report-data", _check_report_data, quote, evidence, nonce)
+    progress.check("key-document-log", _check_logged, document, reference)
+    progress.check("key-document-dates", _check_validity, document, policy, at)
+    of_engine = progress.check("engine-policy", _accept_engine, evidence, policy, reference)
+    progress.check("model-digest", _check_model, document, reference)
+    progress.check("gpu-evidence", _check_gpus, evidence)
+    return VerifiedNode(
+        key_document=document,
+        platform=platform,
+        quote=evidence.bundle.quote,
+        engine_policy=evidence.engine_policy,
+        weaknesses=of_platform | of_engine,
+        verdict=progress.verdict,
+        appraised_at=at,
+        seal=_APPRAISED,
+    )
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """A bundle with its parts decoded."""
+
+    bundle: Bundle
+    key_document: KeyDocument
+    engine_policy: EnginePolicy
+
+
+def _decode(data: bytes) -> Finding[_Evidence]:
+    try:
+        bundle = Bundle.decode(data)
+    except MalformedEvidence as error:
+        raise Refused(Code.BUNDLE_MALFORMED, str(error)) from error
+    try:
+        document = KeyDocument.decode(bundle.key_document)
+    except WireError as error:
+        raise Refused(Code.KEY_DOCUMENT_MALFORMED, str(error)) from error
+    try:
+        engine_policy = EnginePolicy.decode(bundle.engine_policy)
+    except MalformedEvidence as error:
+        raise Refused(Code.ENGINE_POLICY_MALFORMED, str(error)) from error
+    return Finding(_Evidence(bundle, document, engine_policy), "decodes, in its one encoding")
+
+
+def _accept_platform(platform: str, policy: ClientPolicy) -> Finding[frozenset[Weakness]]:
+    weaknesses = policy.accept_platform(platform)
+    return Finding(weaknesses, _accepted(f"{platform} is accepted", weaknesses))
+
+
+def _check_log_origin(platform: str, log_origin: str) -> Finding[None]:
+    if (platform == SIMULATED) != log_origin.endswith(SIMULATED_ORIGIN):
+        reason = f"a {platform} node has no place in the log of this origin"
+        raise Refused(Code.LOG_ORIGIN_REFUSED, reason)
+    return Finding(None, f"the log's origin is one for {platform} nodes")
+
+
+def _verify_quote(bundle: Bundle, reference: ReferenceValues, at: int) -> Finding[Quote]:
+    platform = PLATFORMS.get(bundle.platform)
+    if platform is None:
+        reason = f"there is no verifier for {bundle.platform} quotes"
+        raise Refused(Code.PLATFORM_UNSUPPORTED, reason)
+    roots = reference.roots.get(bundle.platform, frozenset())
+    quote = platform.verify(bundle, roots=roots, at=at)
+    return Finding(quote, quote.worth)
+
+
+def _check_quote_dates(quote: Quote, policy: ClientPolicy, at: int) -> Finding[None]:
+    return Finding(None, quote.check_dates(at=at, max_age_s=policy.max_quote_age_s))
+
+
+def _check_measurement(quote: Quote, platform: str, reference: ReferenceValues) -> Finding[None]:
+    if quote.measurement not in reference.releases.get(platform, frozenset()):
+        raise Refused(Code.MEASUREMENT_NOT_LOGGED, "what runs is no release in the log")
+    return Finding(None, "what runs is a release in the log")
+
+
+def _check_report_data(quote: Quote, evidence: _Evidence, nonce: bytes) -> Finding[None]:
+    digest = evidence.key_document.digest
+    expected = report_data(digest, evidence.bundle.gpu_reports, nonce)
+    return Finding(None, quote.check_report_data(expected))
+
+
+def _check_logged(document: KeyDocument, reference: ReferenceValues) -> Finding[None]:
+    if document.digest not in reference.key_documents:
+        raise Refused(Code.KEY_DOCUMENT_NOT_LOGGED, "the key document is not in the log")
+    return Finding(None, "the key document is in the log")
+
+
+def _check_validity(document: KeyDocument, policy: ClientPolicy, at: int) -> Finding[None]:
+    if at < document.not_before - policy.notice_s:
+        raise Refused(Code.KEY_DOCUMENT_NOT_YET_VALID, "the key document is not valid yet")
+    if at >= document.not_after:
+        raise Refused(Code.KEY_DOCUMENT_EXPIRED, "the key document has expired")
+    return Finding(None, f"valid for another {document.not_after - at} s")
+
+
+def _accept_engine(
+    evidence: _Evidence, policy: ClientPolicy, reference: ReferenceValues
+) -> Finding[frozenset[Weakness]]:
+    engine, document = evidence.engine_policy, evidence.key_document
+    if engine.digest != document.policy_digest:
+        reason = "the engine policy is not the one the key document names"
+        raise Refused(Code.ENGINE_POLICY_DIGEST_MISMATCH, reason)
+    if engine.digest not in reference.policies:
+        raise Refused(Code.ENGINE_POLICY_NOT_LOGGED, "the engine policy is not in the log")
+    if engine.device != document.device:
+        reason = "engine policy and key document name different kinds of device"
+        raise Refused(Code.ENGINE_POLICY_DEVICE_MISMATCH, reason)
+    weaknesses = policy.accept_engine(engine)
+    reason = f"verification {engine.verification}, transfers {engine.transfers}"
+    return Finding(weaknesses, _accepted(reason, weaknesses))
+
+
+def _check_model(document: KeyDocument, reference: ReferenceValues) -> Finding[None]:
+    digests = reference.models.get(document.model)
+    if digests is None:
+        raise Refused(Code.MODEL_NAME_NOT_LOGGED, "no model of this name is in the log")
+    if document.model_digest not in digests:
+        raise Refused(Code.MODEL_DIGEST_NOT_LOGGED, "the model's digest is not in the log")
+    return Finding(None, "the model's digest is in the log under its name")
+
+
+def _check_gpus(evidence: _Evidence) -> Finding[None]:
+    stated, reports = evidence.key_document.gpu_count, len(evidence.bundle.gpu_reports)
+    if reports < stated:
+        raise Refused(Code.GPU_REPORTS_MISSING, f"{reports} reports for {stated} GPUs")
+    if reports > stated:
+        raise Refused(Code.GPU_REPORTS_SURPLUS, f"{reports} reports for {stated} GPUs")
+    if stated:
+        raise Refused(Code.GPU_REPORTS_UNSUPPORTED, "there is no verifier for GPU reports")
+    if evidence.key_document.device != "cpu" and evidence.bundle.platform != SIMULATED:
+        # Else a node could keep an unattested GPU by not counting it.
+        raise Refused(Code.ACCELERATOR_NOT_STATED, "it computes on a device it does not state")
+    return Finding(None, "no accelerator stated")
+
+
+def _accepted(reason: str, weaknesses: frozenset[Weakness]) -> str:
+    warnings = [f"accepted weakness: {WARNINGS[weakness]}" for weakness in sorted(weaknesses)]
+    return "; ".join([reason, *warnings])
