@@ -95,9 +95,11 @@ class Cosigner:
             asyncio.create_task(peer.cosign(self._client, signed, checkpoint, prove))
             for peer in self._peers
         ]
-        await self._wait(tasks)
-        for task in tasks:
-            task.cancel()
+        try:
+            await self._wait(tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
         results = await asyncio.gather(*tasks, return_exceptions=True)
         lines = tuple(result for result in results if isinstance(result, NoteSignature))
         _raise_unexpected(results)
@@ -106,16 +108,14 @@ class Cosigner:
         return Note(signed.text, signed.signatures + lines)
 
     async def _wait(self, tasks: list[asyncio.Task[NoteSignature]]) -> None:
-        pending = set(tasks)
-        deadline = 2 * REQUEST_TIMEOUT_S
-        while pending:
+        now = asyncio.get_running_loop().time
+        pending, deadline = set(tasks), now() + 2 * REQUEST_TIMEOUT_S
+        while pending and (left := deadline - now()) > 0:
             _, pending = await asyncio.wait(
-                pending, timeout=deadline, return_when=asyncio.FIRST_COMPLETED
+                pending, timeout=left, return_when=asyncio.FIRST_COMPLETED
             )
-            succeeded = sum(task.done() and task.exception() is None for task in tasks)
-            if succeeded >= self._quorum:
-                await asyncio.wait(pending, timeout=GRACE_S) if pending else None
-                return
+            if sum(task.done() and task.exception() is None for task in tasks) >= self._quorum:
+                deadline = min(deadline, now() + GRACE_S)
 
 
 def _tells_size(response: httpx.Response) -> bool:

@@ -67,9 +67,7 @@ class Current:
         self._admitted: dict[bytes, Admitted] = {}
 
     def add(self, index: int, body: Body) -> None:
-        """Take note of a leaf of the log. A leaf added twice counts once."""
-        if index in self._indexes[body.type]:
-            return
+        """Take note of a leaf of the log, in the order of their indexes."""
         self._indexes[body.type].append(index)
         if isinstance(body, IssuerKeyLeaf):
             self._issuer_keys[index] = body

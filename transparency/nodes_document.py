@@ -39,7 +39,6 @@ from transparency.leaf import (
     Body,
     IssuerKeyLeaf,
     Leaf,
-    LeafType,
     ListedNode,
     ModelLeaf,
     NodeLeaf,
@@ -319,9 +318,10 @@ def _verify_list(
 
 
 def _listed(leaf: Leaf) -> NodeListLeaf:
-    if leaf.type is not LeafType.NODE_LIST:
+    body = leaf.unverified_body()
+    if not isinstance(body, NodeListLeaf):
         raise Malformed("the list last seen is a leaf of another type")
-    return NodeListLeaf.decode(leaf.body)
+    return body
 
 
 def _check_only_list(listed: NodeListLeaf, leaf: bytes, last: SeenCheckpoint) -> None:

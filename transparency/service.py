@@ -1,0 +1,342 @@
+"""The log at work: admission, batches, witnesses, and one node list an epoch.
+
+One task writes. A turn of it is: take the waiting leaves and the lists that are due, `append` them
+(durable and signed), ask the witnesses, `publish`, answer who waited. Without a quorum the turn
+ends before `publish`: the waiting are told to try again, their leaves stay, and the next turn asks
+the witnesses for the same tree or one that continues it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from transparency.checkpoint import Checkpoint
+from transparency.cosigning import Cosigner
+from transparency.current import Admitted, Current
+from transparency.epochs import EpochNotes
+from transparency.errors import (
+    AdmissionRefused,
+    LogUnavailable,
+    Malformed,
+    QuorumMissing,
+    WrongBundle,
+    WrongRole,
+)
+from transparency.leaf import Body, Leaf, NodeLeaf, NodeListLeaf, RoleKeys, sign_leaf
+from transparency.log import Log
+from transparency.nodes_document import ConsistencyProof, NodesDocument, ProvenLeaf
+from transparency.note import Note
+from transparency.policy import LogPolicy
+from transparency.proof import LogProof
+
+BATCH_S = 0.1
+"""How long the first leaf of a batch waits for others. An answer is due within a second."""
+
+POLL_S = 0.5
+"""How often the writer looks whether a list is due or the witnesses are back."""
+
+MAX_WAITING = 256
+"""Leaves waiting for the next batch; more are told to come back."""
+
+Admit = Callable[[bytes, int], Admitted]
+"""Appraises a bundle at a time (Unix seconds). Raises ValueError: AdmissionRefused, or another."""
+
+
+def list_lead(epoch_seconds: int) -> float:
+    """How long before its epoch a list is published: a sixth of the epoch, at most 30 s."""
+    return min(epoch_seconds / 6, 30.0)
+
+
+@dataclass
+class _Waiting:
+    """A leaf on its way, and where its answer goes."""
+
+    leaf: bytes
+    body: Body
+    admitted: Admitted | None
+    answer: asyncio.Future[LogProof] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+class LogService:
+    """The one writer of an open log, its readers' answers, and its clockwork."""
+
+    def __init__(
+        self,
+        log: Log,
+        *,
+        policy: LogPolicy,
+        roles: RoleKeys,
+        list_key: Ed25519PrivateKey,
+        cosigner: Cosigner,
+        epoch_notes: EpochNotes,
+        epoch_seconds: int,
+        min_nodes: int,
+        admit: Admit,
+        clock: Callable[[], float],
+    ) -> None:
+        """Read the log's leaves and appraise the evidence of the nodes still in use once more.
+
+        Raises:
+            StorageDamaged: the log's files are not what it signed.
+        """
+        self._log = log
+        self._policy = policy
+        self._roles = roles
+        self._list_key = list_key
+        self._cosigner = cosigner
+        self._epoch_notes = epoch_notes
+        self._epoch_seconds = epoch_seconds
+        self._min_nodes = min_nodes
+        self._admit = admit
+        self._clock = clock
+        self._current = Current()
+        self._storage = threading.Lock()
+        self._waiting: list[_Waiting] = []
+        self._work = asyncio.Event()
+        self._stopping = False
+        self._documents: dict[int, bytes] = {}
+        self._load()
+
+    @property
+    def size(self) -> int:
+        """The number of entries, published or not."""
+        return self._log.size
+
+    @property
+    def published_size(self) -> int:
+        """The size of the published checkpoint."""
+        return self._log.published_size
+
+    async def add(self, data: bytes, attachment: bytes) -> LogProof:
+        """Admit a leaf and wait for the proof that a published checkpoint covers it.
+
+        Raises:
+            Malformed: not a leaf, or an attachment to a leaf that has none.
+            WrongRole, BadSignature: not signed by its role; lists are the log's own to make.
+            WrongBundle, AdmissionRefused: a node leaf without evidence that is accepted.
+            LogUnavailable: no quorum of witnesses, or too many are waiting. Try again.
+        """
+        if len(self._waiting) >= MAX_WAITING:
+            raise LogUnavailable("too many leaves are waiting")
+        leaf = Leaf.decode(data)
+        body = leaf.verify(self._roles)
+        admitted = None
+        if self._log.index_of(data) is None:
+            admitted = await asyncio.to_thread(self._check, leaf, body, attachment)
+        waiting = _Waiting(data, body, admitted)
+        self._waiting.append(waiting)
+        self._work.set()
+        return await waiting.answer
+
+    async def run(self) -> None:
+        """Be the writer until `stop`, which the present turn outlives.
+
+        Raises:
+            OSError, StorageDamaged: the disk or the log's files fail; the process must end, and
+                what is on the disk decides at the next start.
+        """
+        try:
+            while not self._stopping:
+                await self._wait_for_work()
+                await self._turn()
+        finally:
+            batch, self._waiting = self._waiting, []
+            _fail(batch, LogUnavailable("the log is stopping"))
+
+    def stop(self) -> None:
+        """Let `run` return after its present turn; a turn is never torn."""
+        self._stopping = True
+        self._work.set()
+
+    def nodes(self) -> tuple[bytes, float]:
+        """Return the nodes document of the present epoch and the seconds that are left of it.
+
+        Raises:
+            LogUnavailable: there is no list for this epoch yet.
+        """
+        now = self._clock()
+        epoch = int(now) // self._epoch_seconds
+        left = (epoch + 1) * self._epoch_seconds - now
+        with self._storage:
+            if epoch not in self._documents:
+                self._documents = {epoch: self._build_document(epoch)}
+            return self._documents[epoch], left
+
+    def _load(self) -> None:
+        now = int(self._clock())
+        leaves = [Leaf.decode(entry) for entry in self._log.entries()]
+        for index, leaf in enumerate(leaves):
+            body = leaf.unverified_body()
+            self._current.add(index, body)
+            if isinstance(body, NodeLeaf) and body.not_after > now:
+                self._readmit(leaf, body, now)
+
+    def _readmit(self, leaf: Leaf, body: NodeLeaf, now: int) -> None:
+        try:
+            admitted = self._appraise(leaf, body, self._log.attachment(body.bundle_digest), now)
+        except AdmissionRefused:
+            return  # its evidence is no longer good enough to list it; its leaf stays
+        self._current.admit(admitted)
+
+    def _check(self, leaf: Leaf, body: Body, attachment: bytes) -> Admitted | None:
+        if isinstance(body, NodeListLeaf):
+            raise WrongRole("node lists are made by the log")
+        if not isinstance(body, NodeLeaf):
+            if attachment:
+                raise Malformed("an attachment to a leaf that has none")
+            return None
+        if hashlib.sha256(attachment).digest() != body.bundle_digest:
+            raise WrongBundle("the attachment is not the bundle that the leaf names")
+        admitted = self._appraise(leaf, body, attachment, int(self._clock()))
+        with self._storage:
+            self._current.check_room(admitted)
+            self._log.put_attachment(attachment)
+        return admitted
+
+    def _appraise(self, leaf: Leaf, body: NodeLeaf, bundle: bytes, now: int) -> Admitted:
+        if body.not_after <= now:
+            raise AdmissionRefused("the key document has run out")
+        try:
+            admitted = self._admit(bundle, now)
+        except AdmissionRefused:
+            raise
+        except ValueError as error:
+            raise AdmissionRefused(str(error)) from error
+        if admitted.receipt_key != leaf.key:
+            raise AdmissionRefused("the leaf is not signed by the key document's receipt key")
+        if admitted.key_document_digest != body.key_document_digest:
+            raise AdmissionRefused("the bundle holds another key document than the leaf names")
+        if admitted.not_after != body.not_after:
+            raise AdmissionRefused("the leaf and the key document run out at different times")
+        return admitted
+
+    async def _wait_for_work(self) -> None:
+        try:
+            await asyncio.wait_for(self._work.wait(), POLL_S)
+        except TimeoutError:
+            return
+        await asyncio.sleep(BATCH_S)
+
+    async def _turn(self) -> None:
+        self._work.clear()
+        batch, self._waiting = self._waiting, []
+        try:
+            await asyncio.to_thread(self._append, batch)
+            await self._publish()
+        except QuorumMissing as error:
+            self._answer(batch, LogUnavailable(str(error)))
+        except BaseException:
+            _fail(batch, LogUnavailable("the log is stopping"))
+            raise
+        else:
+            self._answer(batch, LogUnavailable("the leaf is not published yet"))
+
+    def _append(self, batch: list[_Waiting]) -> None:
+        with self._storage:
+            for waiting in batch:
+                if waiting.admitted is not None:
+                    self._current.admit(waiting.admitted)
+            lists = [(sign_leaf(body, self._list_key), body) for body in self._due_lists()]
+            entries = [(waiting.leaf, waiting.body) for waiting in batch]
+            entries += [(leaf.encode(), body) for leaf, body in lists]
+            known = self._log.size
+            indexes = self._log.append([entry for entry, _ in entries])
+            for index, (_, body) in zip(indexes, entries, strict=True):
+                if index == known:
+                    self._current.add(index, body)
+                    known += 1
+
+    def _answer(self, batch: list[_Waiting], error: LogUnavailable) -> None:
+        """Give proofs to those whose leaf is published, and the error to the others."""
+        for waiting in batch:
+            index = self._log.index_of(waiting.leaf)
+            if index is None or index >= self._log.published_size:
+                _fail([waiting], error)
+            elif not waiting.answer.done():
+                waiting.answer.set_result(self._prove(index))
+
+    def _due_lists(self) -> list[NodeListLeaf]:
+        """The lists of this epoch, and of the next shortly before it, that the log lacks."""
+        now = self._clock()
+        epoch = int(now) // self._epoch_seconds
+        self._current.forget(int(now))
+        soon = int(now + list_lead(self._epoch_seconds)) // self._epoch_seconds
+        lists = [self._list(e) for e in {epoch, soon} if self._current.list_index(e) is None]
+        enough = 1 if self._is_listing(epoch) else max(1, self._min_nodes)
+        return [body for body in lists if len(body.nodes) >= enough]
+
+    def _list(self, epoch: int) -> NodeListLeaf:
+        start = epoch * self._epoch_seconds
+        end = start + self._epoch_seconds
+        return NodeListLeaf(epoch, start, end, self._current.rows(end))
+
+    def _is_listing(self, epoch: int) -> bool:
+        """Whether lists follow each other without a gap: then fewer nodes than at first will do."""
+        return any(self._current.list_index(e) is not None for e in (epoch - 1, epoch))
+
+    async def _publish(self) -> None:
+        if self._log.size == self._log.published_size:
+            return
+        signed, size = self._log.signed_note, self._log.size
+        note = await self._cosigner.cosign(
+            signed, lambda old: self._log.tree.consistency_proof(old, size)
+        )
+        self._policy.verify(note.encode(), int(self._clock()))
+        await asyncio.to_thread(self._publish_note, note.encode(), size)
+
+    def _publish_note(self, note: bytes, size: int) -> None:
+        with self._storage:
+            epoch = int(self._clock()) // self._epoch_seconds
+            for recent in (epoch - 1, epoch, epoch + 1):
+                index = self._current.list_index(recent)
+                if index is not None and index < size:
+                    self._epoch_notes.save(recent, note)
+            self._log.publish(note)
+
+    def _prove(self, index: int) -> LogProof:
+        note, size = self._log.published_note, self._log.published_size
+        return LogProof(index, self._log.tree.inclusion_proof(index, size), note or b"")
+
+    def _build_document(self, epoch: int) -> bytes:
+        note, list_index = self._epoch_notes.get(epoch), self._current.list_index(epoch)
+        if note is None or list_index is None:
+            raise LogUnavailable("there is no node list for this epoch yet")
+        size = Checkpoint.parse(Note.parse(note).text).size
+        node_list = NodeListLeaf.decode(Leaf.decode(self._log.entry(list_index)).body)
+        nodes = [self._current.node_leaf(row.key_document_digest, size) for row in node_list.nodes]
+        statements = self._current.statements(size, node_list.not_before)
+        return NodesDocument(
+            checkpoint=note,
+            node_list=self._proven(list_index, size),
+            leaves=tuple(self._proven(index, size) for index in sorted([*statements, *nodes])),
+            bundles={
+                row.node: self._log.attachment(self._bundle_digest(index))
+                for row, index in zip(node_list.nodes, nodes, strict=True)
+            },
+            consistency=tuple(
+                ConsistencyProof(old, self._log.tree.consistency_proof(old, size))
+                for old in self._epoch_notes.sizes_before(epoch)
+                if old < size
+            ),
+        ).encode()
+
+    def _proven(self, index: int, size: int) -> ProvenLeaf:
+        proof = self._log.tree.inclusion_proof(index, size)
+        return ProvenLeaf(index, self._log.entry(index), proof)
+
+    def _bundle_digest(self, index: int) -> bytes:
+        return NodeLeaf.decode(Leaf.decode(self._log.entry(index)).body).bundle_digest
+
+
+def _fail(batch: list[_Waiting], error: LogUnavailable) -> None:
+    for waiting in batch:
+        if not waiting.answer.done():
+            waiting.answer.set_exception(error)
