@@ -107,7 +107,7 @@ class Proxy:
         return {
             "log": self.config.trust.log_origin,
             "simulated": self.config.trust.simulated,
-            "policy": self.config.policy.describe(),
+            "accepted_weaknesses": sorted(self.config.policy.accepted_weaknesses),
             "error": None if error is None else {"code": error.code, "message": str(error)},
             "tokens": len(self.wallet),
             "redraws": self.transport.redraws,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from attestation.verifier.policy import ClientPolicy
+from attestation.verifier.policy import ClientPolicy, Weakness
 
 from client.proxy import ProxyConfig
 from client.proxy import serve as serve_proxy
@@ -25,8 +25,8 @@ def serve(
     port: Annotated[int, typer.Option(help="Port.")] = 8080,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     accept: Annotated[
-        list[str] | None,
-        typer.Option(help="A weakness to accept in a node; see the policy's documentation."),
+        list[Weakness] | None,
+        typer.Option(help="A weakness to accept in a node, beyond the strict default."),
     ] = None,
 ) -> None:
     """Serve OpenAI's API on loopback, the private path behind it."""

@@ -4,9 +4,9 @@ import base64
 import json
 
 import pytest
-from attestation.verdict import Outcome
 from simulator import EVENTS, Node, Sealed, complete, refuse
 
+from attestation.verdict import Outcome
 from client.errors import RelayError, ResponseCut, ResponseForged, VerificationFailed
 from wire import bhttp, inner, padding
 from wire.hpke import Kem
@@ -265,4 +265,4 @@ def test_only_xwing_is_ever_used(run, world):
 
     run(scenario)
     [opened] = world.nodes[0].seen
-    assert opened.context.secrets.suite.kem is Kem.XWING
+    assert opened.suite.kem is Kem.XWING

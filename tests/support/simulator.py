@@ -14,13 +14,13 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from attestation.attester.base import make_bundle
-from attestation.attester.simulated import SimulatedAttester
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from starlette.applications import Starlette
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from attestation.attester.base import make_bundle
+from attestation.attester.simulated import SimulatedAttester
 from client.trust import Trust, parse_trust
 from issuer.keys import IssuerKey, generate
 from transparency.checkpoint import Checkpoint
@@ -81,7 +81,9 @@ class Opened:
     raw: bytes
     """The inner Binary HTTP message, without its padding."""
     request: inner.InnerRequest
-    context: object
+    suite: hpke.Suite
+    enc: bytes
+    context: hpke.RecipientContext
 
 
 class Node:
@@ -137,8 +139,9 @@ class Node:
         context = hpke.setup_recipient(header.suite, self.kems[header.kem], enc, info)
         raw = ohttp.open_chunked_request(context, rest)
         request = bhttp.decode_request(raw)
-        opened = Opened(bhttp.encode_request(request), inner.parse_request(request), context)
-        opened.enc = enc
+        opened = Opened(
+            bhttp.encode_request(request), inner.parse_request(request), header.suite, enc, context
+        )
         self.seen.append(opened)
         return opened
 
@@ -168,7 +171,7 @@ class Sealed:
     """Seals one chunked response as a worker does."""
 
     def __init__(self, opened, status=200, headers=()):
-        suite = opened.context.secrets.suite
+        suite = opened.suite
         nonce = secrets.token_bytes(ohttp.response_nonce_length(suite))
         self._sealer = ohttp.ChunkedResponseSealer(opened.context, opened.enc, nonce)
         self._encoder = bhttp.ResponseEncoder()
