@@ -41,15 +41,13 @@ from issuer.errors import (
 from issuer.keys import IssuerKey, KeyRing
 from issuer.service import EXCEPTION_HANDLERS, listen_tcp, read_body, run
 from wire.errors import WireError
-from wire.privacy_pass import TokenRequest
+from wire.privacy_pass import TOKEN_REQUEST_LENGTH, TOKEN_TYPE, TokenRequest
 
 DIRECTORY_PATH = "/.well-known/private-token-issuer-directory"
 DIRECTORY_TYPE = "application/private-token-issuer-directory"
 REQUEST_PATH = "/token-request"
 REQUEST_TYPE = "application/private-token-request"
 RESPONSE_TYPE = "application/private-token-response"
-REQUEST_LENGTH = 259
-TOKEN_TYPE = 0x0002
 DIRECTORY_MAX_AGE_S = 3600
 """Clients take their keys from the log; the directory serves those who know RFC 9578 alone."""
 
@@ -132,7 +130,7 @@ async def _issue(request: Request, keys: KeyRing, accounts: Accounts) -> bytes:
     _require_media_type(request.headers.get("content-type", ""))
     account_key = _account_key(request.headers.get("authorization", ""))
     try:
-        body = await read_body(request, REQUEST_LENGTH)
+        body = await read_body(request, TOKEN_REQUEST_LENGTH)
     except BodyTooLarge as error:
         raise MalformedRequest("not the size of a token request") from error
     key, blinded = _parse(body, keys)
