@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from sqlalchemy import (
     URL,
@@ -103,14 +103,32 @@ class Database:
             kind = type(error).__name__
             raise DatabaseUnavailable(f"the database did not answer ({kind})") from None
 
-    async def ping(self) -> None:
-        """Ask the database for nothing; raises DatabaseUnavailable."""
-        async with self.transaction() as connection:
-            await connection.execute(select(1))
-
     async def close(self) -> None:
         """Close every connection."""
         await self._engine.dispose()
+
+
+class Store:
+    """What is kept in one database of one schema; a subclass names the schema and asks the rows."""
+
+    schema: ClassVar[Schema]
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @classmethod
+    async def open(cls, url: str) -> Self:
+        """Open the store at `url`; raises what `Database.open` raises."""
+        return cls(await Database.open(url, cls.schema))
+
+    async def ping(self) -> None:
+        """Ask the database for nothing; raises DatabaseUnavailable."""
+        async with self._database.transaction() as connection:
+            await connection.execute(select(1))
+
+    async def close(self) -> None:
+        """Close the database."""
+        await self._database.close()
 
 
 def _parse(url: str) -> URL:

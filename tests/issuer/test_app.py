@@ -19,16 +19,11 @@ from starlette.applications import Starlette
 
 from issuer import database, service
 from issuer.accounts import add_account
-from issuer.app import (
-    DIRECTORY_TYPE,
-    REQUEST_TYPE,
-    RESPONSE_TYPE,
-    IssuerConfig,
-    application,
-)
+from issuer.app import IssuerConfig, application
 from issuer.errors import SigningFault
 from issuer.keys import IssuerKey, KeyRing
 from wire import privacy_pass
+from wire.privacy_pass import ISSUER_DIRECTORY_TYPE, TOKEN_REQUEST_TYPE, TOKEN_RESPONSE_TYPE
 
 pytestmark = pytest.mark.anyio
 
@@ -55,7 +50,10 @@ async def client(
     serving: Serving, sqlite_url: str, keys: KeyRing, account_key: str
 ) -> AsyncIterator[httpx.AsyncClient]:
     async with serving(issuer(sqlite_url, keys)) as client:
-        client.headers = {"content-type": REQUEST_TYPE, "authorization": f"Bearer {account_key}"}
+        client.headers = {
+            "content-type": TOKEN_REQUEST_TYPE,
+            "authorization": f"Bearer {account_key}",
+        }
         yield client
 
 
@@ -74,7 +72,7 @@ async def test_the_directory_lists_the_keys(
 ) -> None:
     response = await client.get("/.well-known/private-token-issuer-directory")
     assert response.status_code == 200
-    assert response.headers["content-type"] == DIRECTORY_TYPE
+    assert response.headers["content-type"] == ISSUER_DIRECTORY_TYPE
     assert response.headers["cache-control"] == "public, max-age=3600"
     directory = response.json()
     assert directory["issuer-request-uri"] == "/token-request"
@@ -91,7 +89,7 @@ async def test_the_published_issuances_are_reproduced(
     for case in rfc9578["cases"]:
         response = await client.post("/token-request", content=bytes.fromhex(case["token_request"]))
         assert response.status_code == 200
-        assert response.headers["content-type"] == RESPONSE_TYPE
+        assert response.headers["content-type"] == TOKEN_RESPONSE_TYPE
         assert response.content.hex() == case["token_response"]
 
 
@@ -122,7 +120,7 @@ async def test_media_types_are_compared_as_http_compares_them(
     assert response.status_code == 200
 
 
-@pytest.mark.parametrize("content_type", ["", "application/octet-stream", RESPONSE_TYPE])
+@pytest.mark.parametrize("content_type", ["", "application/octet-stream", TOKEN_RESPONSE_TYPE])
 async def test_another_media_type_is_415(
     client: httpx.AsyncClient, token_request: bytes, content_type: str
 ) -> None:
@@ -213,7 +211,7 @@ async def test_eight_racing_requests_never_overdraw(
     serving: Serving, keys: KeyRing, database_url: str, token_request: bytes
 ) -> None:
     account_key = await asyncio.to_thread(add_account, database_url, 3)
-    headers = {"authorization": f"Bearer {account_key}", "content-type": REQUEST_TYPE}
+    headers = {"authorization": f"Bearer {account_key}", "content-type": TOKEN_REQUEST_TYPE}
     async with serving(issuer(database_url, keys)) as client:
         requests = [
             client.post("/token-request", content=token_request, headers=headers) for _ in range(8)
@@ -251,7 +249,7 @@ async def test_a_database_that_does_not_answer_is_503(
 ) -> None:
     monkeypatch.setattr(database, "_BUSY_TIMEOUT_MS", 20)
     path = tmp_path / "accounts.sqlite"
-    headers = {"content-type": REQUEST_TYPE, "authorization": "Bearer sv-any"}
+    headers = {"content-type": TOKEN_REQUEST_TYPE, "authorization": "Bearer sv-any"}
     async with serving(issuer(f"sqlite:///{path}", keys)) as client:
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
