@@ -10,11 +10,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from typing import Self
 
 from sqlalchemy import BigInteger, LargeBinary, column, insert, select, table, update
 
-from issuer.database import Database, Schema
+from issuer.database import Schema, Store
 from issuer.errors import QuotaExhausted, UnknownAccount
 
 MAX_QUOTA = 2**53
@@ -62,24 +61,10 @@ async def _add_account(url: str, quota: int) -> str:
         await accounts.close()
 
 
-class Accounts:
+class Accounts(Store):
     """The accounts of one issuer. Racing calls, also of several processes, never overdraw."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    @classmethod
-    async def open(cls, url: str) -> Self:
-        """Open the accounts at `url`; raises what `Database.open` raises."""
-        return cls(await Database.open(url, SCHEMA))
-
-    async def ping(self) -> None:
-        """Check that the database answers; raises DatabaseUnavailable."""
-        await self._database.ping()
-
-    async def close(self) -> None:
-        """Close the database."""
-        await self._database.close()
+    schema = SCHEMA
 
     async def add(self, quota: int) -> str:
         """Open an account; see `add_account`."""

@@ -41,15 +41,17 @@ from issuer.errors import (
 from issuer.keys import IssuerKey, KeyRing
 from issuer.service import EXCEPTION_HANDLERS, listen_tcp, read_body, run
 from wire.errors import WireError
-from wire.privacy_pass import TokenRequest
+from wire.privacy_pass import (
+    ISSUER_DIRECTORY_PATH,
+    ISSUER_DIRECTORY_TYPE,
+    TOKEN_REQUEST_LENGTH,
+    TOKEN_REQUEST_TYPE,
+    TOKEN_RESPONSE_TYPE,
+    TOKEN_TYPE,
+    TokenRequest,
+)
 
-DIRECTORY_PATH = "/.well-known/private-token-issuer-directory"
-DIRECTORY_TYPE = "application/private-token-issuer-directory"
 REQUEST_PATH = "/token-request"
-REQUEST_TYPE = "application/private-token-request"
-RESPONSE_TYPE = "application/private-token-response"
-REQUEST_LENGTH = 259
-TOKEN_TYPE = 0x0002
 DIRECTORY_MAX_AGE_S = 3600
 """Clients take their keys from the log; the directory serves those who know RFC 9578 alone."""
 
@@ -97,18 +99,20 @@ def application(config: IssuerConfig, keys: KeyRing) -> Starlette:
 
     async def serve_directory(_: Request) -> Response:
         headers = {"Cache-Control": f"public, max-age={DIRECTORY_MAX_AGE_S}"}
-        return JSONResponse(directory_content, headers=headers, media_type=DIRECTORY_TYPE)
+        return JSONResponse(directory_content, headers=headers, media_type=ISSUER_DIRECTORY_TYPE)
 
     async def serve_token_request(request: Request) -> Response:
         signature = await _issue(request, keys, request.state.accounts)
-        return Response(signature, media_type=RESPONSE_TYPE, headers={"Cache-Control": "no-store"})
+        return Response(
+            signature, media_type=TOKEN_RESPONSE_TYPE, headers={"Cache-Control": "no-store"}
+        )
 
     async def serve_health(request: Request) -> Response:
         await request.state.accounts.ping()
         return JSONResponse({"status": "ok", "issuer": config.issuer_name})
 
     routes = [
-        Route(DIRECTORY_PATH, serve_directory, methods=["GET"]),
+        Route(ISSUER_DIRECTORY_PATH, serve_directory, methods=["GET"]),
         Route(REQUEST_PATH, serve_token_request, methods=["POST"]),
         Route("/health", serve_health, methods=["GET"]),
     ]
@@ -132,7 +136,7 @@ async def _issue(request: Request, keys: KeyRing, accounts: Accounts) -> bytes:
     _require_media_type(request.headers.get("content-type", ""))
     account_key = _account_key(request.headers.get("authorization", ""))
     try:
-        body = await read_body(request, REQUEST_LENGTH)
+        body = await read_body(request, TOKEN_REQUEST_LENGTH)
     except BodyTooLarge as error:
         raise MalformedRequest("not the size of a token request") from error
     key, blinded = _parse(body, keys)
@@ -157,8 +161,8 @@ def _parse(body: bytes, keys: KeyRing) -> tuple[IssuerKey, bytes]:
 
 
 def _require_media_type(content_type: str) -> None:
-    if content_type.partition(";")[0].strip().lower() != REQUEST_TYPE:
-        raise WrongMediaType(f"the content type must be {REQUEST_TYPE}")
+    if content_type.partition(";")[0].strip().lower() != TOKEN_REQUEST_TYPE:
+        raise WrongMediaType(f"the content type must be {TOKEN_REQUEST_TYPE}")
 
 
 def _account_key(authorization: str) -> str:

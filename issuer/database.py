@@ -9,10 +9,13 @@ meet in one place, so opening a database that carries another name is refused.
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
+import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from sqlalchemy import (
     URL,
@@ -72,7 +75,10 @@ class Database:
                 that a later release wrote.
             DatabaseUnavailable: the database did not answer.
         """
-        database = cls(_engine(_parse(url)))
+        parsed = _parse(url)
+        if parsed.get_backend_name() == "sqlite":
+            await asyncio.to_thread(_prepare_file, str(parsed.database))
+        database = cls(_engine(parsed))
         try:
             async with database.transaction() as connection:
                 await connection.run_sync(_migrate, schema)
@@ -97,14 +103,32 @@ class Database:
             kind = type(error).__name__
             raise DatabaseUnavailable(f"the database did not answer ({kind})") from None
 
-    async def ping(self) -> None:
-        """Ask the database for nothing; raises DatabaseUnavailable."""
-        async with self.transaction() as connection:
-            await connection.execute(select(1))
-
     async def close(self) -> None:
         """Close every connection."""
         await self._engine.dispose()
+
+
+class Store:
+    """What is kept in one database of one schema; a subclass names the schema and asks the rows."""
+
+    schema: ClassVar[Schema]
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @classmethod
+    async def open(cls, url: str) -> Self:
+        """Open the store at `url`; raises what `Database.open` raises."""
+        return cls(await Database.open(url, cls.schema))
+
+    async def ping(self) -> None:
+        """Ask the database for nothing; raises DatabaseUnavailable."""
+        async with self._database.transaction() as connection:
+            await connection.execute(select(1))
+
+    async def close(self) -> None:
+        """Close the database."""
+        await self._database.close()
 
 
 def _parse(url: str) -> URL:
@@ -140,11 +164,29 @@ def _engine(url: URL) -> AsyncEngine:
     return engine
 
 
+def _prepare_file(path: str) -> None:
+    # The mode stays with the file. To set it SQLite wants the file alone and does not wait for it:
+    # of two processes that start together, one must try again.
+    deadline = time.monotonic() + _BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            with closing(sqlite3.connect(path)) as connection:
+                (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        except sqlite3.Error as error:
+            busy = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > deadline:
+                raise DatabaseUnavailable("the SQLite file cannot be opened") from None
+            time.sleep(0.01)
+        else:
+            break
+    if mode != "wal":
+        raise DatabaseUnusable("the SQLite file is where no write-ahead log can be kept")
+
+
 def _prepare_sqlite(connection: Any, _: object) -> None:  # noqa: ANN401 - a driver's connection
     connection.isolation_level = None  # the driver must not begin transactions of its own
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
-    cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")  # with WAL, anything less may lose a commit
     cursor.close()
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from sqlalchemy import BigInteger, LargeBinary, column, delete, select, table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from issuer.database import Database, Schema
+from issuer.database import Database, Schema, Store
 from issuer.errors import KeyRetired, Spent
 
 SCHEMA = Schema(
@@ -56,25 +56,14 @@ class Spend:
     rows: tuple[bytes, ...]
 
 
-class SpentStore:
+class SpentStore(Store):
     """The rows of spent tokens. Racing spends of one row have one winner."""
 
+    schema = SCHEMA
+
     def __init__(self, database: Database) -> None:
-        self._database = database
+        super().__init__(database)
         self._insert = _INSERT[database.dialect]
-
-    @classmethod
-    async def open(cls, url: str) -> Self:
-        """Open the store at `url`; raises what `Database.open` raises."""
-        return cls(await Database.open(url, SCHEMA))
-
-    async def ping(self) -> None:
-        """Check that the database answers; raises DatabaseUnavailable."""
-        await self._database.ping()
-
-    async def close(self) -> None:
-        """Close the database."""
-        await self._database.close()
 
     async def spend(self, spend: Spend, *, at: int) -> None:
         """Add all rows of `spend`, or none; on the disk when this returns. `at`: unix seconds.

@@ -6,13 +6,18 @@ import json
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from starlette.applications import Starlette
 
 HERE = Path(__file__).parent
 
@@ -37,6 +42,24 @@ def issuer_pem(rfc9578: dict[str, Any]) -> bytes:
     return bytes.fromhex(rfc9578["skS"])
 
 
+@asynccontextmanager
+async def _serving(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
+    async with app.router.lifespan_context(app) as state:
+
+        async def with_state(scope: Any, receive: Any, send: Any) -> None:
+            await app({**scope, "state": dict(state)}, receive, send)
+
+        transport = httpx.ASGITransport(with_state, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://issuer") as client:
+            yield client
+
+
+@pytest.fixture
+def serving() -> Callable[[Starlette], AbstractAsyncContextManager[httpx.AsyncClient]]:
+    """A function that runs an application, its lifespan too, without a socket."""
+    return _serving
+
+
 class PostgresServer:
     """A server of the tests' own: an unprivileged user, a unix socket, no TCP, no fsync."""
 
@@ -46,33 +69,42 @@ class PostgresServer:
         self._user = user
         self._count = 0
 
+    def start(self) -> None:
+        data = str(self._directory / "data")
+        self.run("initdb", "-D", data, "-U", "sottovoce", "-A", "trust", "-E", "UTF8", "--no-sync")
+        settings = ("listen_addresses=", "fsync=off", "shared_buffers=16MB")
+        options = [option for setting in settings for option in ("-c", setting)]
+        # A child of this process, so that it is waited for and leaves nothing behind.
+        self._server = self._popen("postgres", "-D", data, "-k", str(self._directory), *options)
+        deadline = time.monotonic() + 30
+        while self._popen("pg_isready", "-q", "-h", str(self._directory)).wait() != 0:
+            if self._server.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError((self._directory / "log").read_text())
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        self._server.send_signal(signal.SIGQUIT)  # PostgreSQL's immediate shutdown
+        self._server.wait(30)
+
     def run(self, program: str, *arguments: str) -> None:
-        command = [str(self._programs / program), *arguments]
+        if self._popen(program, *arguments).wait(60) != 0:
+            raise RuntimeError((self._directory / "log").read_text())
+
+    def _popen(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
         identity: dict[str, Any] = {}
         if self._user is not None:
             group = pwd.getpwnam(self._user).pw_gid
             identity = {"user": self._user, "group": group, "extra_groups": []}
         with (self._directory / "log").open("ab") as log:
-            subprocess.run(
-                command,
-                check=True,
+            return subprocess.Popen(
+                [str(self._programs / program), *arguments],
                 cwd=self._directory,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env={"HOME": str(self._directory), "PATH": os.defpath, "LC_ALL": "C"},
-                timeout=60,
                 **identity,
             )
-
-    def start(self) -> None:
-        data = str(self._directory / "data")
-        self.run("initdb", "-D", data, "-U", "sottovoce", "-A", "trust", "-E", "UTF8", "--no-sync")
-        options = f"-c listen_addresses= -c fsync=off -k {self._directory} -c shared_buffers=16MB"
-        self.run("pg_ctl", "-D", data, "-w", "-o", options, "start")
-
-    def stop(self) -> None:
-        self.run("pg_ctl", "-D", str(self._directory / "data"), "-m", "immediate", "stop")
 
     def new_database(self) -> str:
         self._count += 1

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, closing
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 
 from issuer import database
 from issuer.errors import MalformedRequest
@@ -19,28 +19,17 @@ from issuer.spent import BODY_LIMIT, application, parse_retire, parse_spend
 
 pytestmark = pytest.mark.anyio
 
+Serving = Callable[[Starlette], AbstractAsyncContextManager[httpx.AsyncClient]]
+
 SPEND_ID = "0f" * 16
 KEY_ID = "2e" * 32
 ROWS = [f"{number:064x}" for number in range(8)]
 GOOD = {"spend_id": SPEND_ID, "key_id": KEY_ID, "rows": ROWS[:2]}
 
 
-@asynccontextmanager
-async def running(database_url: str) -> AsyncIterator[httpx.AsyncClient]:
-    app = application(database_url)
-    async with app.router.lifespan_context(app) as state:
-
-        async def with_state(scope: Any, receive: Any, send: Any) -> None:
-            await app({**scope, "state": dict(state)}, receive, send)
-
-        transport = httpx.ASGITransport(with_state, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://spent") as client:
-            yield client
-
-
 @pytest.fixture
-async def client(sqlite_url: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with running(sqlite_url) as client:
+async def client(serving: Serving, sqlite_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(application(sqlite_url)) as client:
         yield client
 
 
@@ -62,8 +51,10 @@ async def test_rows_are_spent_once_and_repeated_answers_are_equal(
     assert outcome(response) == (200, None)
 
 
-async def test_of_eight_racing_requests_one_is_answered_200(database_url: str) -> None:
-    async with running(database_url) as client:
+async def test_of_eight_racing_requests_one_is_answered_200(
+    serving: Serving, database_url: str
+) -> None:
+    async with serving(application(database_url)) as client:
         spends = [GOOD | {"spend_id": f"{number:032x}"} for number in range(8)]
         responses = await asyncio.gather(*(client.post("/spend", json=spend) for spend in spends))
     assert sorted(response.status_code for response in responses) == [200] + [409] * 7
@@ -132,11 +123,11 @@ async def test_a_malformed_body_is_422_and_a_long_one_413(
 
 
 async def test_a_store_without_its_database_says_503_and_spends_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    serving: Serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "_BUSY_TIMEOUT_MS", 20)
     path = tmp_path / "spent.sqlite"
-    async with running(f"sqlite:///{path}") as client:
+    async with serving(application(f"sqlite:///{path}")) as client:
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             assert outcome(await client.post("/spend", json=GOOD)) == (503, "unavailable")
