@@ -1,0 +1,59 @@
+"""`sottovoce worker`: one attested worker node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from client.trust import load_trust
+from engine.config import EngineConfig
+from server.config import WorkerConfig
+from server.launcher import run as run_worker
+
+app = typer.Typer(add_completion=False, help=__doc__)
+
+KEY_IDS = 16
+"""One-byte OHTTP key ids of one worker: sixteen workers share the space of one relay."""
+
+
+def worker_engine(model: Path) -> EngineConfig:
+    """Return the engine's configuration for a model; its policy follows from it."""
+    return EngineConfig(model=model)
+
+
+@app.command()
+def serve(
+    model: Annotated[Path, typer.Option(help="Folder of a Hugging Face model.")],
+    name: Annotated[str, typer.Option(help="The model's public name.")],
+    trust: Annotated[Path, typer.Option(help="trust.toml.")],
+    log: Annotated[str, typer.Option(help="The log's URL.")],
+    issuer: Annotated[str, typer.Option(help="The issuer's URL.")],
+    spent: Annotated[Path, typer.Option(help="Unix socket of the spent-token store.")],
+    platform_key: Annotated[Path, typer.Option(help="Seed file of the simulated platform.")],
+    port: Annotated[int, typer.Option(help="Port.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    platform: Annotated[str, typer.Option(help="The platform that quotes.")] = "simulated",
+    index: Annotated[int, typer.Option(min=0, max=15, help="Chooses the OHTTP key ids.")] = 0,
+) -> None:
+    """Attest, register in the log, and serve until SIGTERM."""
+    believed = load_trust(trust)
+    run_worker(
+        WorkerConfig(
+            model=model,
+            model_name=name,
+            engine=worker_engine(model),
+            host=host,
+            port=port,
+            log_url=log,
+            issuer_url=issuer,
+            issuer_name=believed.issuer_name,
+            spent_socket=spent,
+            platform=platform,
+            platform_seed=platform_key,
+            list_epoch_s=believed.list_epoch_s,
+            first_key_id=KEY_IDS * index,
+            key_ids=KEY_IDS,
+        )
+    )
