@@ -16,7 +16,7 @@ from issuer.accounts import add_account
 from issuer.keys import create_key_file
 from rich.console import Console
 
-from sottovoce.commands.worker import worker_engine
+from sottovoce.engine_config import worker_engine
 from sottovoce.local import (
     ISSUER,
     ISSUER_NAME,

@@ -8,19 +8,14 @@ from typing import Annotated
 import typer
 
 from client.trust import load_trust
-from engine.config import EngineConfig
 from server.config import WorkerConfig
 from server.launcher import run as run_worker
+from sottovoce.engine_config import worker_engine
 
 app = typer.Typer(add_completion=False, help=__doc__)
 
 KEY_IDS = 16
 """One-byte OHTTP key ids of one worker: sixteen workers share the space of one relay."""
-
-
-def worker_engine(model: Path) -> EngineConfig:
-    """Return the engine's configuration for a model; its policy follows from it."""
-    return EngineConfig(model=model)
 
 
 @app.command()
