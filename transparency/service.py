@@ -269,7 +269,9 @@ class LogService:
         epoch = int(now) // self._epoch_seconds
         self._current.forget(int(now))
         soon = int(now + list_lead(self._epoch_seconds)) // self._epoch_seconds
-        lists = [self._list(e) for e in {epoch, soon} if self._current.list_index(e) is None]
+        lists = [
+            self._list(e) for e in sorted({epoch, soon}) if self._current.list_index(e) is None
+        ]
         enough = 1 if self._is_listing(epoch) else max(1, self._min_nodes)
         return [body for body in lists if len(body.nodes) >= enough]
 

@@ -54,9 +54,7 @@ WITNESSES = tuple(
     for i in range(3)
 )
 ROLES = RoleKeys(public("release"), public("issuer"), public("list"))
-POLICY = LogPolicy(
-    str(LOG.verifier_key), tuple(str(w.verifier_key) for w in WITNESSES), 2, 86400
-)
+POLICY = LogPolicy(str(LOG.verifier_key), tuple(str(w.verifier_key) for w in WITNESSES), 2, 86400)
 
 
 @dataclass
@@ -99,7 +97,7 @@ class FakeLog:
         return self.add(body, signer)
 
     def note(
-        self, at: int = AT - 10, *, size: int | None = None, witnesses=WITNESSES[:2], log=LOG
+        self, at: int = START - 10, *, size: int | None = None, witnesses=WITNESSES[:2], log=LOG
     ) -> bytes:
         size = len(self.entries) if size is None else size
         text = Checkpoint(log.name, size, self.tree.root(size)).encode()
