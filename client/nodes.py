@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
 from attestation.errors import AppraisalError
 from attestation.verdict import Outcome, Step, Verdict
 from attestation.verifier.node import ReferenceValues, VerifiedNode, appraise
 from attestation.verifier.policy import ClientPolicy
-
 from client.errors import NodeListError, NoNode
 from client.files import write_private
 from client.trust import Trust

@@ -17,13 +17,13 @@ from typing import Any
 
 import httpx
 import uvicorn
-from attestation.verdict import Verdict
-from attestation.verifier.policy import ClientPolicy
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from attestation.verdict import Verdict
+from attestation.verifier.policy import ClientPolicy
 from client import openai_errors, page, sse
 from client.canonical import canonical_body, parse_body
 from client.errors import ClientError, NodeListError, RequestRefused

@@ -5,16 +5,3 @@ policy are in the log is for every client to check: the log's word on it would p
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable, Mapping
-
-from attestation.bundle import Bundle
-from attestation.errors import AttestationError
-from attestation.simulated_quote import SimulatedQuote, split
-from attestation.verifier.node import ReferenceValues, appraise
-from attestation.verifier.policy import Weakness, admission_policy
-from client.trust import Trust
-from transparency.current import Admitted
-from transparency.errors import AdmissionRefused
-from wire.errors import WireError
-from wire.key_document import KeyDocument

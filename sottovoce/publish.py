@@ -7,9 +7,9 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from attestation.attester.measurement import measure_packages
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from attestation.attester.measurement import measure_packages
 from issuer.keys import IssuerKey
 from sottovoce.keys import read_seed
 from transparency.leaf import Body, IssuerKeyLeaf, ModelLeaf, PolicyLeaf, ReleaseLeaf, sign_leaf

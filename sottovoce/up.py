@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 from engine.digest import model_digest
 from engine.policy import engine_policy
-from issuer.accounts import add_account
-from issuer.keys import create_key_file
 from rich.console import Console
 
+from issuer.accounts import add_account
+from issuer.keys import create_key_file
 from sottovoce.engine_config import worker_engine
 from sottovoce.local import (
     ISSUER,

@@ -21,9 +21,9 @@ from __future__ import annotations
 
 import calendar
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from wire.auth_params import decode_base64url, encode_base64url
 from wire.bhttp import Fields, Request
@@ -245,10 +245,10 @@ def http_date(unix: int) -> bytes:
     """
     if not 0 <= unix <= _LATEST:
         raise ValueError("a date is between the years 1970 and 9999")
-    at = time.gmtime(unix)
-    day, month = _DAYS[at.tm_wday], _MONTHS[at.tm_mon - 1]
-    clock = (at.tm_hour, at.tm_min, at.tm_sec)
-    return b"%s, %02d %s %04d %02d:%02d:%02d GMT" % (day, at.tm_mday, month, at.tm_year, *clock)
+    at = datetime.fromtimestamp(unix, UTC)
+    day, month = _DAYS[at.weekday()], _MONTHS[at.month - 1]
+    clock = (at.hour, at.minute, at.second)
+    return b"%s, %02d %s %04d %02d:%02d:%02d GMT" % (day, at.day, month, at.year, *clock)
 
 
 def parse_http_date(value: bytes) -> int:

@@ -229,9 +229,10 @@ def request_hash(salt: bytes, path: bytes, body: bytes) -> bytes:
 class ResponseHash:
     """The hash of a response: SHA-256(salt || (u32 big-endian length || payload)*).
 
-    A payload is what follows `data: ` in one SSE event, as the worker sent it; comments and the
-    closing `[DONE]` are left out. A response that is not streamed is one payload, its body.
-    The payload that carries the receipt is added with `ATTESTATION_PLACEHOLDER` in its place.
+    A payload is what follows `data: ` in one SSE event, as the worker sent it; comments are left
+    out. The closing `[DONE]` is a payload like any other: the worker knows that it will follow,
+    and adds it before it signs. A response that is not streamed is one payload, its body. The
+    payload that carries the receipt is added with `ATTESTATION_PLACEHOLDER` in its place.
 
     Raises:
         Malformed: (on construction) a salt that is not 32 bytes.

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from client.trust import load_trust
 from engine.digest import model_digest
 from engine.policy import engine_policy
+
+from client.trust import load_trust
 from sottovoce.admission import admission
 from sottovoce.engine_config import worker_engine
 from sottovoce.publish import (
@@ -19,10 +19,10 @@ from sottovoce.publish import (
     publish,
     release_leaf,
 )
-from transparency.leaf import Body
 from transparency.app import LogConfig
 from transparency.app import serve as serve_log
 from transparency.cosigning import WitnessAddress
+from transparency.leaf import Body
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 publishing = typer.Typer(no_args_is_help=True, help="Sign a leaf and add it to the log.")

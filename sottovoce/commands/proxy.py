@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from attestation.verifier.policy import ClientPolicy, Weakness
 
+from attestation.verifier.policy import ClientPolicy, Weakness
 from client.proxy import ProxyConfig
 from client.proxy import serve as serve_proxy
 from client.trust import load_trust

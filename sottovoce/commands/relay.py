@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-
 from relay.app import serve as serve_relay
 from relay.config import RelayConfig
 

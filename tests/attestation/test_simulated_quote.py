@@ -44,7 +44,7 @@ def test_the_signature_is_over_a_label_of_its_own():
 )
 def test_claims_outside_the_format_are_refused(changes):
     with pytest.raises(MalformedEvidence):
-        SimulatedQuote.decode(cbor.encode(cbor2.loads(CLAIMS) | changes))
+        SimulatedQuote.decode(cbor2.dumps(cbor2.loads(CLAIMS) | changes, canonical=True))
 
 
 def test_a_missing_claim_is_refused():

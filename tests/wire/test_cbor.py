@@ -1,0 +1,74 @@
+"""Deterministic CBOR: the examples of RFC 8949, one encoding for one value, nothing else accepted."""
+
+import cbor2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wire import cbor
+from wire.errors import Malformed
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text() | st.binary(),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.integers(-(2**40), 2**40) | st.text(max_size=30), inner, max_size=5)
+    ),
+    max_leaves=15,
+)
+
+
+def test_map_keys_are_sorted_bytewise():
+    """RFC 8949, section 4.2.1: 10, 100, -1, "z", "aa", [100], [-1], false."""
+    keys = [False, (-1,), (100,), "aa", "z", -1, 100, 10]
+    order = [10, 100, -1, "z", "aa"]
+    encoded = cbor.encode({key: 0 for key in keys if not isinstance(key, tuple | bool)})
+    assert encoded == b"\xa5" + b"".join(cbor2.dumps(key) + b"\x00" for key in order)
+
+
+def test_a_long_integer_key_comes_before_a_short_text():
+    """Where sorting by length first (RFC 7049) would give another order."""
+    assert cbor.encode({"a": 0, -65537: 0})[1:2] == b"\x3a"
+
+
+@given(VALUES)
+def test_every_value_has_exactly_one_accepted_encoding(value):
+    data = cbor.encode(value)
+    assert cbor.decode(data) == value
+    assert cbor.encode(cbor.decode(data)) == data
+
+
+@given(VALUES, st.binary(min_size=1, max_size=4))
+def test_trailing_and_missing_bytes_are_refused(value, more):
+    data = cbor.encode(value)
+    with pytest.raises(Malformed):
+        cbor.decode(data + more)
+    with pytest.raises(Malformed):
+        cbor.decode(data[:-1])
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_decode_to_their_own_encoding_or_are_refused(data):
+    try:
+        value = cbor.decode(data)
+    except Malformed:
+        return
+    assert cbor.encode(value) == data
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x18\x17",  # 23 in two bytes
+        b"\x5f\x41a\xff",  # indefinite length
+        b"\xa2\x61b\x00\x61a\x00",  # keys out of order
+        b"\xa2\x61a\x00\x61a\x00",  # one key twice
+        b"\xf9\x3c\x00",  # a float
+        b"\x9b\xff\xff\xff\xff\xff\xff\xff\xff",  # an array of 2^64-1 items
+        b"\x5b\x00\x00\x00\x00\x40\x00\x00\x00",  # a claimed gigabyte
+        b"\x81" * 5000,  # deep nesting
+    ],
+)
+def test_other_encodings_are_refused(data):
+    with pytest.raises(Malformed):
+        cbor.decode(data)
