@@ -1,4 +1,4 @@
-"""The engine configuration that a worker gets; whoever publishes its policy must derive the same."""
+"""The engine configuration of a worker; whoever publishes its policy must derive the same."""
 
 from __future__ import annotations
 

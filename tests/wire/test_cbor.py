@@ -1,4 +1,4 @@
-"""Deterministic CBOR: the examples of RFC 8949, one encoding for one value, nothing else accepted."""
+"""Deterministic CBOR: the examples of RFC 8949, and one accepted encoding for one value."""
 
 import cbor2
 import pytest
