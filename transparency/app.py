@@ -30,6 +30,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from transparency import signing
+from transparency.admission import Admit
 from transparency.body import read_body
 from transparency.cosigning import Cosigner, WitnessAddress
 from transparency.epochs import EpochNotes
@@ -48,7 +49,7 @@ from transparency.leaf import MAX_LEAF_LENGTH, RoleKeys
 from transparency.log import Log
 from transparency.note import KeyType, Signer
 from transparency.policy import LogPolicy
-from transparency.service import Admit, LogService
+from transparency.service import LogService
 from transparency.tiles import Tile
 
 MAX_ATTACHMENT_LENGTH = 512 << 10

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from transparency.admission import Admitted
 from transparency.errors import AdmissionRefused
 from transparency.leaf import (
     Body,
@@ -30,30 +30,6 @@ MAX_LIST_LENGTH = 60000
 
 _ROW_OVERHEAD = 40
 """A digest, a capacity and the CBOR around them and the model's name, rounded up."""
-
-
-@dataclass(frozen=True)
-class Admitted:
-    """What the log's own verifier found in a node's evidence and key document.
-
-    Attributes:
-        key_document_digest: SHA-256 of the key document, 32 bytes.
-        receipt_key: the document's Ed25519 key, which must have signed the node's leaf.
-        model: the model the node serves.
-        capacity: its capacity class: 1, 2, 4 or 8.
-        not_after: when the document runs out, Unix seconds.
-    """
-
-    key_document_digest: bytes
-    receipt_key: bytes
-    model: str
-    capacity: int
-    not_after: int
-
-    @property
-    def row(self) -> ListedNode:
-        """The node's row in a list."""
-        return ListedNode(self.key_document_digest, self.model, self.capacity)
 
 
 class Current:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from transparency.checkpoint import Checkpoint
 from transparency.files import TEMPORARY_SUFFIX, make_directory, write_durably
-from transparency.nodes_document import CONSISTENCY_PROOFS
+from transparency.nodes_format import CONSISTENCY_PROOFS
 from transparency.note import Note
 
 KEPT_S = 48 * 3600

@@ -22,7 +22,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from transparency.checkpoint import Checkpoint
 from transparency.errors import (
@@ -48,130 +47,24 @@ from transparency.leaf import (
     RoleKeys,
 )
 from transparency.merkle import verify_consistency, verify_inclusion
+from transparency.nodes_format import (
+    ConsistencyProof,
+    NodesDocument,
+    ProvenLeaf,
+    SeenCheckpoint,
+)
 from transparency.note import Note
 from transparency.policy import LogPolicy
-from transparency.proof import parse_hashes
-from transparency.text import decode_base64, encode_base64
-from wire import canonical_json
-from wire.errors import WireError
 from wire.merkle import leaf_hash
 
-MAX_DOCUMENT_LENGTH = 64 << 20
-"""A thousand nodes with bundles of 48 KB each."""
-
-CONSISTENCY_PROOFS = 288
-"""Epochs of ten minutes in 48 hours."""
-
-
-@dataclass(frozen=True)
-class ProvenLeaf:
-    """A leaf, its index, and its audit path in the document's checkpoint."""
-
-    index: int
-    leaf: bytes
-    proof: tuple[bytes, ...]
-
-
-@dataclass(frozen=True)
-class ConsistencyProof:
-    """A proof from an earlier tree size to the document's checkpoint."""
-
-    size: int
-    proof: tuple[bytes, ...]
-
-
-@dataclass(frozen=True)
-class NodesDocument:
-    """The document, parsed and not verified: only its form has been looked at."""
-
-    checkpoint: bytes
-    node_list: ProvenLeaf
-    leaves: tuple[ProvenLeaf, ...]
-    bundles: Mapping[str, bytes]
-    consistency: tuple[ConsistencyProof, ...]
-
-    def encode(self) -> bytes:
-        """Return the document's one encoding."""
-        return canonical_json.encode(
-            {
-                "checkpoint": self.checkpoint.decode(),
-                "list": _leaf_json(self.node_list),
-                "leaves": [_leaf_json(leaf) for leaf in self.leaves],
-                "bundles": {node: encode_base64(data) for node, data in self.bundles.items()},
-                "consistency": [
-                    {"size": earlier.size, "proof": [encode_base64(h) for h in earlier.proof]}
-                    for earlier in self.consistency
-                ],
-            }
-        )
-
-    @classmethod
-    def decode(cls, data: bytes) -> NodesDocument:
-        """Parse the document.
-
-        Raises:
-            Malformed: not its one encoding, leaves or sizes out of order, or too long.
-        """
-        if len(data) > MAX_DOCUMENT_LENGTH:
-            raise Malformed("a nodes document of more than 64 MiB")
-        try:
-            members = canonical_json.decode(data)
-            exact = canonical_json.encode(members) == data
-        except WireError as error:
-            raise Malformed("a nodes document is JSON") from error
-        if not exact:
-            raise Malformed("a nodes document is canonical JSON")
-        names = ("checkpoint", "list", "leaves", "bundles", "consistency")
-        note, node_list, leaves, bundles, consistency = _members(members, names)
-        document = cls(
-            checkpoint=_typed(note, str).encode(),
-            node_list=_parse_leaf(node_list),
-            leaves=tuple(_parse_leaf(item) for item in _typed(leaves, list)),
-            bundles={
-                node: decode_base64(_typed(text, str))
-                for node, text in _typed(bundles, dict).items()
-            },
-            consistency=tuple(_parse_consistency(item) for item in _typed(consistency, list)),
-        )
-        _check_ascending(leaf.index for leaf in document.leaves)
-        _check_ascending(earlier.size for earlier in document.consistency)
-        return document
-
-
-@dataclass(frozen=True)
-class SeenCheckpoint:
-    """What a client remembers between documents, to notice a log that changes its story.
-
-    Attributes:
-        checkpoint: the note of the last document, as verified then.
-        node_list: the list leaf of the last document, as it stood in the tree.
-    """
-
-    checkpoint: bytes
-    node_list: bytes
-
-    def encode(self) -> bytes:
-        """Encode for the client's state file."""
-        return canonical_json.encode(
-            {"checkpoint": self.checkpoint.decode(), "list": encode_base64(self.node_list)}
-        )
-
-    @classmethod
-    def decode(cls, data: bytes) -> SeenCheckpoint:
-        """Decode what `encode` wrote.
-
-        Raises:
-            Malformed: anything else.
-        """
-        try:
-            members = canonical_json.decode(data)
-        except WireError as error:
-            raise Malformed("not a remembered checkpoint") from error
-        note, node_list = _members(members, ("checkpoint", "list"))
-        seen = cls(_typed(note, str).encode(), decode_base64(_typed(node_list, str)))
-        Checkpoint.parse(Note.parse(seen.checkpoint).text)
-        _listed(Leaf.decode(seen.node_list))
-        return seen
+__all__ = [
+    "ConsistencyProof",
+    "NodesDocument",
+    "ProvenLeaf",
+    "SeenCheckpoint",
+    "VerifiedNodes",
+    "verify_nodes_document",
+]
 
 
 @dataclass(frozen=True)
@@ -317,15 +210,8 @@ def _verify_list(
     return body
 
 
-def _listed(leaf: Leaf) -> NodeListLeaf:
-    body = leaf.unverified_body()
-    if not isinstance(body, NodeListLeaf):
-        raise Malformed("the list last seen is a leaf of another type")
-    return body
-
-
 def _check_only_list(listed: NodeListLeaf, leaf: bytes, last: SeenCheckpoint) -> None:
-    seen = _listed(Leaf.decode(last.node_list))
+    seen = NodeListLeaf.decode(Leaf.decode(last.node_list).body)
     if seen.epoch == listed.epoch and last.node_list != leaf:
         raise TwoLists(
             f"two node lists for epoch {listed.epoch}", first=last.node_list, second=leaf
@@ -358,50 +244,3 @@ def _check_bundles(bundles: Mapping[str, bytes], node_leaves: Mapping[bytes, Nod
     for digest, leaf in node_leaves.items():
         if hashlib.sha256(bundles[digest.hex()]).digest() != leaf.bundle_digest:
             raise WrongBundle(f"a bundle that is not the one of node {digest.hex()}")
-
-
-def _leaf_json(item: ProvenLeaf) -> dict[str, Any]:
-    return {
-        "index": item.index,
-        "leaf": encode_base64(item.leaf),
-        "proof": [encode_base64(h) for h in item.proof],
-    }
-
-
-def _parse_leaf(value: Any) -> ProvenLeaf:  # noqa: ANN401 - decoded JSON is of any shape
-    index, leaf, proof = _members(value, ("index", "leaf", "proof"))
-    return ProvenLeaf(_count(index), decode_base64(_typed(leaf, str)), _hashes(proof))
-
-
-def _parse_consistency(value: Any) -> ConsistencyProof:  # noqa: ANN401
-    size, proof = _members(value, ("size", "proof"))
-    return ConsistencyProof(_count(size), _hashes(proof))
-
-
-def _hashes(value: Any) -> tuple[bytes, ...]:  # noqa: ANN401
-    return parse_hashes([_typed(item, str) for item in _typed(value, list)])
-
-
-def _count(value: Any) -> int:  # noqa: ANN401
-    number: int = _typed(value, int)
-    if not 0 <= number < 2**53:
-        raise Malformed("an index or a size out of range")
-    return number
-
-
-def _typed(value: Any, kind: type[Any]) -> Any:  # noqa: ANN401
-    if type(value) is not kind:
-        raise Malformed(f"a member that is not of type {kind.__name__}")
-    return value
-
-
-def _members(value: Any, names: tuple[str, ...]) -> tuple[Any, ...]:  # noqa: ANN401
-    if set(_typed(value, dict)) != set(names):
-        raise Malformed("not the members of this object")
-    return tuple(value[name] for name in names)
-
-
-def _check_ascending(numbers: Iterable[int]) -> None:
-    sequence = list(numbers)
-    if sequence != sorted(set(sequence)):
-        raise Malformed("leaves or sizes that are not in ascending order")

@@ -9,29 +9,26 @@ the witnesses for the same tree or one that continues it.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from transparency.checkpoint import Checkpoint
+from transparency.admission import Admit, Admitted, check_node
+from transparency.assembly import build_document
 from transparency.cosigning import Cosigner
-from transparency.current import Admitted, Current
+from transparency.current import Current
 from transparency.epochs import EpochNotes
 from transparency.errors import (
     AdmissionRefused,
     LogUnavailable,
     Malformed,
     QuorumMissing,
-    WrongBundle,
     WrongRole,
 )
 from transparency.leaf import Body, Leaf, NodeLeaf, NodeListLeaf, RoleKeys, sign_leaf
 from transparency.log import Log
-from transparency.nodes_document import ConsistencyProof, NodesDocument, ProvenLeaf
-from transparency.note import Note
 from transparency.policy import LogPolicy
 from transparency.proof import LogProof
 
@@ -43,9 +40,6 @@ POLL_S = 0.5
 
 MAX_WAITING = 256
 """Leaves waiting for the next batch; more are told to come back."""
-
-Admit = Callable[[bytes, int], Admitted]
-"""Appraises a bundle at a time (Unix seconds). Raises ValueError: AdmissionRefused, or another."""
 
 
 def list_lead(epoch_seconds: int) -> float:
@@ -167,7 +161,8 @@ class LogService:
         left = (epoch + 1) * self._epoch_seconds - now
         with self._storage:
             if epoch not in self._documents:
-                self._documents = {epoch: self._build_document(epoch)}
+                document = build_document(self._log, self._current, self._epoch_notes, epoch)
+                self._documents = {epoch: document.encode()}
             return self._documents[epoch], left
 
     def _load(self) -> None:
@@ -180,8 +175,9 @@ class LogService:
                 self._readmit(leaf, body, now)
 
     def _readmit(self, leaf: Leaf, body: NodeLeaf, now: int) -> None:
+        bundle = self._log.attachment(body.bundle_digest)
         try:
-            admitted = self._appraise(leaf, body, self._log.attachment(body.bundle_digest), now)
+            admitted = check_node(leaf, body, bundle, admit=self._admit, at=now)
         except AdmissionRefused:
             return  # its evidence is no longer good enough to list it; its leaf stays
         self._current.admit(admitted)
@@ -193,29 +189,11 @@ class LogService:
             if attachment:
                 raise Malformed("an attachment to a leaf that has none")
             return None
-        if hashlib.sha256(attachment).digest() != body.bundle_digest:
-            raise WrongBundle("the attachment is not the bundle that the leaf names")
-        admitted = self._appraise(leaf, body, attachment, int(self._clock()))
+        now = int(self._clock())
+        admitted = check_node(leaf, body, attachment, admit=self._admit, at=now)
         with self._storage:
             self._current.check_room(admitted)
             self._log.put_attachment(attachment)
-        return admitted
-
-    def _appraise(self, leaf: Leaf, body: NodeLeaf, bundle: bytes, now: int) -> Admitted:
-        if body.not_after <= now:
-            raise AdmissionRefused("the key document has run out")
-        try:
-            admitted = self._admit(bundle, now)
-        except AdmissionRefused:
-            raise
-        except ValueError as error:
-            raise AdmissionRefused(str(error)) from error
-        if admitted.receipt_key != leaf.key:
-            raise AdmissionRefused("the leaf is not signed by the key document's receipt key")
-        if admitted.key_document_digest != body.key_document_digest:
-            raise AdmissionRefused("the bundle holds another key document than the leaf names")
-        if admitted.not_after != body.not_after:
-            raise AdmissionRefused("the leaf and the key document run out at different times")
         return admitted
 
     async def _wait_for_work(self) -> None:
@@ -306,36 +284,6 @@ class LogService:
     def _prove(self, index: int) -> LogProof:
         note, size = self._log.published_note, self._log.published_size
         return LogProof(index, self._log.tree.inclusion_proof(index, size), note or b"")
-
-    def _build_document(self, epoch: int) -> bytes:
-        note, list_index = self._epoch_notes.get(epoch), self._current.list_index(epoch)
-        if note is None or list_index is None:
-            raise LogUnavailable("there is no node list for this epoch yet")
-        size = Checkpoint.parse(Note.parse(note).text).size
-        node_list = NodeListLeaf.decode(Leaf.decode(self._log.entry(list_index)).body)
-        nodes = [self._current.node_leaf(row.key_document_digest, size) for row in node_list.nodes]
-        statements = self._current.statements(size, node_list.not_before)
-        return NodesDocument(
-            checkpoint=note,
-            node_list=self._proven(list_index, size),
-            leaves=tuple(self._proven(index, size) for index in sorted([*statements, *nodes])),
-            bundles={
-                row.node: self._log.attachment(self._bundle_digest(index))
-                for row, index in zip(node_list.nodes, nodes, strict=True)
-            },
-            consistency=tuple(
-                ConsistencyProof(old, self._log.tree.consistency_proof(old, size))
-                for old in self._epoch_notes.sizes_before(epoch)
-                if old < size
-            ),
-        ).encode()
-
-    def _proven(self, index: int, size: int) -> ProvenLeaf:
-        proof = self._log.tree.inclusion_proof(index, size)
-        return ProvenLeaf(index, self._log.entry(index), proof)
-
-    def _bundle_digest(self, index: int) -> bytes:
-        return NodeLeaf.decode(Leaf.decode(self._log.entry(index)).body).bundle_digest
 
 
 def _fail(batch: list[_Waiting], error: LogUnavailable) -> None:

@@ -19,9 +19,9 @@ import pytest
 import uvicorn
 
 from transparency import app, witness
+from transparency.admission import Admitted
 from transparency.app import LogConfig
 from transparency.cosigning import WitnessAddress
-from transparency.current import Admitted
 from transparency.epochs import EpochNotes
 from transparency.errors import AdmissionRefused, LeafRefused, LogUnavailable, StaleEpoch
 from transparency.leaf import (
