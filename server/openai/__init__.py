@@ -1,1 +1,1 @@
-"""The OpenAI surface of a worker: a request body in, completion payloads out, inside one capsule."""
+"""The OpenAI surface of a worker: a request in, payloads out, inside one capsule."""

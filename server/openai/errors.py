@@ -41,12 +41,11 @@ class InvalidRequest(ApiError):
 class ContextLengthExceeded(InvalidRequest):
     """Prompt and completion together are longer than the model's context."""
 
-    def __init__(self, *, context: int, prompt: int, completion: int, param: str) -> None:
+    def __init__(self, *, context: int, prompt: int, completion: int) -> None:
         super().__init__(
             "context_length_exceeded",
             f"The model's context is {context} tokens; this request needs {prompt + completion} "
             f"({prompt} in the prompt, {completion} for the completion).",
-            param,
         )
 
 

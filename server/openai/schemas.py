@@ -11,193 +11,32 @@ Errors of these models quote their input. Only `validation` may read them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    field_validator,
-    model_validator,
-)
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from pydantic_core import PydanticCustomError
+
+from server.openai.fields import (
+    INT64,
+    Int,
+    NonEmpty,
+    Penalty,
+    Probability,
+    Strict,
+    shape,
+    union,
+    unsupported,
+)
+from server.openai.messages import Message
 
 NAME_PATTERN = r"^[a-zA-Z0-9_-]{1,64}$"
 MAX_CHOICES = 128
 MAX_TOOLS = 128
 MAX_STOPS = 4
-INT64 = 2**63
 
 
-def _integral(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """Read 3.0 as 3: JSON has one kind of number, and a re-encoded request must mean the same."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _shape(value: Any) -> str | None:  # noqa: ANN401 - any JSON value
-    """Name the branch of a union by the JSON type of the value, so that one error is reported."""
-    return {str: "=text", list: "=list", dict: "=object"}.get(type(value))
-
-
-def _union(choose: Callable[[Any], str | None], words: str) -> Discriminator:
-    """A union whose branch `choose` names; `words` say what is accepted.
-
-    The names begin with "=", so that no location in an error can take them for fields.
-    """
-    return Discriminator(choose, custom_error_type="wrong_branch", custom_error_message=words)
-
-
-def _unsupported(what: str) -> PydanticCustomError:
-    return PydanticCustomError("unsupported_value", what)  # type: ignore[arg-type]
-
-
-Int = Annotated[int, BeforeValidator(_integral)]
-Probability = Annotated[float, Field(ge=0, le=1)]
-Penalty = Annotated[float, Field(ge=-2, le=2)]
-NonEmpty = Annotated[str, Field(min_length=1)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(
-        strict=True, extra="ignore", allow_inf_nan=False, hide_input_in_errors=True
-    )
-
-
-# Messages
-
-
-class TextPart(_Strict):
-    """A piece of text inside a message."""
-
-    type: Literal["text"]
-    text: str
-
-
-class RefusalPart(_Strict):
-    """A refusal the assistant gave earlier."""
-
-    type: Literal["refusal"]
-    refusal: str
-
-
-_OTHER_PARTS = frozenset({"image_url", "input_audio", "file", "refusal"})
-
-
-def _known_part(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    if isinstance(value, dict) and value.get("type") in _OTHER_PARTS:
-        raise _unsupported("Only text parts are served in this message.")
-    return value
-
-
-Part = Annotated[TextPart, BeforeValidator(_known_part)]
-
-
-def _assistant_part(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    if isinstance(value, dict) and value.get("type") == "refusal":
-        return RefusalPart.model_validate(value)
-    return _known_part(value)
-
-
-AssistantPart = Annotated[TextPart | RefusalPart, BeforeValidator(_assistant_part)]
-Content = Annotated[
-    Annotated[str, Tag("=text")] | Annotated[list[Part], Field(min_length=1), Tag("=list")],
-    _union(_shape, "must be a string or an array of text parts"),
-]
-AssistantContent = Annotated[
-    Annotated[str, Tag("=text")] | Annotated[list[AssistantPart], Tag("=list")],
-    _union(_shape, "must be a string or an array of text parts"),
-]
-
-
-class CalledFunction(_Strict):
-    """Name and arguments of a call the assistant made; the arguments are JSON text by custom."""
-
-    name: str
-    arguments: str
-
-
-class ToolCall(_Strict):
-    """A call the assistant made in an earlier turn."""
-
-    id: str
-    type: Literal["function"] = "function"
-    function: CalledFunction
-
-    @field_validator("type", mode="before")
-    @classmethod
-    def _no_custom(cls, value: object) -> object:
-        if value == "custom":
-            raise _unsupported("Only calls of functions are served.")
-        return value
-
-
-class Instruction(_Strict):
-    """A system or developer message."""
-
-    role: Literal["system", "developer"]
-    content: Content
-    name: str | None = None
-
-
-class UserMessage(_Strict):
-    """What the user said."""
-
-    role: Literal["user"]
-    content: Content
-    name: str | None = None
-
-
-class AssistantMessage(_Strict):
-    """What the model said earlier. Content may be null if it called tools."""
-
-    role: Literal["assistant"]
-    content: AssistantContent | None = None
-    refusal: str | None = None
-    name: str | None = None
-    tool_calls: list[ToolCall] | None = None
-    function_call: None = None
-    audio: None = None
-
-    @model_validator(mode="after")
-    def _says_something(self) -> Self:
-        if self.content is None and self.refusal is None and not self.tool_calls:
-            raise PydanticCustomError(
-                "missing_content", "An assistant message needs content, unless it calls tools."
-            )
-        return self
-
-
-class ToolMessage(_Strict):
-    """The result of a call."""
-
-    role: Literal["tool"]
-    content: Content
-    tool_call_id: str
-
-
-def _role(value: Any) -> str | None:  # noqa: ANN401 - any JSON value
-    role = value.get("role") if isinstance(value, dict) else None
-    return f"={role}" if isinstance(role, str) else None
-
-
-Message = Annotated[
-    Annotated[Instruction, Tag("=system")]
-    | Annotated[Instruction, Tag("=developer")]
-    | Annotated[UserMessage, Tag("=user")]
-    | Annotated[AssistantMessage, Tag("=assistant")]
-    | Annotated[ToolMessage, Tag("=tool")],
-    _union(_role, "must have the role system, developer, user, assistant or tool"),
-]
-
-
-# Tools and formats
-
-
-class Function(_Strict):
+class Function(Strict):
     """A function the model may call. No parameters means an empty object of arguments."""
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -206,7 +45,7 @@ class Function(_Strict):
     strict: bool | None = None
 
 
-class Tool(_Strict):
+class Tool(Strict):
     """A tool the model may call."""
 
     type: Literal["function"]
@@ -216,17 +55,17 @@ class Tool(_Strict):
     @classmethod
     def _no_custom(cls, value: object) -> object:
         if value == "custom":
-            raise _unsupported("Only tools of type function are served.")
+            raise unsupported("Only tools of type function are served.")
         return value
 
 
-class ChosenFunction(_Strict):
+class ChosenFunction(Strict):
     """The name in a named tool choice."""
 
     name: str
 
 
-class NamedChoice(_Strict):
+class NamedChoice(Strict):
     """A tool choice that forces one function."""
 
     type: Literal["function"]
@@ -236,18 +75,18 @@ class NamedChoice(_Strict):
     @classmethod
     def _no_other_choice(cls, value: object) -> object:
         if value in ("custom", "allowed_tools"):
-            raise _unsupported("A tool choice is none, auto, required or one function's name.")
+            raise unsupported("A tool choice is none, auto, required or one function's name.")
         return value
 
 
 ToolChoice = Annotated[
     Annotated[Literal["none", "auto", "required"], Tag("=text")]
     | Annotated[NamedChoice, Tag("=object")],
-    _union(_shape, "must be none, auto, required or the choice of one function"),
+    union(shape, "must be none, auto, required or the choice of one function"),
 ]
 
 
-class JsonSchema(_Strict):
+class JsonSchema(Strict):
     """The schema of a structured answer; without one, any JSON object."""
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -256,13 +95,13 @@ class JsonSchema(_Strict):
     strict: bool | None = None
 
 
-class PlainFormat(_Strict):
+class PlainFormat(Strict):
     """An answer in text, or in any JSON object."""
 
     type: Literal["text", "json_object"]
 
 
-class SchemaFormat(_Strict):
+class SchemaFormat(Strict):
     """An answer that follows a JSON schema."""
 
     type: Literal["json_schema"]
@@ -280,7 +119,7 @@ ResponseFormat = Annotated[
 ]
 
 
-class StreamOptions(_Strict):
+class StreamOptions(Strict):
     """What a stream carries beside the deltas."""
 
     include_usage: bool | None = None
@@ -292,12 +131,12 @@ class StreamOptions(_Strict):
 Stop = Annotated[
     Annotated[NonEmpty, Tag("=text")]
     | Annotated[list[NonEmpty], Field(max_length=MAX_STOPS), Tag("=list")],
-    _union(_shape, "must be a string or an array of strings"),
+    union(shape, "must be a string or an array of strings"),
 ]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 
 
-class SamplingFields(_Strict):
+class SamplingFields(Strict):
     """The fields both endpoints share."""
 
     model: str
@@ -313,9 +152,9 @@ class SamplingFields(_Strict):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     # Beyond OpenAI, as vLLM and SGLang take them
-    top_k: Annotated[Int, Field(ge=-1, le=INT64 - 1)] | None = None
+    top_k: Annotated[Int, Field(ge=-1, le=2**32 - 1)] | None = None
     min_p: Probability | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=2)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
     ignore_eos: bool | None = None
     min_tokens: Annotated[Int, Field(ge=0)] | None = None
     # Accepted, without effect, kept nowhere
@@ -380,11 +219,13 @@ class ChatRequest(SamplingFields):
 Ids = list[Int]
 
 
+_LISTS: Mapping[type, str] = {str: "=texts", list: "=id_lists"}
+
+
 def _prompt_shape(value: Any) -> str | None:  # noqa: ANN401 - any JSON value
     if not isinstance(value, list):
-        return _shape(value)
-    first = value[0] if value else ""
-    return {str: "=texts", list: "=id_lists"}.get(type(first), "=ids")
+        return shape(value)
+    return _LISTS.get(type(value[0]) if value else str, "=ids")
 
 
 Prompt = Annotated[
@@ -392,7 +233,7 @@ Prompt = Annotated[
     | Annotated[list[str], Field(min_length=1), Tag("=texts")]
     | Annotated[Ids, Tag("=ids")]
     | Annotated[list[Annotated[Ids, Field(min_length=1)]], Tag("=id_lists")],
-    _union(_prompt_shape, "must be a string, an array of strings, token ids or arrays of them"),
+    union(_prompt_shape, "must be a string, an array of strings, token ids or arrays of them"),
 ]
 
 
