@@ -84,4 +84,4 @@ def _text_stream(tokenizer: Tokenizer, request: ChatRequest, form: ToolFormat | 
     def text_bytes(token_id: int) -> bytes:
         return (tokenizer.token_bytes if token_id in marks else tokenizer.text_bytes)(token_id)
 
-    return TextStream(text_bytes, request.stops, stops_until=form.mark)
+    return TextStream(text_bytes, request.stops, stops_until=form.sign)

@@ -31,6 +31,11 @@ class ToolFormat:
         """The text that tells a call from content."""
         return self.begin + self.opening
 
+    @property
+    def sign(self) -> str:
+        """The shortest text after which an answer is a call and no longer content."""
+        return self.begin.strip() or self.opening
+
     def texts(self) -> tuple[str, ...]:
         """Every fixed text of the format."""
         return self.begin, self.between or "", self.end

@@ -112,6 +112,10 @@ def allowed(mask: bytes, token_id: int) -> bool:
     return bool(mask[token_id // 8] >> token_id % 8 & 1)
 
 
+class Misuse(BaseException):
+    """A complaint of the engine's; no Exception, so that no plan makes an ApiError of it."""
+
+
 Choose = Callable[[int, int, bytes | None], int]
 
 
@@ -153,7 +157,8 @@ class ScriptedEngine:
     def wait(self, timeout: float | None = None) -> set[int]:
         assert timeout is None
         changed = {i for i in range(len(self.slots)) if self._turn(i)}
-        assert changed or self._dying, "the capsule waits and nothing will ever come"
+        if not changed and not self._dying:
+            raise Misuse("the capsule waits and nothing will ever come")
         return changed
 
     def close(self) -> None:
@@ -200,7 +205,6 @@ class ScriptedEngine:
         moved = False
         for _ in range(self.burst):
             if params.constrained and slot.mask_for != slot.sampled + 1:
-                assert index in self._woken or moved or not moved
                 break
             if self.fail_at is not None and slot.sampled >= self.fail_at:
                 slot.erase()
@@ -217,8 +221,8 @@ class ScriptedEngine:
         params, position = request.params, slot.sampled
         mask = bytes(slot.mask_buffer()) if params.constrained else None
         token_id = self._next(index, position, mask)
-        if mask is not None:
-            assert allowed(mask, token_id), f"the mask forbids {token_id} at {position}"
+        if mask is not None and not allowed(mask, token_id):
+            raise Misuse(f"the mask forbids {token_id} at {position}")
         slot.output_buffer().cast("I")[position] = token_id
         row = len(self.prompts[index]) + position
         self._write_row(index, row, token_id, params.logprobs)
