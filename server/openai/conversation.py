@@ -59,7 +59,7 @@ def prompt_ids(
     written = [_message(message, template) for message in messages]
     described = [tool.model_dump(exclude_none=True) for tool in tools]
     if described and not template.knows_tools:
-        written.insert(0, {"role": "system", "content": _introduce(described, form)})
+        _introduce(described, form, written)
         described = []
     fenced = _Fence(tokenizer)
     return fenced.encode(template.render(fenced.put(written), fenced.put(described) or None))
@@ -100,11 +100,15 @@ def _call(call: ToolCall) -> Json:
     return {"id": call.id, "type": "function", "function": function}
 
 
-def _introduce(tools: list[Json], form: ToolFormat) -> str:
-    """Tell a model about its tools, and how to call one, in words."""
+def _introduce(tools: list[Json], form: ToolFormat, messages: list[Json]) -> None:
+    """Tell a model about its tools, and how to call one, in the words of a system message."""
     lines = "\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in tools)
     example = f"{form.begin}{form.opening}NAME{form.middle}{{...}}{form.closing}{form.end}"
-    return f"You can call these functions:\n{lines}\nTo call one, answer with:\n{example}"
+    words = f"You can call these functions:\n{lines}\nTo call one, answer with:\n{example}"
+    if messages[0]["role"] == "system":
+        messages[0]["content"] += "\n\n" + words
+    else:
+        messages.insert(0, {"role": "system", "content": words})
 
 
 class _Fence:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.connection import EngineConnection
-from engine.errors import EngineGone
+from engine.errors import EngineError, EngineGone
 from engine.slot import Slot
 from engine.types import (
     EngineState,
@@ -62,12 +62,8 @@ class Generation:
 
     def __init__(self, engine: EngineConnection, jobs: Sequence[Job]) -> None:
         self._engine = engine
-        self._sequences = [
-            _Sequence(index, job, slot)
-            for index, (job, slot) in enumerate(
-                zip(jobs, engine.open_slots(len(jobs)), strict=True)
-            )
-        ]
+        self._jobs = jobs
+        self._sequences: list[_Sequence] = []
 
     def steps(self) -> Iterator[Step]:
         """Yield progress as it comes; ends when every slot reads ERASED.
@@ -76,14 +72,19 @@ class Generation:
             EngineFailure: a sequence failed, or the engine is gone.
         """
         try:
-            for sequence in self._sequences:
-                sequence.submit()
-                self._engine.wake(sequence.index)
+            self._submit()
             while not all(sequence.erased for sequence in self._sequences):
                 for index in sorted(self._engine.wait()):
                     yield from self._advance(self._sequences[index])
         except EngineGone:
             raise EngineFailure("engine_gone", "The engine ended.", status=503) from None
+
+    def _submit(self) -> None:
+        slots = self._engine.open_slots(len(self._jobs))
+        for index, (job, slot) in enumerate(zip(self._jobs, slots, strict=True)):
+            self._sequences.append(_Sequence(index, job, slot))
+            self._sequences[-1].submit()
+            self._engine.wake(index)
 
     def _advance(self, sequence: _Sequence) -> Iterator[Step]:
         yield from sequence.advance()
@@ -121,8 +122,18 @@ class _Sequence:
         self.slot.submit(job.prompt, job.params, group=job.group, index_in_group=job.index_in_group)
 
     def advance(self) -> Iterator[Step]:
-        """Take what the engine wrote. The state is read first, so no id can be missed."""
-        state = self.slot.state
+        """Take what the engine wrote.
+
+        Raises:
+            EngineFailure: the engine gave the sequence up, now or while it was read.
+        """
+        try:
+            yield from self._advance()
+        except EngineError:
+            raise _failure(self.slot.error) from None
+
+    def _advance(self) -> Iterator[Step]:
+        state = self.slot.state  # read before the counters, so that no id can be missed
         if state is EngineState.FAILED:
             raise _failure(self.slot.error)
         if state is EngineState.ERASED:
@@ -172,7 +183,11 @@ class _Sequence:
     def _step(self, piece: Piece | None, finish: str | None = None) -> Step:
         tokens = piece.tokens if piece and self.job.params.logprobs >= 0 else ()
         logprobs = tuple(self.slot.logprobs(token.position) for token in tokens)
-        return Step(self.index, piece, logprobs, finish, self._prompt_logprobs())
+        step = Step(self.index, piece, logprobs, finish, self._prompt_logprobs())
+        if self.slot.finish in (FinishReason.FAILED, FinishReason.ABORTED):
+            # The engine may have begun to zero what was just read.
+            raise _failure(self.slot.error)
+        return step
 
     def _prompt_logprobs(self) -> tuple[Logprobs, ...]:
         if self._begun or self.job.params.prompt_logprobs < 0:
@@ -203,4 +218,4 @@ def _reason(finish: FinishReason) -> str:
         return "stop"
     if finish is FinishReason.LENGTH:
         return "length"
-    raise EngineFailure("engine_failed", "The engine gave the request up.")
+    raise _failure(ErrorCode.NONE)

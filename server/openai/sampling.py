@@ -35,6 +35,8 @@ class Defaults:
             for name in cls.__dataclass_fields__
             if isinstance(value := files.generation.get(name), int | float)
         }
+        if files.generation.get("do_sample") is False:
+            given["temperature"] = 0.0  # a model that says it is to be read greedily
         return replace(cls(), **given)
 
 

@@ -42,12 +42,15 @@ class ToolFormat:
 
 
 HERMES = ToolFormat("<tool_call>\n", "\n</tool_call>\n<tool_call>\n", "\n</tool_call>")
+COMPACT = ToolFormat("<tool_call>", "</tool_call><tool_call>", "</tool_call>")
 MISTRAL = ToolFormat("[TOOL_CALLS][", ", ", "]", short_ids=True)  # its template wants 9 characters
 LLAMA = ToolFormat("", None, "", middle='", "parameters": ')
 
 
 def format_of(template: str) -> ToolFormat:
     """Tell from a chat template how its model writes calls; the Hermes way if it does not say."""
+    if '<tool_call>{"name"' in template:
+        return COMPACT
     if "<tool_call>" in template:
         return HERMES
     if "[TOOL_CALLS]" in template:

@@ -12,10 +12,10 @@ from types import SimpleNamespace
 import httpx2
 import openai
 import pytest
-from engine.slot import Command, Slot, SlotGeometry
-from engine.types import EngineState, ErrorCode, FinishReason, VerificationCounts
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from engine.slot import Command, Slot, SlotGeometry
+from engine.types import EngineState, ErrorCode, FinishReason, VerificationCounts
 from server.openai.application import Application, ServedModel
 from server.openai.errors import ApiError, error_body
 from server.openai.outputs import Body, Event, Head
@@ -32,7 +32,9 @@ SENTENCES = [
 ]
 
 TEMPLATE = """\
-{%- if messages[0].role == 'assistant' %}{{ raise_exception('no: ' + messages[0].content) }}{% endif %}
+{%- if messages[0].role == 'assistant' %}
+{{- raise_exception('no: ' + messages[0].content) }}
+{%- endif %}
 {%- for message in messages %}
 {{- '<|start|>' + message.role + '\\n' + message.content }}
 {%- for call in message.tool_calls or [] %}
@@ -193,7 +195,9 @@ class ScriptedEngine:
         data = bytes(slot.prompt_buffer())
         self.prompts[index] = list(struct.unpack(f"<{len(data) // 4}I", data))
         for position in range(len(self.prompts[index])):
-            self._write_row(index, position, self.prompts[index][position], request.params.prompt_logprobs)
+            self._write_row(
+                index, position, self.prompts[index][position], request.params.prompt_logprobs
+            )
         slot.set_state(EngineState.RUNNING)
         if request.params.max_new_tokens == 0:
             slot.set_state(EngineState.FINISHED, finish=FinishReason.LENGTH)
@@ -239,7 +243,9 @@ class ScriptedEngine:
         if self.choose is not None:
             return self.choose(index, position, mask)
         script = self.scripts[min(index, len(self.scripts) - 1)]
-        return script[position] if position < len(script) else self.requests[index].params.eos_ids[0]
+        return (
+            script[position] if position < len(script) else self.requests[index].params.eos_ids[0]
+        )
 
     def _release(self, slot: Slot, released: int) -> None:
         if released >= 0:
@@ -393,7 +399,7 @@ def make_server(tokenizer, vocab_size) -> Iterator[Callable[..., Server]]:
 
 
 @pytest.fixture
-def sdk(server) -> Iterator[SimpleNamespace]:
+def sdk(server) -> SimpleNamespace:
     """The OpenAI SDK's client over the application; `sdk.engine(...)` sets the next engine."""
     engines: list[ScriptedEngine] = []
 
@@ -422,4 +428,4 @@ def sdk(server) -> Iterator[SimpleNamespace]:
         engines.append(server.engine(*texts, **options))
         return engines[-1]
 
-    yield SimpleNamespace(client=client, engine=script)
+    return SimpleNamespace(client=client, engine=script)

@@ -6,9 +6,10 @@ import json
 from dataclasses import replace
 
 import pytest
-from engine.types import ErrorCode
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from engine.errors import EngineGone
+from engine.types import EngineState, ErrorCode, FinishReason
 from server.openai.errors import ApiError, error_body
 from server.openai.outputs import Event, Head, Usage
 from server.openai.schemas import ChatRequest
@@ -83,9 +84,14 @@ def test_usage_chunk_comes_last_and_alone_has_the_usage(server):
 def test_last_payload_waits_until_every_slot_is_erased(server, include_usage):
     options = {"include_usage": include_usage}
     server.chat(  # `ask` asserts it
-        "a", "bb", "ccc", n=3, stream=True, stream_options=options,
+        "a",
+        "bb",
+        "ccc",
+        n=3,
+        stream=True,
+        stream_options=options,
         engine_options={"erase_after": 5},
-    )  # fmt: skip
+    )
 
 
 def test_nothing_is_shown_before_it_is_released(server):
@@ -168,6 +174,48 @@ def test_engine_failure_after_the_head_is_an_event_and_no_end(server):
     assert Event(b"[DONE]") not in outputs
 
 
+@pytest.mark.parametrize("call", ["open_slots", "wait"])
+def test_an_engine_that_is_gone_is_a_503(server, call):
+    engine = server.engine("x")
+
+    def gone(*_):
+        raise EngineGone("closed")
+
+    setattr(engine, call, gone)
+    with pytest.raises(ApiError) as failed:
+        list(server.prepare_chat().run(engine, lambda: 1, NOW))
+    assert (failed.value.status, failed.value.code) == (503, "engine_gone")
+
+
+def test_an_unforeseen_failure_says_nothing(server):
+    engine = server.engine("x")
+
+    def broken(*_):
+        raise ValueError("CANARY")
+
+    engine.wait = broken
+    with pytest.raises(ApiError) as failed:
+        list(server.prepare_chat().run(engine, lambda: 1, NOW))
+    assert failed.value.code == "internal_error"
+    assert "CANARY" not in failed.value.message
+    assert failed.value.__context__ is None
+
+
+def test_what_is_read_while_the_engine_fails_is_not_shown(server):
+    plan = server.prepare_chat(stream=True)
+    engine = server.engine("The quick brown fox")
+    outputs = plan.run(engine, lambda: 1, NOW)
+    next(outputs)
+    (slot,) = engine.slots
+    slot.set_state(EngineState.RUNNING, finish=FinishReason.FAILED, error=ErrorCode.STEP_FAILED)
+    shown = []
+    with pytest.raises(ApiError):
+        shown.extend(outputs)
+    assert shown[-1].payload.startswith(b'{"error":')
+    contents = [json.loads(e.payload)["choices"][0]["delta"]["content"] for e in shown[:-1]]
+    assert "".join(contents) in ("", "T", "The")
+
+
 def test_counts_of_one_choice_are_its_own(server):
     answered = server.chat("The fox")
     generated = answered.plan.usage().completion_tokens
@@ -185,10 +233,20 @@ def test_counts_of_several_choices_are_summed(server):
 
 def test_sampling_fields_reach_the_engine(server):
     fields = {
-        "temperature": 0, "top_p": 0.5, "top_k": 7, "min_p": 0.125, "frequency_penalty": -2,
-        "presence_penalty": 2, "repetition_penalty": 1.5, "ignore_eos": True, "min_tokens": 2,
-        "max_tokens": 4, "logit_bias": {"5": -100, "6": 1.5}, "logprobs": True, "top_logprobs": 3,
-    }  # fmt: skip
+        "temperature": 0,
+        "top_p": 0.5,
+        "top_k": 7,
+        "min_p": 0.125,
+        "frequency_penalty": -2,
+        "presence_penalty": 2,
+        "repetition_penalty": 1.5,
+        "ignore_eos": True,
+        "min_tokens": 2,
+        "max_tokens": 4,
+        "logit_bias": {"5": -100, "6": 1.5},
+        "logprobs": True,
+        "top_logprobs": 3,
+    }
     params = server.chat("abcdefgh", **fields).engine.requests[0].params
     assert params.temperature == 0
     assert params.top_p == 0.5
@@ -223,19 +281,30 @@ def test_null_means_absent_for_every_optional_field(server):
 
 def test_identity_and_unknown_fields_have_no_effect(server):
     fields = {
-        "user": "u", "metadata": {"a": "b"}, "store": True, "service_tier": "auto",
-        "safety_identifier": "s", "prompt_cache_key": "k", "prompt_cache_retention": "24h",
-        "reasoning_effort": "low", "verbosity": "low", "modalities": ["text"],
-        "parallel_tool_calls": True, "something_new": {"x": 1},
+        "user": "u",
+        "metadata": {"a": "b"},
+        "store": True,
+        "service_tier": "auto",
+        "safety_identifier": "s",
+        "prompt_cache_key": "k",
+        "prompt_cache_retention": "24h",
+        "reasoning_effort": "low",
+        "verbosity": "low",
+        "modalities": ["text"],
+        "parallel_tool_calls": True,
+        "something_new": {"x": 1},
         "stream_options": None,
-    }  # fmt: skip
+    }
     assert server.chat("The fox", **fields).choice["message"]["content"] == "The fox"
 
 
 def test_roles_and_parts_reach_the_template(server):
     messages = [
         {"role": "system", "content": "be brief"},
-        {"role": "developer", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+        {
+            "role": "developer",
+            "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}],
+        },
         {"role": "user", "content": "hi", "name": "ann"},
         {
             "role": "assistant",
@@ -253,7 +322,8 @@ def test_roles_and_parts_reach_the_template(server):
         "<|start|>system\nbe brief<|end|>\n"
         "<|start|>system\na\nb<|end|>\n"
         "<|start|>user\nhi<|end|>\n"
-        '<|start|>assistant\n<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call><|end|>\n'
+        "<|start|>assistant\n<tool_call>\n"
+        '{"name": "f", "arguments": {"x": 1}}\n</tool_call><|end|>\n'
         "<|start|>tool\nsunny<|end|>\n"
         "<|start|>assistant\nno<|end|>\n"
         "<|start|>user\nok<|end|>\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 
@@ -13,7 +14,7 @@ from server.openai.errors import ApiError, error_body
 from server.openai.outputs import Body, Event, Head
 from server.openai.schemas import ChatRequest, CompletionRequest
 
-from .conftest import CANARY, MODEL, NOW
+from .conftest import CANARY, MODEL, NOW, ScriptedEngine
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 
@@ -132,7 +133,9 @@ def test_required_fields(server, path, name):
 )
 def test_ranges(server, field, low, high):
     for value in (low, high):
-        error = refused(server, chat(**{field: value}, **({"logprobs": True} if "top_l" in field else {})))
+        error = refused(
+            server, chat(**{field: value}, **({"logprobs": True} if "top_l" in field else {}))
+        )
         assert error.status == 400
         assert error.param == field
 
@@ -158,16 +161,55 @@ def test_ranges(server, field, low, high):
         ({"messages": [{"role": "function", "content": CANARY}]}, "invalid_type", "messages[0]"),
         ({"messages": [{"role": "user"}]}, "missing_required_parameter", "messages[0].content"),
         ({"messages": [{"role": "user", "content": None}]}, "invalid_type", "messages[0].content"),
-        ({"messages": [{"role": "assistant"}]}, "missing_required_parameter", "messages[0].content"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "missing_required_parameter", "messages[0].tool_call_id"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": CANARY}}]}]}, "unsupported_value", "messages[0].content[0]"),
-        ({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "unsupported_value", "messages[0].content[0]"),
-        ({"messages": [{"role": "user", "content": [{"type": ["x"]}]}]}, "invalid_value", "messages[0].content[0].type"),
-        ({"messages": [{"role": "assistant", "content": "x", "function_call": {"name": CANARY}}]}, "unsupported_parameter", "messages[0].function_call"),
+        (
+            {"messages": [{"role": "assistant"}]},
+            "missing_required_parameter",
+            "messages[0].content",
+        ),
+        (
+            {"messages": [{"role": "tool", "content": "x"}]},
+            "missing_required_parameter",
+            "messages[0].tool_call_id",
+        ),
+        (
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [{"type": "image_url", "image_url": {"url": CANARY}}],
+                    }
+                ]
+            },
+            "unsupported_value",
+            "messages[0].content[0]",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]},
+            "unsupported_value",
+            "messages[0].content[0]",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": ["x"]}]}]},
+            "invalid_value",
+            "messages[0].content[0].type",
+        ),
+        (
+            {
+                "messages": [
+                    {"role": "assistant", "content": "x", "function_call": {"name": CANARY}}
+                ]
+            },
+            "unsupported_parameter",
+            "messages[0].function_call",
+        ),
         ({"response_format": {"type": CANARY}}, "invalid_value", "response_format.type"),
-        ({"response_format": {"type": "json_schema"}}, "missing_required_parameter", "response_format.json_schema"),
+        (
+            {"response_format": {"type": "json_schema"}},
+            "missing_required_parameter",
+            "response_format.json_schema",
+        ),
     ],
-)  # fmt: skip
+)
 def test_refused_combinations(server, fields, code, param):
     error = refused(server, chat(**fields))
     assert (error.status, error.code, error.param) == (400, code, param)
@@ -180,12 +222,18 @@ def test_no_field_is_ever_repeated_in_an_error(server, model):
     path = CHAT if model is ChatRequest else TEXT
     for name in [*model.model_fields, "functions", "audio", "suffix", CANARY]:
         for value in values:
-            try:
-                body = json.dumps({**chat(prompt="x"), name: value}).encode()
-                server.application.prepare(b"POST", path.encode(), body)
-            except ApiError as error:
+            error = error_of(server, path, {**chat(prompt="x"), name: value})
+            if error is not None:
                 check_error(error)
                 assert error.status in (400, 404)
+
+
+def error_of(server, path, body):
+    try:
+        server.application.prepare(b"POST", path.encode(), json.dumps(body).encode())
+    except ApiError as error:
+        return error
+    return None
 
 
 class TestContext:
@@ -261,27 +309,37 @@ class TestModels:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
     max_leaves=12,
-)  # fmt: skip
+)
 MESSAGE = st.fixed_dictionaries(
     {"role": st.sampled_from(["system", "developer", "user", "assistant", "tool"])},
     optional={
-        "content": st.text(max_size=30) | JSON | st.lists(
-            st.fixed_dictionaries({"type": st.sampled_from(["text", "refusal", "file"]), "text": st.text()})
+        "content": st.text(max_size=30)
+        | JSON
+        | st.lists(
+            st.fixed_dictionaries(
+                {"type": st.sampled_from(["text", "refusal", "file"]), "text": st.text()}
+            )
         ),
         "tool_call_id": st.text(max_size=3),
         "tool_calls": st.lists(
-            st.fixed_dictionaries({
-                "id": st.text(max_size=3),
-                "type": st.just("function"),
-                "function": st.fixed_dictionaries({"name": st.text(max_size=5), "arguments": st.text()}),
-            }),
+            st.fixed_dictionaries(
+                {
+                    "id": st.text(max_size=3),
+                    "type": st.just("function"),
+                    "function": st.fixed_dictionaries(
+                        {"name": st.text(max_size=5), "arguments": st.text()}
+                    ),
+                }
+            ),
             max_size=2,
         ),
         "name": JSON,
     },
-)  # fmt: skip
+)
 SCHEMA = st.fixed_dictionaries(
     {"type": st.sampled_from(["object", "string", "integer", "array"])},
     optional={
@@ -309,46 +367,50 @@ FIELDS = {
     "min_tokens": st.integers(0, 5),
     "ignore_eos": st.booleans(),
     "tools": st.lists(
-        st.fixed_dictionaries({
-            "type": st.just("function"),
-            "function": st.fixed_dictionaries(
-                {"name": st.sampled_from("abc")},
-                optional={"parameters": SCHEMA, "strict": st.booleans()},
-            ),
-        }),
+        st.fixed_dictionaries(
+            {
+                "type": st.just("function"),
+                "function": st.fixed_dictionaries(
+                    {"name": st.sampled_from("abc")},
+                    optional={"parameters": SCHEMA, "strict": st.booleans()},
+                ),
+            }
+        ),
         max_size=3,
     ),
     "tool_choice": st.sampled_from(["auto", "none", "required"]) | JSON,
     "response_format": st.sampled_from([{"type": "text"}, {"type": "json_object"}])
     | SCHEMA.map(lambda s: {"type": "json_schema", "json_schema": {"name": "x", "schema": s}}),
-}  # fmt: skip
+}
 BODY = st.fixed_dictionaries({}, optional=FIELDS)
 
 
 def answer_or_error(server, path, body):
     """Run a request on an engine that says anything it may; the outputs, or the error."""
-    outputs = []
     try:
-        plan = server.application.prepare(b"POST", path.encode(), body)
-        assert plan.tokens_needed in (1, 2, 4, 8)
-
-        def choose(index, position, mask):
-            if mask is None:
-                return (position * 7 + index) % server.geometry.vocab_size
-            return next(i for i in reversed(range(len(mask) * 8)) if mask[i // 8] >> i % 8 & 1)
-
-        engine = server.engine(choose=choose, burst=3)
-        for output in plan.run(engine, lambda: 5, NOW):
-            assert isinstance(output, Head | Event | Body)
-            outputs.append(output)
-        engine.close()
-        server._engines.clear()
+        outputs = answer(server, path, body)
     except ApiError as error:
-        assert error.code != "internal_error"
-        json.loads(error_body(error))
-        return error
-    assert sum(getattr(output, "last", False) for output in outputs) == 1
-    return outputs
+        failure = error
+    else:
+        assert all(isinstance(output, Head | Event | Body) for output in outputs)
+        assert sum(getattr(output, "last", False) for output in outputs) == 1
+        return outputs
+    assert failure.code != "internal_error"
+    json.loads(error_body(failure))
+    return failure
+
+
+def answer(server, path, body):
+    def choose(index, position, mask):
+        if mask is None:
+            return (position * 7 + index) % server.geometry.vocab_size
+        return next(i for i in reversed(range(len(mask) * 8)) if mask[i // 8] >> i % 8 & 1)
+
+    plan = server.application.prepare(b"POST", path.encode(), body)
+    assert plan.tokens_needed in (1, 2, 4, 8)
+    engine = ScriptedEngine(server.geometry, choose=choose, burst=3)
+    with contextlib.closing(engine):
+        return list(plan.run(engine, lambda: 5, NOW))
 
 
 FUZZ = settings(

@@ -8,7 +8,7 @@ import random
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from server.openai.tool_format import HERMES, LLAMA, MISTRAL, format_of
+from server.openai.tool_format import COMPACT, HERMES, LLAMA, MISTRAL, format_of
 
 from .conftest import TEMPLATE, Misuse, allowed, train_tokenizer, write_folder
 
@@ -41,7 +41,10 @@ PERSON = {
 
 
 def schema_format(schema, strict=True):
-    return {"type": "json_schema", "json_schema": {"name": "it", "schema": schema, "strict": strict}}
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": "it", "schema": schema, "strict": strict},
+    }
 
 
 class Dice:
@@ -51,7 +54,7 @@ class Dice:
         self._random = random.Random(seed)
         self._eos, self._vocab = eos, vocab
 
-    def __call__(self, index: int, position: int, mask: bytes | None) -> int:
+    def __call__(self, _index: int, position: int, mask: bytes | None) -> int:
         assert mask is not None, "this answer was to be constrained"
         if allowed(mask, self._eos) and position > 40:
             return self._eos
@@ -182,9 +185,11 @@ def test_several_calls(server):
 @pytest.mark.parametrize("text", ["", "Let me see: "])
 def test_streamed_calls_accumulate_to_the_same(server, text, burst):
     answered = server.chat(
-        text + CALL + "\n" + CLOCK_CALL, tools=[WEATHER, CLOCK], stream=True,
+        text + CALL + "\n" + CLOCK_CALL,
+        tools=[WEATHER, CLOCK],
+        stream=True,
         engine_options={"burst": burst},
-    )  # fmt: skip
+    )
     calls: dict[int, dict] = {}
     for chunk in answered.chunks:
         ChatCompletionChunk.model_validate(chunk)
@@ -271,17 +276,61 @@ def test_other_added_tokens_may_stand_in_text(server):
     [
         ({"tools": []}, "invalid_value", "tools"),
         ({"tools": [WEATHER, WEATHER]}, "invalid_value", "tools"),
-        ({"tools": [{"type": "custom", "custom": {"name": "CANARY"}}]}, "unsupported_value", "tools[0].type"),
-        ({"tools": [{"type": "function", "function": {"name": "CANARY x"}}]}, "invalid_value", "tools[0].function.name"),
+        (
+            {"tools": [{"type": "custom", "custom": {"name": "CANARY"}}]},
+            "unsupported_value",
+            "tools[0].type",
+        ),
+        (
+            {"tools": [{"type": "function", "function": {"name": "CANARY x"}}]},
+            "invalid_value",
+            "tools[0].function.name",
+        ),
         ({"tool_choice": "required"}, "invalid_value", "tool_choice"),
-        ({"tool_choice": {"type": "function", "function": {"name": "CANARY"}}}, "invalid_value", "tool_choice"),
-        ({"tools": [CLOCK], "tool_choice": {"type": "function", "function": {"name": "CANARY"}}}, "invalid_value", "tool_choice"),
-        ({"tools": [CLOCK], "tool_choice": {"type": "allowed_tools", "mode": "auto"}}, "unsupported_value", "tool_choice.type"),
+        (
+            {"tool_choice": {"type": "function", "function": {"name": "CANARY"}}},
+            "invalid_value",
+            "tool_choice",
+        ),
+        (
+            {"tools": [CLOCK], "tool_choice": {"type": "function", "function": {"name": "CANARY"}}},
+            "invalid_value",
+            "tool_choice",
+        ),
+        (
+            {"tools": [CLOCK], "tool_choice": {"type": "allowed_tools", "mode": "auto"}},
+            "unsupported_value",
+            "tool_choice.type",
+        ),
         ({"tools": [CLOCK], "tool_choice": "CANARY"}, "invalid_value", "tool_choice"),
-        ({"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "array"}}}]}, "invalid_json_schema", "tools[0].function.parameters"),
-        ({"tools": [CLOCK, {"type": "function", "function": {"name": "f", "strict": True, "parameters": {"properties": {"x": {"not": {"const": "CANARY"}}}}}}]}, "invalid_json_schema", "tools[1].function.parameters"),
+        (
+            {
+                "tools": [
+                    {"type": "function", "function": {"name": "f", "parameters": {"type": "array"}}}
+                ]
+            },
+            "invalid_json_schema",
+            "tools[0].function.parameters",
+        ),
+        (
+            {
+                "tools": [
+                    CLOCK,
+                    {
+                        "type": "function",
+                        "function": {
+                            "name": "f",
+                            "strict": True,
+                            "parameters": {"properties": {"x": {"not": {"const": "CANARY"}}}},
+                        },
+                    },
+                ]
+            },
+            "invalid_json_schema",
+            "tools[1].function.parameters",
+        ),
     ],
-)  # fmt: skip
+)
 def test_refused_tools(server, fields, code, param):
     error = server.refuse_chat(**fields)
     assert (error.status, error.code, error.param) == (400, code, param)
@@ -293,13 +342,14 @@ def test_refused_tools(server, fields, code, param):
 
 def test_formats_are_told_by_the_template():
     assert format_of("... <tool_call> ...") is HERMES
+    assert format_of("""{{ '<tool_call>{"name": ' + (f.name | tojson) }}""") is COMPACT
     assert format_of("[TOOL_CALLS] [") is MISTRAL
     assert format_of('<|python_tag|> {"name": x, "parameters": y}') is LLAMA
     assert format_of("nothing about it") is HERMES
 
 
 @pytest.fixture
-def other(make_server, tmp_path, tokenizer, vocab_size):
+def other(make_server, tmp_path, tokenizer):
     def make(template, tokenizer=tokenizer):
         return make_server(write_folder(tmp_path / "other", tokenizer, template), tokenizer)
 
@@ -316,15 +366,30 @@ def test_llama_writes_one_bare_call(other, choice):
         assert server.chat("say {", tools=[WEATHER]).choice["message"]["content"] == "say {"
 
 
+@pytest.mark.parametrize("choice", ["auto", "required"])
+def test_calls_without_line_breaks(other, choice):
+    server = other(TEMPLATE.replace("<tool_call>\\n'", """<tool_call>{"name": '"""))
+    text = (CALL + CLOCK_CALL).replace("\n", "")
+    answered = server.chat(text, tools=[WEATHER, CLOCK], tool_choice=choice, stream=True)
+    names = [
+        part["function"]["name"]
+        for chunk in answered.chunks
+        for part in chunk["choices"][0]["delta"].get("tool_calls", ())
+        if "id" in part
+    ]
+    assert names == ["get_weather", "clock"]
+
+
 @pytest.mark.parametrize("special", [False, True])
 def test_mistral_writes_a_list_of_calls(other, special):
     tokenizer = train_tokenizer()
     if special:
         tokenizer.add_special_tokens(["[TOOL_CALLS]"])
     server = other(TEMPLATE.replace("<tool_call>", "[TOOL_CALLS]"), tokenizer)
-    text = '[TOOL_CALLS][{"name": "get_weather", "arguments": {"city": "x"}}, {"name": "clock", "arguments": {}}]'
+    first, second = (call.split("\n")[1] for call in (CALL, CLOCK_CALL))
+    text = f"[TOOL_CALLS][{first}, {second}]"
     answered = server.chat("So: " + text, tools=[WEATHER, CLOCK])
-    assert calls_of(answered) == [("get_weather", {"city": "x"}), ("clock", {})]
+    assert calls_of(answered) == [("get_weather", {"city": "Paris"}), ("clock", {})]
     assert answered.choice["message"]["content"] == "So: "
     assert {len(call["id"]) for call in answered.choice["message"]["tool_calls"]} == {9}
     assert server.chat("no", tools=[WEATHER]).choice["message"]["content"] == "no"
@@ -336,6 +401,11 @@ def test_a_template_without_tools_gets_them_in_words(other):
     prompt = server.tokenizer.decode(answered.engine.prompts[0], skip_special_tokens=False)
     assert prompt.startswith("system: You can call these functions:\n")
     assert "get_weather" in prompt
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    prompt = server.chat(CALL, tools=[WEATHER], messages=messages).engine.prompts[0]
+    text = server.tokenizer.decode(prompt)
+    assert text.startswith("system: Be brief.\n\nYou can call")
+    assert text.count("system:") == 1
     assert calls_of(answered) == [("get_weather", {"city": "Paris"})]
 
 
@@ -360,9 +430,12 @@ def test_a_template_may_live_in_the_tokenizers_configuration(make_server, tmp_pa
     folder = write_folder(tmp_path / "named", tokenizer, None)
     templates = [
         {"name": "default", "template": "D{{ messages[0].content }}"},
-        {"name": "tool_use", "template": "{{ bos_token }}T{{ strftime_now('%Y') }}"
-         "{% generation %}{{ messages[0].content }}{% endgeneration %}{{ tools }}"},
-    ]  # fmt: skip
+        {
+            "name": "tool_use",
+            "template": "{{ bos_token }}T{{ strftime_now('%Y') }}"
+            "{% generation %}{{ messages[0].content }}{% endgeneration %}{{ tools }}",
+        },
+    ]
     path = folder / "tokenizer_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "chat_template": templates}))
     server = make_server(folder)

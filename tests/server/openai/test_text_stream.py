@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from server.openai.text_stream import TextStream, unfinished
 
 
-def read(tokens: list[bytes], *stops: str, until: str | None = None) -> tuple[list[str], TextStream]:
+def read(
+    tokens: list[bytes], *stops: str, until: str | None = None
+) -> tuple[list[str], TextStream]:
     stream = TextStream(tokens.__getitem__, stops, until)
     pieces = [stream.feed(i) for i in range(len(tokens))]
     pieces.append(stream.flush())
@@ -95,7 +99,7 @@ def test_tokens_are_those_the_text_lies_in():
 
 def split(data: bytes, cuts: list[int]) -> list[bytes]:
     borders = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    return [data[a:b] for a, b in zip(borders, borders[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(borders)]
 
 
 @given(st.text(), st.lists(st.integers(0, 200)))
