@@ -1,0 +1,106 @@
+"""The application a capsule asks: bytes of a request in, a plan out.
+
+    POST /v1/chat/completions    chat.py
+    POST /v1/completions         completions.py
+    GET  /v1/models[/{id}]       models.py
+
+Built once in the zygote, where it loads tokenizer, chat template and grammar tables, and used once
+in each capsule forked from it. It starts no thread, imports no torch and holds no request.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+from urllib.parse import unquote
+
+from server.openai import grammar
+from server.openai.chat import plan_chat
+from server.openai.completions import plan_completion
+from server.openai.errors import ApiError, UnknownModel, UnknownPath, WrongMethod
+from server.openai.json_text import decode_object
+from server.openai.model import LoadedModel, ServedModel
+from server.openai.models import DocumentPlan, model_object
+from server.openai.outputs import Plan
+from server.openai.schemas import ChatRequest, CompletionRequest, SamplingFields
+from server.openai.validation import parse
+
+__all__ = ["Application", "ServedModel"]
+
+Request = TypeVar("Request", bound=SamplingFields)
+
+_MODEL = "/v1/models/"
+
+
+class Application:
+    """The OpenAI endpoints over one served model.
+
+    `clock` is asked only by chat templates that print the date.
+
+    Raises:
+        UnusableModel: the model's folder lacks what the endpoints need.
+    """
+
+    def __init__(self, model: ServedModel, clock: Callable[[], float] = time.time) -> None:
+        self._model = LoadedModel.load(model, clock)
+        self._routes: Mapping[str, tuple[str, Callable[[bytes], Plan]]] = {
+            "/v1/chat/completions": ("POST", self._chat),
+            "/v1/completions": ("POST", self._completion),
+            "/v1/models": ("GET", lambda _: self._models()),
+        }
+        self._warm()
+
+    def _warm(self) -> None:
+        """Touch what is built on first use, so that every capsule inherits it built."""
+        tokenizer = self._model.tokenizer
+        tokenizer.encode("warm")
+        grammar.schema_constraint(tokenizer, grammar.ANY_OBJECT, strict=False).start().mask()
+
+    def prepare(self, method: bytes, path: bytes, body: bytes) -> Plan:
+        """Parse, validate, render and tokenise a request; does no engine work.
+
+        Raises:
+            ApiError: the request is refused. No text of it quotes the request.
+        """
+        try:
+            return self._route(method, path)(body)
+        except ApiError:
+            raise
+        except Exception:  # noqa: BLE001 - see below
+            # A decision: whatever else fails here (a tokenizer, a grammar, too deep a recursion)
+            # holds the request, and may quote it. What leaves says only that it failed.
+            raise ApiError(
+                500, "server_error", "internal_error", "The node failed to read the request."
+            ) from None
+
+    def _route(self, method: bytes, path: bytes) -> Callable[[bytes], Plan]:
+        name = path.partition(b"?")[0].decode("ascii", errors="replace")
+        allowed, handler = self._routes.get(name, (None, None))
+        if handler is None and name.startswith(_MODEL):
+            allowed, handler = "GET", lambda _: self._one_model(unquote(name[len(_MODEL) :]))
+        if allowed is None or handler is None:
+            raise UnknownPath
+        if method != allowed.encode():
+            raise WrongMethod(allowed)
+        return handler
+
+    def _read(self, kind: type[Request], body: bytes) -> Request:
+        request = parse(kind, decode_object(body))
+        if request.model != self._model.served.name:
+            raise UnknownModel
+        return request
+
+    def _chat(self, body: bytes) -> Plan:
+        return plan_chat(self._model, self._read(ChatRequest, body))
+
+    def _completion(self, body: bytes) -> Plan:
+        return plan_completion(self._model, self._read(CompletionRequest, body))
+
+    def _models(self) -> Plan:
+        return DocumentPlan({"object": "list", "data": [model_object(self._model.served)]})
+
+    def _one_model(self, name: str) -> Plan:
+        if name != self._model.served.name:
+            raise UnknownModel
+        return DocumentPlan(model_object(self._model.served))

@@ -1,0 +1,98 @@
+"""What a request can be refused with.
+
+    ApiError
+    ├── InvalidRequest     400: the body, a field or a combination of fields
+    │   └── ContextLengthExceeded   400: prompt and completion do not fit the model's context
+    ├── UnknownModel       404
+    ├── UnknownPath        404
+    ├── WrongMethod        405
+    └── EngineFailure      500 or 503: the engine gave up; nothing the client sent is at fault
+
+Each is one HTTP status and one OpenAI error object. Every text is ours, built from field names we
+know and numbers we computed: no message quotes a value, a member name or a prompt it was given.
+"""
+
+from __future__ import annotations
+
+import json
+
+
+class ApiError(Exception):
+    """A refusal as the client will read it: HTTP status, error type, code, text and parameter."""
+
+    def __init__(
+        self, status: int, type_: str, code: str, message: str, param: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.type = type_
+        self.code = code
+        self.message = message
+        self.param = param
+
+
+class InvalidRequest(ApiError):
+    """The request is not one that can be answered; sending it again will not help."""
+
+    def __init__(self, code: str, message: str, param: str | None = None) -> None:
+        super().__init__(400, "invalid_request_error", code, message, param)
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """Prompt and completion together are longer than the model's context."""
+
+    def __init__(self, *, context: int, prompt: int, completion: int) -> None:
+        super().__init__(
+            "context_length_exceeded",
+            f"The model's context is {context} tokens; this request needs {prompt + completion} "
+            f"({prompt} in the prompt, {completion} for the completion).",
+        )
+
+
+class UnknownModel(ApiError):
+    """The model asked for is not served here."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            404,
+            "invalid_request_error",
+            "model_not_found",
+            "The model asked for is not served here. GET /v1/models lists the one that is.",
+            "model",
+        )
+
+
+class UnknownPath(ApiError):
+    """No such endpoint."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            404, "invalid_request_error", "unknown_url", "There is no such endpoint here."
+        )
+
+
+class WrongMethod(ApiError):
+    """The endpoint exists and wants another method."""
+
+    def __init__(self, allowed: str) -> None:
+        super().__init__(
+            405, "invalid_request_error", "method_not_allowed", f"This endpoint takes {allowed}."
+        )
+
+
+class EngineFailure(ApiError):
+    """The engine did not finish the request; the client may send it again."""
+
+    def __init__(self, code: str, message: str, *, status: int = 500) -> None:
+        super().__init__(status, "server_error", code, message)
+
+
+def error_body(error: ApiError) -> bytes:
+    """Encode an error as OpenAI's error object; also the payload of an error inside a stream."""
+    members = {
+        "message": error.message,
+        "type": error.type,
+        "param": error.param,
+        "code": error.code,
+    }
+    return json.dumps({"error": members}, separators=(",", ":")).encode()

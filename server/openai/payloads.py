@@ -1,0 +1,64 @@
+"""The JSON of answers: what every payload of one answer shares, and the place of the receipt."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import string
+from dataclasses import dataclass
+from typing import Any
+
+from server.openai.outputs import Usage
+
+Json = dict[str, Any]
+
+_ALPHABET = string.ascii_letters + string.digits
+
+
+def random_id(prefix: str, length: int = 24) -> str:
+    """A fresh identifier; it names an answer or a call and protects nothing."""
+    return prefix + "".join(secrets.choice(_ALPHABET) for _ in range(length))
+
+
+def encode(payload: Json, *, last: bool = False) -> bytes:
+    """Encode a payload; the last one of an answer ends with the place of its receipt."""
+    members = {**payload, "attestation": None} if last else payload
+    return json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def usage_members(usage: Usage) -> Json:
+    """Token counts as OpenAI writes them. Nothing is ever cached from one request to another."""
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+        "completion_tokens_details": {
+            "reasoning_tokens": 0,
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+    }
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What all payloads of one answer have in common."""
+
+    id: str
+    created: int
+    model: str
+    fingerprint: str | None
+
+    def write(self, object_: str, choices: list[Json], **further: Any) -> Json:  # noqa: ANN401 - JSON
+        """A payload around `choices`."""
+        return {
+            "id": self.id,
+            "object": object_,
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": self.fingerprint,
+            "choices": choices,
+            **further,
+        }
