@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,14 @@ from client.errors import NodeListError, NoNode
 from client.files import write_private
 from client.trust import Trust
 from transparency.errors import TransparencyError
-from transparency.leaf import IssuerKeyLeaf, ListedNode
+from transparency.leaf import (
+    Body,
+    IssuerKeyLeaf,
+    ListedNode,
+    ModelLeaf,
+    PolicyLeaf,
+    ReleaseLeaf,
+)
 from transparency.nodes_document import SeenCheckpoint, VerifiedNodes, verify_nodes_document
 
 MAX_DOCUMENT = 64 << 20
@@ -207,7 +214,11 @@ def appraise_all(
     listed: VerifiedNodes, *, trust: Trust, policy: ClientPolicy, at: int
 ) -> Appraisal:
     """Appraise every listed node against what the log vouches for."""
-    reference = reference_values(listed, trust=trust)
+    reference = reference_values(
+        (*listed.releases, *listed.models, *listed.policies),
+        key_documents=frozenset(row.key_document_digest for row in listed.nodes),
+        trust=trust,
+    )
     nodes: list[VerifiedNode] = []
     refused: list[RefusedNode] = []
     for row in listed.nodes:
@@ -255,20 +266,26 @@ def log_steps(listed: VerifiedNodes, trust: Trust) -> tuple[Step, ...]:
     )
 
 
-def reference_values(listed: VerifiedNodes, *, trust: Trust) -> ReferenceValues:
-    """Turn logged leaves and pinned roots into the values that evidence is compared with."""
+def reference_values(
+    statements: Iterable[Body], *, key_documents: frozenset[bytes], trust: Trust
+) -> ReferenceValues:
+    """Turn logged statements and pinned roots into the values that evidence is compared with."""
     releases: dict[str, set[bytes]] = {}
-    for release in listed.releases:
-        for platform, measurement in release.measurements.items():
-            releases.setdefault(platform, set()).add(measurement)
     models: dict[str, set[bytes]] = {}
-    for model in listed.models:
-        models.setdefault(model.name, set()).add(model.digest)
+    policies: set[bytes] = set()
+    for body in statements:
+        if isinstance(body, ReleaseLeaf):
+            for platform, measurement in body.measurements.items():
+                releases.setdefault(platform, set()).add(measurement)
+        elif isinstance(body, ModelLeaf):
+            models.setdefault(body.name, set()).add(body.digest)
+        elif isinstance(body, PolicyLeaf):
+            policies.add(body.digest)
     return ReferenceValues(
-        key_documents=frozenset(bytes.fromhex(node) for node in listed.bundles),
+        key_documents=key_documents,
         releases=_frozen(releases),
         models=_frozen(models),
-        policies=frozenset(leaf.digest for leaf in listed.policies),
+        policies=frozenset(policies),
         roots=trust.roots,
         log_origin=trust.log_origin,
     )

@@ -1,7 +1,44 @@
-"""What the log asks of a node before it logs its key document: evidence that verifies.
+"""What the log asks of a node before it logs its key document: evidence that its verifier accepts.
 
-The log checks the quote, its dates, and that it binds the key document. Whether release, model and
-policy are in the log is for every client to check: the log's word on it would prove nothing.
+The same appraisal as a client's, against the releases, models and policies that the log holds. In a
+log of simulated nodes every weakness is accepted, and named; in a real one none is.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from attestation.bundle import Bundle
+from attestation.errors import AttestationError
+from attestation.verifier.node import appraise
+from attestation.verifier.policy import Weakness, admission_policy
+from client.nodes import reference_values
+from client.trust import Trust
+from transparency.admission import Admitted
+from transparency.errors import AdmissionRefused
+from transparency.leaf import Body
+from wire.errors import WireError
+from wire.key_document import KeyDocument
+
+
+def admission(trust: Trust) -> Callable[[bytes, int, Sequence[Body]], Admitted]:
+    """Return the log's appraisal of a node's bundle (`transparency.admission.Admit`)."""
+    policy = admission_policy(frozenset(Weakness) if trust.simulated else frozenset())
+
+    def admit(bundle: bytes, at: int, statements: Sequence[Body]) -> Admitted:
+        try:
+            digest = KeyDocument.decode(Bundle.decode(bundle).key_document).digest
+            # Its own digest stands for "in the log": that is what it asks to be put into.
+            reference = reference_values(statements, key_documents=frozenset({digest}), trust=trust)
+            document = appraise(bundle, policy=policy, reference=reference, at=at).key_document
+        except (AttestationError, WireError) as error:
+            raise AdmissionRefused(str(error)) from error
+        return Admitted(
+            key_document_digest=document.digest,
+            receipt_key=document.receipt_key,
+            model=document.model,
+            capacity=document.capacity,
+            not_after=document.not_after,
+        )
+
+    return admit

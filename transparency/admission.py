@@ -7,11 +7,11 @@ only made sure that evidence, key document and leaf are about one another.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from transparency.errors import AdmissionRefused, WrongBundle
-from transparency.leaf import Leaf, ListedNode, NodeLeaf
+from transparency.leaf import Body, Leaf, ListedNode, NodeLeaf
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,23 @@ class Admitted:
         return ListedNode(self.key_document_digest, self.model, self.capacity)
 
 
-Admit = Callable[[bytes, int], Admitted]
-"""Appraises a bundle as of a time (Unix seconds). Raises AdmissionRefused, or any ValueError."""
+Admit = Callable[[bytes, int, Sequence[Body]], Admitted]
+"""Appraises a bundle as of a time (Unix seconds) against the log's current releases, models and
+policies. Raises AdmissionRefused, or any ValueError."""
 
 
-def check_node(leaf: Leaf, body: NodeLeaf, bundle: bytes, *, admit: Admit, at: int) -> Admitted:
+def check_node(
+    leaf: Leaf,
+    body: NodeLeaf,
+    bundle: bytes,
+    *,
+    admit: Admit,
+    at: int,
+    statements: Sequence[Body],
+) -> Admitted:
     """Return what the evidence says about the node whose (verified) leaf this is.
+
+    `statements` are the log's current releases, models and policies.
 
     Raises:
         WrongBundle: the bundle is not the one that the leaf names.
@@ -55,7 +66,7 @@ def check_node(leaf: Leaf, body: NodeLeaf, bundle: bytes, *, admit: Admit, at: i
     if body.not_after <= at:
         raise AdmissionRefused("the key document has run out")
     try:
-        admitted = admit(bundle, at)
+        admitted = admit(bundle, at, statements)
     except AdmissionRefused:
         raise
     except ValueError as error:

@@ -40,11 +40,15 @@ class Current:
         self._issuer_keys: dict[int, IssuerKeyLeaf] = {}
         self._node_leaves: dict[bytes, list[int]] = defaultdict(list)
         self._lists: dict[int, int] = {}
+        self._statements: dict[int, Body] = {}
         self._admitted: dict[bytes, Admitted] = {}
+        self._renewed: dict[bytes, float] = {}
 
     def add(self, index: int, body: Body) -> None:
         """Take note of a leaf of the log, in the order of their indexes."""
         self._indexes[body.type].append(index)
+        if body.type in CURRENT_LEAVES:
+            self._statements[index] = body
         if isinstance(body, IssuerKeyLeaf):
             self._issuer_keys[index] = body
         elif isinstance(body, NodeLeaf):
@@ -52,9 +56,15 @@ class Current:
         elif isinstance(body, NodeListLeaf):
             self._lists.setdefault(body.epoch, index)
 
-    def admit(self, node: Admitted) -> None:
-        """Let a node whose leaf is in the log be listed."""
+    def admit(self, node: Admitted, at: float) -> None:
+        """Let a node whose leaf is in the log be listed, as renewed at `at` (Unix seconds)."""
         self._admitted[node.key_document_digest] = node
+        self._renewed[node.key_document_digest] = at
+
+    def renew(self, key_document_digest: bytes, at: float) -> None:
+        """Take note that a node still added its leaf at `at`; one not admitted stays so."""
+        if key_document_digest in self._admitted:
+            self._renewed[key_document_digest] = at
 
     def list_index(self, epoch: int) -> int | None:
         """Return the index of the epoch's node list, None if the log has none."""
@@ -79,15 +89,25 @@ class Current:
                 indexes = [i for i in indexes if self._issuer_keys[i].not_after > at]
             yield from indexes[-newest:]
 
-    def rows(self, until: int) -> tuple[ListedNode, ...]:
-        """Return the admitted nodes whose key documents are still good at `until`, sorted."""
+    def current_statements(self, at: int) -> tuple[Body, ...]:
+        """Return the current releases, models, policies and issuer keys themselves."""
+        size = max(self._statements, default=-1) + 1
+        return tuple(self._statements[index] for index in self.statements(size, at))
+
+    def rows(self, until: int, *, renewed_since: float) -> tuple[ListedNode, ...]:
+        """Return the nodes to be listed until `until`, sorted.
+
+        Those admitted whose key documents are still good then, and who added their leaf again
+        since `renewed_since`: a node that died has not.
+        """
         nodes = (node for node in self._admitted.values() if node.not_after >= until)
-        return tuple(sorted(node.row for node in nodes))
+        alive = (n for n in nodes if self._renewed[n.key_document_digest] >= renewed_since)
+        return tuple(sorted(node.row for node in alive))
 
     def forget(self, at: int) -> None:
         """Drop the admission of nodes whose key documents have run out."""
         for digest in [d for d, node in self._admitted.items() if node.not_after <= at]:
-            del self._admitted[digest]
+            del self._admitted[digest], self._renewed[digest]
 
     def check_room(self, node: Admitted) -> None:
         """Refuse a node for which one list has no room.

@@ -125,6 +125,8 @@ class LogService:
         admitted = None
         if self._log.index_of(data) is None:
             admitted = await asyncio.to_thread(self._check, leaf, body, attachment)
+        elif isinstance(body, NodeLeaf):
+            self._current.renew(body.key_document_digest, self._clock())
         waiting = _Waiting(data, body, admitted)
         self._waiting.append(waiting)
         self._work.set()
@@ -177,10 +179,14 @@ class LogService:
     def _readmit(self, leaf: Leaf, body: NodeLeaf, now: int) -> None:
         bundle = self._log.attachment(body.bundle_digest)
         try:
-            admitted = check_node(leaf, body, bundle, admit=self._admit, at=now)
+            admitted = self._appraise(leaf, body, bundle, now)
         except AdmissionRefused:
             return  # its evidence is no longer good enough to list it; its leaf stays
-        self._current.admit(admitted)
+        self._current.admit(admitted, now)
+
+    def _appraise(self, leaf: Leaf, body: NodeLeaf, bundle: bytes, now: int) -> Admitted:
+        statements = self._current.current_statements(now)
+        return check_node(leaf, body, bundle, admit=self._admit, at=now, statements=statements)
 
     def _check(self, leaf: Leaf, body: Body, attachment: bytes) -> Admitted | None:
         if isinstance(body, NodeListLeaf):
@@ -190,7 +196,7 @@ class LogService:
                 raise Malformed("an attachment to a leaf that has none")
             return None
         now = int(self._clock())
-        admitted = check_node(leaf, body, attachment, admit=self._admit, at=now)
+        admitted = self._appraise(leaf, body, attachment, now)
         with self._storage:
             self._current.check_room(admitted)
             self._log.put_attachment(attachment)
@@ -221,7 +227,7 @@ class LogService:
         with self._storage:
             for waiting in batch:
                 if waiting.admitted is not None:
-                    self._current.admit(waiting.admitted)
+                    self._current.admit(waiting.admitted, self._clock())
             lists = [(sign_leaf(body, self._list_key), body) for body in self._due_lists()]
             entries = [(waiting.leaf, waiting.body) for waiting in batch]
             entries += [(leaf.encode(), body) for leaf, body in lists]
@@ -248,15 +254,15 @@ class LogService:
         self._current.forget(int(now))
         soon = int(now + list_lead(self._epoch_seconds)) // self._epoch_seconds
         lists = [
-            self._list(e) for e in sorted({epoch, soon}) if self._current.list_index(e) is None
+            self._list(e, now) for e in sorted({epoch, soon}) if self._current.list_index(e) is None
         ]
         enough = 1 if self._is_listing(epoch) else max(1, self._min_nodes)
         return [body for body in lists if len(body.nodes) >= enough]
 
-    def _list(self, epoch: int) -> NodeListLeaf:
+    def _list(self, epoch: int, now: float) -> NodeListLeaf:
         start = epoch * self._epoch_seconds
-        end = start + self._epoch_seconds
-        return NodeListLeaf(epoch, start, end, self._current.rows(end))
+        end, since = start + self._epoch_seconds, now - self._epoch_seconds
+        return NodeListLeaf(epoch, start, end, self._current.rows(end, renewed_since=since))
 
     def _is_listing(self, epoch: int) -> bool:
         """Whether lists follow each other without a gap: then fewer nodes than at first will do."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.connection import MAX_SLOTS
+
 from server.openai.errors import ContextLengthExceeded, InvalidRequest
 
 CLASSES = (1, 2, 4, 8)  # how many tokens a request can cost; padding hides anything between

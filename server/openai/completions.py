@@ -7,6 +7,7 @@ from itertools import chain
 from typing import Any
 
 from engine.types import Logprobs
+
 from server.openai.budget import completion_room, tokens_needed
 from server.openai.errors import InvalidRequest
 from server.openai.generation import Step

@@ -25,6 +25,7 @@ from engine.types import (
     SamplingParams,
     VerificationCounts,
 )
+
 from server.openai.errors import EngineFailure
 from server.openai.grammar import Matcher
 from server.openai.text_stream import Piece, TextStream

@@ -7,6 +7,7 @@ from typing import Any
 
 from engine.connection import EngineConnection
 from engine.types import VerificationCounts
+
 from server.openai import counts
 from server.openai.model import ServedModel
 from server.openai.outputs import Body, Output, Usage

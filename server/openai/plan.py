@@ -13,6 +13,7 @@ from typing import Any
 
 from engine.connection import EngineConnection
 from engine.types import SamplingParams, VerificationCounts
+
 from server.openai import counts as counting
 from server.openai.errors import ApiError, EngineFailure, error_body
 from server.openai.generation import Generation, Job, Step

@@ -155,7 +155,7 @@ class Fleet:
         for server in servers:
             server.stop()
 
-    def admit(self, bundle, at):
+    def admit(self, bundle, at, statements):  # noqa: ARG002 - the log's statements do not matter
         """A stand-in for the evidence verifier: the bundle says what the node is."""
         name, model, capacity, not_after = bundle.decode().split("|")
         if name in self.refuse or at >= int(not_after):
@@ -423,7 +423,7 @@ from transparency.app import LogConfig, serve
 from transparency.cosigning import WitnessAddress
 from transparency.leaf import RoleKeys
 
-def admit(bundle, at):
+def admit(bundle, at, statements):
     raise ValueError("no nodes here")
 
 folder, origin, port, roles, *witnesses = sys.argv[1:]
