@@ -1,7 +1,7 @@
 """The errors of this floor.
 
     ServerError
-    ├── HygieneError         the process cannot be made safe for plain text; the worker refuses to serve
+    ├── HygieneError         the process cannot be made safe; the worker refuses to serve
     ├── ProtocolError        a message between two roles is not of the format, or not its turn
     ├── PeerGone             the other role closed its socket
     ├── StartError           configuration or a start-up step that cannot succeed

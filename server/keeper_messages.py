@@ -1,21 +1,26 @@
 """What the keeper is told and asked: packets of fixed layout, on sockets that keep packets whole.
 
-    capsule                                       keeper
-      CONTEXT  type || chunked u8 || header 7 || enc  ->  CONTEXT_OK  type || key document 32 || secrets
-                                                          UNKNOWN_KEY type
-                                                          BAD_ENC     type
-      SIGN     type || request hash 32 || response hash 32 || prompt tokens u32
-               || completion tokens u32 || checks u64 || decisions 32 || sent u64 || hits u64
-               || misses u64                          ->  RECEIPT     type || COSE_Sign1
-    launcher
-      NEW      type || generation u32 || key ids 2    ->  PUBLIC      type || X25519 32 || X-Wing 1216
-                                                                       || receipt key 32
-      BIND     type || generation u32 || key document 32 || model 32 || verification u8
-               || transfers u8                        ->  DONE        type
-      LEAF     type || generation u32 || bundle 32 || not after u64 -> SIGNED type || leaf
-      OPEN     type || generation u32                 ->  DONE        type
-      ERASE    type || generation u32                 ->  DONE        type
+    from a capsule
+      CONTEXT  chunked u8, header 7, enc 32 | 1120
+          CONTEXT_OK   key document 32, context secrets
+          UNKNOWN_KEY
+          BAD_ENC
+      SIGN  request hash 32, response hash 32, prompt tokens u32, completion tokens u32,
+            checks u64, decisions 32, sent u64, hits u64, misses u64
+          RECEIPT      COSE_Sign1
+    from the launcher
+      NEW   generation u32, key ids 2
+          PUBLIC       X25519 32, X-Wing 1216, receipt key 32
+      BIND  generation u32, key document 32, model 32, verification u8, transfers u8
+          DONE
+      LEAF  generation u32, bundle 32, not after u64
+          SIGNED       leaf
+      OPEN  generation u32
+          DONE
+      ERASE generation u32
+          DONE
 
+Every packet begins with its type, one byte; the indented line is the answer.
 A capsule may ask CONTEXT once and then SIGN once. Anything else closes its connection.
 """
 

@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 STDERR = 2
 
@@ -49,7 +49,7 @@ class NodeName(str):
 
     __slots__ = ()
 
-    def __new__(cls, value: str) -> NodeName:
+    def __new__(cls, value: str) -> Self:  # noqa: D102 - the class says it
         if not re.fullmatch(r"[0-9a-f]{64}", value):
             raise ValueError("not a node's name")
         return super().__new__(cls, value)
@@ -64,7 +64,7 @@ class CodeName(str):
 
     __slots__ = ()
 
-    def __new__(cls, value: str) -> CodeName:
+    def __new__(cls, value: str) -> Self:  # noqa: D102 - the class says it
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.:]{0,99}", value):
             raise ValueError("not a name out of code")
         return super().__new__(cls, value)
