@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.config import EngineConfig
+from wire.inner import DATE_WINDOW_S
 
 MAX_LIFETIME_S = 6 * 3600
+"""Longest life of a key document (`wire.key_document`)."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,9 @@ class WorkerConfig:
 
     list_epoch_s: int = 600
     rotation_s: int = 3600
-    """How long a generation of keys is used."""
+    """How long after one generation of keys the next is made."""
     lead_s: int = 1200
-    """How long before its use the next generation is logged."""
-    lifetime_s: int = MAX_LIFETIME_S
-    """Not-after minus not-before of a key document: how long it lasts if the log stays away."""
+    """How long before a generation's key document runs out its successor is logged."""
     first_key_id: int = 0
     key_ids: int = 16
 
@@ -64,10 +64,25 @@ class WorkerConfig:
     start_timeout_s: float = 900.0
     """How long the engine may take to load its model."""
 
+    @property
+    def lifetime_s(self) -> int:
+        """Not-after minus not-before of a key document."""
+        return self.rotation_s + self.lead_s
+
+    @property
+    def grace_s(self) -> int:
+        """How long after its not-after a generation is still opened.
+
+        The last list that names it ends within one epoch, and a request made then may be dated
+        and accepted until the Date window has passed.
+        """
+        return self.list_epoch_s + DATE_WINDOW_S
+
     def __post_init__(self) -> None:
-        if not self.lead_s < self.rotation_s <= self.lifetime_s <= MAX_LIFETIME_S:
-            raise ValueError("lead_s < rotation_s <= lifetime_s <= six hours")
-        if self.key_ids < 4 or self.first_key_id + self.key_ids > 256:
-            raise ValueError("at least two generations' key ids, of one byte each")
+        if not 0 < self.lead_s < self.rotation_s or self.lifetime_s > MAX_LIFETIME_S:
+            raise ValueError("0 < lead_s < rotation_s, and together at most six hours")
+        live = (self.lifetime_s + self.grace_s) // self.rotation_s + 2
+        if self.key_ids < 2 * live or not 0 <= self.first_key_id <= 256 - self.key_ids:
+            raise ValueError("a range of one-byte key ids, two for each generation alive at once")
         if min(self.pool, self.max_capsules, self.max_requests, self.max_marks) < 1:
             raise ValueError("limits are at least one")

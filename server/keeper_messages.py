@@ -31,9 +31,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from server.errors import ProtocolError
-
-VERIFICATION_MODES = ("none", "audit", "full", "ship")
-TRANSFER_MODES = ("none", "sealed", "cc", "plain")
+from wire.receipt import TRANSFER_MODES, VERIFICATION_MODES
 
 HEADER_LENGTH = 7
 ENC_LENGTHS = (32, 1120)
