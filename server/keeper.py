@@ -250,7 +250,8 @@ class Keeper:
         send_packet(self._control, self._keyring.control(packet))
 
     def _on_new_capsule(self) -> None:
-        _, (capsule,) = receive_packet(self._capsules, sockets=1)
+        _, sockets = receive_packet(self._capsules, sockets=1)
+        (capsule,) = sockets
         capsule.setblocking(False)  # noqa: FBT003 - the socket's own method
         state = CapsuleState()
         self._selector.register(

@@ -39,11 +39,11 @@ def send_packet(sock: socket.socket, data: bytes, *sockets: socket.socket) -> No
 
 
 def receive_packet(sock: socket.socket, *, sockets: int = 0) -> tuple[bytes, list[socket.socket]]:
-    """Receive one packet and exactly `sockets` sockets with it.
+    """Receive one packet and at most `sockets` sockets with it.
 
     Raises:
         PeerGone: the other end was closed.
-        ProtocolError: truncated, or another number of sockets; those that came are closed.
+        ProtocolError: truncated, or with more sockets; those that came are closed.
         BlockingIOError: `sock` does not block and nothing has come.
     """
     space = socket.CMSG_SPACE(4 * (sockets + 1))
@@ -52,13 +52,13 @@ def receive_packet(sock: socket.socket, *, sockets: int = 0) -> tuple[bytes, lis
     except ConnectionResetError as error:
         raise PeerGone from error
     received = [socket.socket(fileno=fd) for fd in _descriptors(ancillary)]
-    if data and len(received) == sockets and not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+    if data and len(received) <= sockets and not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
         return data, received
     for stray in received:
         stray.close()
     if not data and not received:
         raise PeerGone
-    raise ProtocolError("a packet is truncated or carries the wrong number of sockets")
+    raise ProtocolError("a packet is truncated or carries too many sockets")
 
 
 def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:

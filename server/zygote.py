@@ -21,7 +21,6 @@ import os
 import selectors
 import signal
 import socket
-import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +33,7 @@ from server.connections import FrontConnection, KeeperConnection, WatchedEngine
 from server.errors import PeerGone
 from server.hardening import die_with, harden
 from server.logs import CapsuleCrashed, emit
+from server.messages import CAPSULE_NUMBER, DROP_IDLE
 from server.openai.application import ServedModel
 from server.sockets import (
     close_all_but,
@@ -45,8 +45,6 @@ from server.sockets import (
 )
 from server.tokens import AcceptedIssuer
 
-NUMBER = struct.Struct(">I")
-DROP = b"drop"
 READY = b"ready"
 FAILED = 70
 """Exit status of a capsule that failed (EX_SOFTWARE)."""
@@ -144,7 +142,7 @@ class Zygote:
         if self._surroundings is not None:
             self._surroundings = replace(self._surroundings, issuer=issuer)
             self._idle.clear()  # those that wait know the old keys; the front lets them go
-            send_packet(self._sockets.front, DROP)
+            send_packet(self._sockets.front, DROP_IDLE)
 
     def _warm_up(self, model: ServedModel) -> None:
         application = self._factory(model)
@@ -157,7 +155,7 @@ class Zygote:
 
     def _on_front(self) -> None:
         packet, _ = receive_packet(self._sockets.front)
-        self._idle.pop(NUMBER.unpack(packet)[0], None)
+        self._idle.pop(CAPSULE_NUMBER.unpack(packet)[0], None)
 
     def _on_child(self, woken: int) -> None:
         os.read(woken, 4096)
@@ -189,7 +187,7 @@ class Zygote:
         self._idle[self._numbers] = pid
         send_packet(self._sockets.keeper, b"capsule", to_keeper)
         send_packet(self._sockets.engine, b"\0", to_engine)
-        send_packet(self._sockets.front, NUMBER.pack(self._numbers), to_front)
+        send_packet(self._sockets.front, CAPSULE_NUMBER.pack(self._numbers), to_front)
         for sock in (*ours, *theirs):
             sock.close()
 
