@@ -26,7 +26,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from engine.errors import EngineGone
 from server import answers, tokens
@@ -36,7 +36,7 @@ from server.connections import (
     KeeperConnection,
     WatchedEngine,
 )
-from server.errors import PeerGone, Refused, Rejected
+from server.errors import ClientGone, Refused, Rejected
 from server.keeper_messages import Statement
 from server.messages import Admission, Marking, Request, Spending
 from server.openai.errors import ApiError, error_body
@@ -71,6 +71,15 @@ class Surroundings:
 
 
 @dataclass(frozen=True)
+class Connections:
+    """A capsule's three sockets, the only things outside itself that it can reach."""
+
+    front: FrontConnection
+    keeper: KeeperConnection
+    engine: WatchedEngine
+
+
+@dataclass(frozen=True)
 class Opened:
     """A request in clear, and what its answer is sealed with."""
 
@@ -81,29 +90,25 @@ class Opened:
     chunked: bool
 
 
-def serve(
-    front: FrontConnection,
-    keeper: KeeperConnection,
-    engine: WatchedEngine,
-    surroundings: Surroundings,
-) -> None:
+def serve(connections: Connections, surroundings: Surroundings) -> None:
     """Serve the one request of this process; return when there is nothing left to do.
 
     Raises:
-        PeerGone: the client has gone; slots are erased, or the engine has gone too.
+        ClientGone: the client has gone; slots are erased, or the engine has gone too.
     """
+    front, engine = connections.front, connections.engine
     request = front.request()
     try:
-        opened = open_request(request, keeper)
+        opened = open_request(request, connections.keeper)
     except Rejected as rejected:
         front.reject(rejected.status)
         return
     nonce = surroundings.random(ohttp.response_nonce_length(opened.context.suite))
     respond = responder(front, opened.context, opened.enc, nonce, chunked=opened.chunked)
-    capsule = Capsule(front, keeper, engine, surroundings, opened, respond)
+    capsule = Capsule(connections, surroundings, opened, respond)
     try:
         capsule.answer()
-    except PeerGone:
+    except ClientGone:
         _abandon(engine)
         raise
     except Exception:  # noqa: BLE001 - a decision: nothing of the request may reach a traceback
@@ -138,16 +143,14 @@ class Capsule:
 
     def __init__(
         self,
-        front: FrontConnection,
-        keeper: KeeperConnection,
-        engine: WatchedEngine,
+        connections: Connections,
         surroundings: Surroundings,
         opened: Opened,
         respond: Responder,
     ) -> None:
-        self._front = front
-        self._keeper = keeper
-        self._engine = engine
+        self._front = connections.front
+        self._keeper = connections.keeper
+        self._engine = connections.engine
         self._surroundings = surroundings
         self._opened = opened
         self._respond = respond
@@ -175,7 +178,7 @@ class Capsule:
                 self._respond.event(error_body(answers.INTERNAL_ERROR))
             else:
                 self._respond.whole(answers.internal_error())
-        except Exception:  # noqa: BLE001, S110 - the answer is cut, which says the same
+        except (Exception, ClientGone):  # noqa: BLE001, S110 - the answer is cut: that says it too
             pass
 
     def _examine(self) -> tuple[inner.InnerRequest, Plan]:
@@ -325,7 +328,7 @@ class Receipts:
 
     def _member(self, signed: bytes) -> bytes:
         # The client puts in the quote it appraised and the verdict it reached.
-        member = {
+        member: dict[str, Any] = {
             "receipt": base64.b64encode(signed).decode(),
             "salts": {
                 "request": base64.b64encode(self._request_salt).decode(),

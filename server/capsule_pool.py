@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
+from server.control import CAPSULE_NUMBER, DROP_IDLE
 from server.errors import PeerGone, ProtocolError, ServerError
 from server.messages import (
-    CAPSULE_NUMBER,
-    DROP_IDLE,
     LENGTH,
     Message,
     decode,
@@ -38,6 +37,11 @@ class CapsuleConnection:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self._at_end: list[Callable[[], None]] = []
+
+    def at_end(self, call: Callable[[], None]) -> None:
+        """Have `call` called once the capsule has ended, not when its client has gone."""
+        self._at_end.append(call)
 
     async def send(self, message: Message) -> None:
         """Send one message.
@@ -75,8 +79,10 @@ class CapsuleConnection:
                 pass
 
     def close(self) -> None:
-        """Close the socket."""
+        """Close the socket, and call what waited for the end."""
         self._writer.close()
+        for call in self._at_end:
+            call()
 
 
 class CapsulePool:
@@ -99,7 +105,7 @@ class CapsulePool:
 
     def start(self) -> None:
         """Begin to receive capsules, on the running event loop."""
-        self._zygote.setblocking(False)  # noqa: FBT003 - the socket's own method
+        self._zygote.setblocking(False)
         asyncio.get_running_loop().add_reader(self._zygote.fileno(), self._on_zygote)
 
     @contextlib.asynccontextmanager

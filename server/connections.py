@@ -12,7 +12,7 @@ from typing import TypeVar
 from engine.connection import EngineConnection
 from engine.slot import SlotGeometry
 from engine.types import EngineState
-from server.errors import PeerGone, ProtocolError, Rejected
+from server.errors import ClientGone, ProtocolError, Rejected
 from server.keeper_messages import DIGEST_LENGTH, ContextRequest, Packet, Statement
 from server.messages import (
     LENGTH,
@@ -51,7 +51,7 @@ _HOLDING_NOTHING = (EngineState.EMPTY, EngineState.ERASED)
 class FrontConnection:
     """The capsule's side of the front.
 
-    Every method raises PeerGone when the client has gone, and ProtocolError for an answer out of
+    Every method raises ClientGone when the client has gone, and ProtocolError for an answer out of
     turn.
     """
 
@@ -98,7 +98,7 @@ class FrontConnection:
         try:
             self.socket.sendall(encode(message))
         except (BrokenPipeError, ConnectionResetError) as error:
-            raise PeerGone from error
+            raise ClientGone from error
 
     def _receive(self, kind: type[_M]) -> _M:
         message = decode(self._read(frame_length(self._read(LENGTH.size))))
@@ -113,9 +113,9 @@ class FrontConnection:
             try:
                 count = self.socket.recv_into(view)
             except ConnectionResetError as error:
-                raise PeerGone from error
+                raise ClientGone from error
             if not count:
-                raise PeerGone
+                raise ClientGone
             view = view[count:]
         return bytes(data)
 
@@ -177,12 +177,12 @@ class WatchedEngine(EngineConnection):
         """Wait for the engine.
 
         Raises:
-            PeerGone: the client has gone.
+            ClientGone: the client has gone.
             EngineGone: the engine has.
         """
         self._poll.poll(None if timeout is None else timeout * 1000)
         if peer_closed(self._front):
-            raise PeerGone
+            raise ClientGone
         return super().wait(0)
 
     def abandon(self, deadline: float = ERASE_TIMEOUT_S) -> None:

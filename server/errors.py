@@ -8,6 +8,8 @@
     ├── Rejected             answered in clear, before anything was opened: a status code, no reason
     └── Refused              answered inside the encapsulated response
 
+    ClientGone(BaseException)    the client closed its connection: stop, whatever is going on
+
 No message quotes what a request holds: these errors are raised next to it.
 """
 
@@ -53,3 +55,10 @@ class Refused(ServerError):
     def __init__(self, response: bhttp.Response) -> None:
         super().__init__(f"refused with {response.status}")
         self.response = response
+
+
+class ClientGone(BaseException):
+    """The client has gone; the capsule cancels, waits for the erasure and ends.
+
+    Not an Exception: an application that turns every failure into an answer must not turn this.
+    """

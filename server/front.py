@@ -2,16 +2,12 @@
 
 It owns what all capsules of a worker share: the replay set, the count of requests being served,
 and the way to the spent-token store.
-
-    launcher -> front    {"nodes": {node hex: [key ids]}}   whenever a generation comes or goes
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import uvicorn
@@ -21,17 +17,13 @@ from starlette.routing import Route, Router
 
 from server.capsule_pool import CapsulePool
 from server.config import WorkerConfig
+from server.control import decode_nodes
 from server.errors import PeerGone
 from server.gateway import Gateway, Limits
 from server.metrics import CONTENT_TYPE, Metrics
 from server.replay import ReplaySet
 from server.sockets import receive_packet
 from server.spending import SpentStore
-
-
-def encode_nodes(nodes: Mapping[str, Sequence[int]]) -> bytes:
-    """Encode the launcher's packet: the names of this worker, and their key ids."""
-    return json.dumps({"nodes": {node: list(ids) for node, ids in nodes.items()}}).encode()
 
 
 @dataclass
@@ -48,7 +40,9 @@ class Listed:
 class Front:
     """The front's state and its resources."""
 
-    def __init__(self, config: WorkerConfig, launcher: socket.socket, zygote: socket.socket) -> None:
+    def __init__(
+        self, config: WorkerConfig, launcher: socket.socket, zygote: socket.socket
+    ) -> None:
         self._config = config
         self._launcher = launcher
         self._listed = Listed({})
@@ -92,7 +86,7 @@ class Front:
             )
         )
         self._pool.start()
-        self._launcher.setblocking(False)  # noqa: FBT003 - the socket's own method
+        self._launcher.setblocking(False)
         loop = asyncio.get_running_loop()
         loop.add_reader(self._launcher.fileno(), self._on_launcher)
         serving = asyncio.ensure_future(server.serve())
@@ -110,7 +104,7 @@ class Front:
             asyncio.get_running_loop().remove_reader(self._launcher.fileno())
             self._pool.closed.set()
             return
-        self._listed.nodes = json.loads(packet)["nodes"]
+        self._listed.nodes = decode_nodes(packet)
 
     async def _health(self, _: Request) -> Response:
         nodes = sorted(self._listed.nodes)

@@ -54,7 +54,7 @@ _KEY_PROBLEM = json.dumps(
 ).encode()
 
 
-class ClientGone(Exception):
+class Disconnected(Exception):
     """The client closed its connection."""
 
 
@@ -102,7 +102,7 @@ class Gateway:
         """Serve one HTTP request."""
         try:
             await self._serve(scope, receive, send)
-        except ClientGone:
+        except Disconnected:
             return
         except Rejected as rejected:
             self._metrics.answered(rejected.status)
@@ -117,10 +117,7 @@ class Gateway:
         try:
             async with self._pool.capsule() as capsule:
                 exchange = Exchange(self, capsule, send)
-                try:
-                    await _while_connected(exchange.run(request), receive)
-                finally:
-                    exchange.close()
+                await _while_connected(exchange.run(request), receive)
         except NoCapsule:
             raise Rejected(503) from None
 
@@ -143,7 +140,7 @@ class Gateway:
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise ClientGone
+                raise Disconnected
             body += message.get("body", b"")
             more = message.get("more_body", False)
             if len(body) > self._limits.max_body:
@@ -158,7 +155,7 @@ class Gateway:
         return Marked(marking)
 
     def admit(self) -> Admitted:
-        """Answer ADMIT; whoever is told OK counts until `leave`."""
+        """Answer ADMIT; whoever is told OK counts until its capsule has ended."""
         room = self.admitted < self._limits.max_requests
         self.admitted += room
         admission = Admission.OK if room else Admission.BUSY
@@ -196,8 +193,8 @@ class Exchange:
         self._capsule = capsule
         self._send = send
         self._turn = 0
-        self._admitted = False
         self._started = False
+        self._ended = False
 
     async def run(self, request: Request) -> None:
         """Converse until the answer is complete, or cut.
@@ -209,10 +206,8 @@ class Exchange:
         """
         try:
             await self._capsule.send(request)
-            while not isinstance(message := await self._capsule.receive(), End):
-                await self._on_message(message)
-            if not self._started:
-                raise ProtocolError("END before START")
+            while not self._ended:
+                await self._on_message(await self._capsule.receive())
         except (PeerGone, ProtocolError):
             if not self._started:
                 raise Rejected(503) from None
@@ -220,16 +215,13 @@ class Exchange:
             return
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    def close(self) -> None:
-        """Give back the place among the requests being served."""
-        if self._admitted:
-            self._admitted = False
-            self._gateway.leave()
-
     async def _on_message(self, message: Message) -> None:
         if isinstance(message, Chunk) and self._started:
             body = {"type": "http.response.body", "body": message.data, "more_body": True}
             await self._send(body)
+            return
+        if isinstance(message, End) and self._started:
+            self._ended = True
             return
         if isinstance(message, Reject) and not self._turn:
             raise Rejected(message.status)
@@ -238,7 +230,8 @@ class Exchange:
             await self._capsule.send(self._gateway.mark(message))
         elif isinstance(message, Admit):
             admitted = self._gateway.admit()
-            self._admitted = admitted.admission is Admission.OK
+            if admitted.admission is Admission.OK:
+                self._capsule.at_end(self._gateway.leave)
             await self._capsule.send(admitted)
         elif isinstance(message, Spend):
             await self._capsule.send(await self._gateway.spend(message))
@@ -257,14 +250,14 @@ async def _while_connected(work: Coroutine[Any, Any, None], receive: Receive) ->
     """Do `work`, but stop as soon as the client has gone.
 
     Raises:
-        ClientGone: it has.
+        Disconnected: it has.
     """
     working = asyncio.ensure_future(work)
     watching = asyncio.ensure_future(_disconnection(receive))
     try:
         await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise ClientGone
+            raise Disconnected
         await working
     finally:
         for task in (working, watching):

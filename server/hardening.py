@@ -10,6 +10,7 @@ import ctypes
 import os
 import resource
 import signal
+from pathlib import Path
 
 from server.errors import HygieneError
 
@@ -53,3 +54,13 @@ def die_with(parent: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         raise HygieneError("the parent ended before its child began")
+
+
+def ensure_single_thread() -> None:
+    """Make sure that a fork copies all there is of this process.
+
+    Raises:
+        HygieneError: a thread was started before, whose locks a child would inherit for ever.
+    """
+    if len(list(Path("/proc/self/task").iterdir())) != 1:
+        raise HygieneError("threads were started before the roles were forked")

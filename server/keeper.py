@@ -38,7 +38,6 @@ from server.keeper_messages import (
     PublicKeys,
     Statement,
     decode_generation,
-    encode_generation,
 )
 from server.sockets import receive_packet, send_packet
 from transparency.leaf import NodeLeaf, sign_leaf
@@ -226,9 +225,7 @@ class Keeper:
         keyring: what is asked.
     """
 
-    def __init__(
-        self, control: socket.socket, capsules: socket.socket, keyring: Keyring
-    ) -> None:
+    def __init__(self, control: socket.socket, capsules: socket.socket, keyring: Keyring) -> None:
         self._control = control
         self._capsules = capsules
         self._keyring = keyring
@@ -252,7 +249,7 @@ class Keeper:
     def _on_new_capsule(self) -> None:
         _, sockets = receive_packet(self._capsules, sockets=1)
         (capsule,) = sockets
-        capsule.setblocking(False)  # noqa: FBT003 - the socket's own method
+        capsule.setblocking(False)
         state = CapsuleState()
         self._selector.register(
             capsule, selectors.EVENT_READ, lambda: self._on_capsule(capsule, state)
@@ -272,37 +269,3 @@ class Keeper:
 def run(control: socket.socket, capsules: socket.socket) -> None:
     """Be the keeper, until the launcher's socket ends."""
     Keeper(control, capsules, Keyring(os.urandom, time.time)).serve()
-
-
-class KeeperControl:
-    """The launcher's side of the keeper.
-
-    Every method raises PeerGone when the keeper has gone.
-    """
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
-
-    def make(self, generation: int, x25519_id: int, xwing_id: int) -> PublicKeys:
-        """Make the keys of a generation; return their public halves."""
-        return PublicKeys.decode(self._ask(NewGeneration(generation, x25519_id, xwing_id).encode()))
-
-    def bind(self, binding: Binding) -> None:
-        """Fix the key document of a generation."""
-        self._ask(binding.encode())
-
-    def sign_leaf(self, generation: int, bundle_digest: bytes, not_after: int) -> bytes:
-        """Return the generation's signed node leaf, encoded."""
-        return self._ask(LeafRequest(generation, bundle_digest, not_after).encode())[1:]
-
-    def open(self, generation: int) -> None:
-        """Let capsules have contexts of this generation."""
-        self._ask(encode_generation(Packet.OPEN, generation))
-
-    def erase(self, generation: int) -> None:
-        """Drop a generation's keys."""
-        self._ask(encode_generation(Packet.ERASE, generation))
-
-    def _ask(self, packet: bytes) -> bytes:
-        send_packet(self._socket, packet)
-        return receive_packet(self._socket)[0]

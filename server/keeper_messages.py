@@ -29,6 +29,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 from server.errors import ProtocolError
 from wire.receipt import TRANSFER_MODES, VERIFICATION_MODES
@@ -228,7 +229,7 @@ def decode_generation(packet: bytes) -> int:
     return generation
 
 
-def _fields(layout: struct.Struct, packet: bytes) -> tuple[int, ...] | tuple[bytes, ...]:
+def _fields(layout: struct.Struct, packet: bytes) -> tuple[Any, ...]:
     if len(packet) != 1 + layout.size:
         raise ProtocolError("a packet of the wrong length")
     return layout.unpack_from(packet, 1)

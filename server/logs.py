@@ -19,7 +19,8 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Any, Self
 
-STDERR = 2
+_log = [2]
+"""The file descriptor of the log; see `log_to`."""
 
 
 class Role(StrEnum):
@@ -31,6 +32,11 @@ class Role(StrEnum):
     ZYGOTE = "zygote"
     CAPSULE = "capsule"
     ENGINE = "engine"
+
+
+def log_to(descriptor: int) -> None:
+    """Write this process's events to `descriptor` instead of standard error."""
+    _log[0] = descriptor
 
 
 class Neighbour(StrEnum):
@@ -128,6 +134,13 @@ class NeighbourWaited(Event):
 
 
 @dataclass(frozen=True)
+class LeafNotTaken(Event):
+    """The log refuses this node's leaf, for `reason`; it is asked again."""
+
+    reason: CodeName
+
+
+@dataclass(frozen=True)
 class IssuerKeysChanged(Event):
     """Capsules forked from now on accept tokens under this many issuer keys."""
 
@@ -169,7 +182,7 @@ class CapsuleCrashed(Event):
 
 
 def emit(event: Event) -> None:
-    """Write one event as one JSON line to standard error, in one system call.
+    """Write one event as one JSON line to the log, in one system call.
 
     Raises:
         TypeError: `event` is not on the allow-list, or a field is not of an allowed type.
@@ -182,7 +195,7 @@ def emit(event: Event) -> None:
         if type(value) not in FIELD_TYPES:
             raise TypeError("an event's field is not of an allowed type")
         line[field.name] = value
-    os.write(STDERR, json.dumps(line, separators=(",", ":")).encode() + b"\n")
+    os.write(_log[0], json.dumps(line, separators=(",", ":")).encode() + b"\n")
 
 
 def _where(trace: TracebackType | None) -> CodeName:
@@ -199,24 +212,17 @@ def failure(role: Role, error: BaseException) -> RoleFailed:
 
 
 def silence(role: Role) -> None:
-    """Cut every other way to standard error that Python has, for this process.
+    """Cut every other way to the log that Python has, for this process.
 
     The logging module is switched off, and an exception that nobody catches becomes a
-    `RoleFailed`. Native code that writes to file descriptor 2 is not covered: see `capsule`.
+    `RoleFailed`.
     """
     logging.disable(logging.CRITICAL)
+    sys.excepthook = lambda _, error, __: emit(failure(role, error))
+    sys.unraisablehook = lambda unraisable: _emit_if_any(role, unraisable.exc_value)
+    threading.excepthook = lambda arguments: _emit_if_any(role, arguments.exc_value)
 
-    def on_failure(_: type[BaseException], error: BaseException, __: TracebackType | None) -> None:
+
+def _emit_if_any(role: Role, error: BaseException | None) -> None:
+    if error is not None:
         emit(failure(role, error))
-
-    def on_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
-        if unraisable.exc_value is not None:
-            emit(failure(role, unraisable.exc_value))
-
-    def on_thread_failure(arguments: threading.ExceptHookArgs) -> None:
-        if arguments.exc_value is not None:
-            emit(failure(role, arguments.exc_value))
-
-    sys.excepthook = on_failure
-    sys.unraisablehook = on_unraisable
-    threading.excepthook = on_thread_failure

@@ -28,12 +28,6 @@ MAX_FRAME = 24 * 1024 * 1024
 
 LENGTH = struct.Struct(">I")
 
-CAPSULE_NUMBER = struct.Struct(">I")
-"""Zygote to front, with a socket: a new idle capsule. Front to zygote: that one is taken."""
-
-DROP_IDLE = b"drop"
-"""Zygote to front, in place of a number: the idle capsules are out of date, close them."""
-
 _ENC_LENGTHS = (32, 1120)
 _EXPIRY = struct.Struct(">Q")
 _STATUS = struct.Struct(">H")

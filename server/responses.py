@@ -20,7 +20,7 @@ HeaderFields = bhttp.Fields
 class Responder(Protocol):
     """Answers one opened request, once: `whole`, or `begin`, `event`..., `end`.
 
-    Every method raises PeerGone when the client has gone. An answer that was begun and is not
+    Every method raises ClientGone when the client has gone. An answer that was begun and is not
     ended can never look complete.
     """
 

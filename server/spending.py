@@ -16,7 +16,7 @@ ATTEMPTS = 2
 """A second try with the same spend id is harmless, and tells whether the first one counted."""
 
 TIMEOUT_S = 2.0
-"""For one try. A row is inserted in milliseconds; the client waits for its first token meanwhile."""
+"""For one try. A row is inserted in milliseconds; the client waits meanwhile."""
 
 
 class Store(Protocol):

@@ -4,36 +4,26 @@ It imports what a request will need, loads tokenizer and templates, freezes the 
 few capsules forked and waiting. Each has three sockets of its own, to the front, the keeper and
 the engine; the zygote passes on the other ends and keeps none. It never sees a request: a capsule
 reads its own from the front.
-
-    launcher -> zygote   {"model": {...}}   once;   {"issuer": [base64 SPKI, ...]}   when it changes
-    zygote   -> launcher "ready"            when the first capsules wait
-    zygote   -> front    number u32, with a socket: a new idle capsule
-                         "drop": the idle ones are out of date, close them
-    front    -> zygote   number u32: that capsule is taken
 """
 
 from __future__ import annotations
 
-import base64
 import gc
-import json
 import os
 import selectors
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 from engine.slot import SlotGeometry
 from server import capsule
-from server.capsule import Application, Surroundings
+from server.capsule import Application, Connections, Surroundings
 from server.connections import FrontConnection, KeeperConnection, WatchedEngine
-from server.errors import PeerGone
+from server.control import CAPSULE_NUMBER, DROP_IDLE, READY, ModelMessage, decode_for_zygote
+from server.errors import ClientGone, PeerGone
 from server.hardening import die_with, harden
 from server.logs import CapsuleCrashed, emit
-from server.messages import CAPSULE_NUMBER, DROP_IDLE
 from server.openai.application import ServedModel
 from server.sockets import (
     close_all_but,
@@ -45,7 +35,6 @@ from server.sockets import (
 )
 from server.tokens import AcceptedIssuer
 
-READY = b"ready"
 FAILED = 70
 """Exit status of a capsule that failed (EX_SOFTWARE)."""
 
@@ -62,30 +51,6 @@ class ZygoteSockets:
     engine: socket.socket
 
 
-def encode_model(model: ServedModel) -> bytes:
-    """Encode the launcher's first packet."""
-    members = {
-        "name": model.name,
-        "folder": str(model.folder),
-        "max_model_len": model.max_model_len,
-        "vocab_size": model.vocab_size,
-        "created": model.created,
-        "token_budget": model.token_budget,
-        "digest": model.digest.hex(),
-    }
-    return json.dumps({"model": members}).encode()
-
-
-def encode_issuer(spkis: tuple[bytes, ...]) -> bytes:
-    """Encode the launcher's packet about the issuer's keys."""
-    return json.dumps({"issuer": [base64.b64encode(spki).decode() for spki in spkis]}).encode()
-
-
-def _model(members: Mapping[str, Any]) -> ServedModel:
-    digest = bytes.fromhex(members["digest"])
-    return ServedModel(**{**members, "folder": Path(members["folder"]), "digest": digest})
-
-
 class Zygote:
     """The zygote's loop. Forks: it must be, and stays, the only thread of its process."""
 
@@ -96,12 +61,14 @@ class Zygote:
         *,
         platform: str,
         issuer_name: str,
+        max_logprobs: int,
         pool: int,
     ) -> None:
         self._sockets = sockets
         self._factory = factory
         self._platform = platform
         self._issuer = AcceptedIssuer(issuer_name, ())
+        self._max_logprobs = max_logprobs
         self._pool = pool
         self._surroundings: Surroundings | None = None
         self._geometry = SlotGeometry(0, 0)
@@ -130,12 +97,11 @@ class Zygote:
 
     def _on_launcher(self) -> None:
         packet, _ = receive_packet(self._sockets.launcher)
-        members = json.loads(packet)
-        if "issuer" in members:
-            spkis = tuple(base64.b64decode(spki) for spki in members["issuer"])
-            self._change_issuer(AcceptedIssuer(self._issuer.name, spkis))
+        message = decode_for_zygote(packet)
+        if isinstance(message, ModelMessage):
+            self._warm_up(message)
         else:
-            self._warm_up(_model(members["model"]))
+            self._change_issuer(AcceptedIssuer(self._issuer.name, message))
 
     def _change_issuer(self, issuer: AcceptedIssuer) -> None:
         self._issuer = issuer
@@ -144,10 +110,10 @@ class Zygote:
             self._idle.clear()  # those that wait know the old keys; the front lets them go
             send_packet(self._sockets.front, DROP_IDLE)
 
-    def _warm_up(self, model: ServedModel) -> None:
-        application = self._factory(model)
+    def _warm_up(self, model: ModelMessage) -> None:
+        application = self._factory(ServedModel(**vars(model)))
         self._surroundings = Surroundings(application, self._issuer, self._platform)
-        self._geometry = SlotGeometry(model.max_model_len, model.vocab_size)
+        self._geometry = SlotGeometry(model.max_model_len, model.vocab_size, self._max_logprobs)
         gc.collect()
         gc.freeze()  # a collection in a capsule shall not copy the zygote's pages
         self._fill()
@@ -208,14 +174,14 @@ def _be_capsule(
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         front, keeper, engine = sockets
         close_all_but(sock.fileno() for sock in sockets)
-        capsule.serve(
+        connections = Connections(
             FrontConnection(front),
             KeeperConnection(keeper),
             WatchedEngine(engine, geometry, front),
-            surroundings,
         )
+        capsule.serve(connections, surroundings)
         status = 0
-    except PeerGone:
+    except ClientGone:
         status = 0
     finally:
         os._exit(status)  # no handler, no flush, no traceback: nothing of the request is told
@@ -227,7 +193,15 @@ def run(
     *,
     platform: str,
     issuer_name: str,
+    max_logprobs: int,
     pool: int,
 ) -> None:
     """Be the zygote, until the launcher's socket ends."""
-    Zygote(sockets, factory, platform=platform, issuer_name=issuer_name, pool=pool).serve()
+    Zygote(
+        sockets,
+        factory,
+        platform=platform,
+        issuer_name=issuer_name,
+        max_logprobs=max_logprobs,
+        pool=pool,
+    ).serve()
