@@ -1,0 +1,349 @@
+"""One request in clear, from its first byte to its last, in a process of its own.
+
+The order is the promise (nothing before *spend* costs the client a token, and no step is taken
+before the one above it has succeeded):
+
+    1 open      the whole request, with the context the keeper hands over   else 400 / 422 in clear
+    2 parse     binary HTTP, fixed authority, allowed path                  else 400, 404, 405, 417
+    3 date      within the window                                           else 400 `#date`
+    4 mark      `enc` is new; one winner                                    else 400, or busy
+    5 admit     the node has room                                           else 503 busy
+    6 verify    every token                                                 else 401
+    7 prepare   the OpenAI request: validate, template, tokenise            else its 4xx
+    8 count     tokens enough                                               else 401 with the number
+    9 spend     all tokens or none                                          else 401, or 503
+   10 run       compute, seal, and the receipt after the engine has erased
+
+Everything from 2 on is answered inside the encapsulated response. No exception's text goes
+anywhere: what nobody foresaw becomes `internal_error`, or a stream without an end.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from engine.errors import EngineGone
+from server import answers, tokens
+from server.connections import (
+    FrontConnection,
+    Granted,
+    KeeperConnection,
+    WatchedEngine,
+)
+from server.errors import ClientGone, Refused, Rejected
+from server.keeper_messages import Statement
+from server.messages import Admission, Marking, Request, Spending
+from server.openai.errors import ApiError, error_body
+from server.openai.outputs import Body, Event, Head, Output, Plan
+from server.responses import Responder, responder
+from server.tokens import AcceptedIssuer
+from wire import bhttp, inner, ohttp
+from wire.errors import BadSignature, Unsupported, WireError
+from wire.hpke import RecipientContext
+from wire.receipt import ResponseHash, request_hash, with_attestation
+
+MARK_MARGIN_S = 60
+"""How much longer than the Date window a request is remembered, against clocks that are set."""
+
+
+class Application(Protocol):
+    """What a capsule asks of an application; `server.openai.application.Application` is one."""
+
+    def prepare(self, method: bytes, path: bytes, body: bytes) -> Plan:
+        """Understand and price a request, or raise ApiError."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What every capsule of a zygote starts with. No key, and nothing of any request."""
+
+    application: Application
+    issuer: AcceptedIssuer
+    platform: str
+    clock: Callable[[], float] = time.time
+    random: Callable[[int], bytes] = os.urandom
+
+
+@dataclass(frozen=True)
+class Connections:
+    """A capsule's three sockets, the only things outside itself that it can reach."""
+
+    front: FrontConnection
+    keeper: KeeperConnection
+    engine: WatchedEngine
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A request in clear, and what its answer is sealed with."""
+
+    granted: Granted
+    context: RecipientContext
+    enc: bytes
+    request: bytes
+    chunked: bool
+
+
+def serve(connections: Connections, surroundings: Surroundings) -> None:
+    """Serve the one request of this process; return when there is nothing left to do.
+
+    Raises:
+        ClientGone: the client has gone; slots are erased, or the engine has gone too.
+    """
+    front, engine = connections.front, connections.engine
+    request = front.request()
+    try:
+        opened = open_request(request, connections.keeper)
+    except Rejected as rejected:
+        front.reject(rejected.status)
+        return
+    nonce = surroundings.random(ohttp.response_nonce_length(opened.context.suite))
+    respond = responder(front, opened.context, opened.enc, nonce, chunked=opened.chunked)
+    capsule = Capsule(connections, surroundings, opened, respond)
+    try:
+        capsule.answer()
+    except ClientGone:
+        _abandon(engine)
+        raise
+    except Exception:  # noqa: BLE001 - a decision: nothing of the request may reach a traceback
+        _abandon(engine)
+        capsule.fail()
+
+
+def open_request(request: Request, keeper: KeeperConnection) -> Opened:
+    """Step 1.
+
+    Raises:
+        Rejected: the request cannot be opened; 400 if the client has a wrong key, else 422.
+    """
+    try:
+        header, enc, rest = ohttp.split(request.encapsulated_request)
+    except Unsupported:
+        raise Rejected(400) from None
+    except WireError:
+        raise Rejected(422) from None
+    granted = keeper.context(header, enc, chunked=request.chunked)
+    context = RecipientContext.from_secrets(granted.secrets)
+    opening = ohttp.open_chunked_request if request.chunked else ohttp.open_request
+    try:
+        clear = opening(context, rest)
+    except WireError:
+        raise Rejected(422) from None
+    return Opened(granted, context, enc, clear, request.chunked)
+
+
+class Capsule:
+    """Steps 2 to 10 for one opened request."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        surroundings: Surroundings,
+        opened: Opened,
+        respond: Responder,
+    ) -> None:
+        self._front = connections.front
+        self._keeper = connections.keeper
+        self._engine = connections.engine
+        self._surroundings = surroundings
+        self._opened = opened
+        self._respond = respond
+        self._streaming = False
+
+    def answer(self) -> None:
+        """Answer the request, whatever the answer is."""
+        try:
+            request, plan = self._examine()
+        except Refused as refused:
+            self._respond.whole(refused.response)
+            return
+        try:
+            self._run(request, plan)
+        except ApiError as error:
+            # Once a stream has begun, the application has sent the error as an event, and the
+            # end that does not come says the rest.
+            if not self._respond.begun:
+                self._respond.whole(answers.of_error(error))
+
+    def fail(self) -> None:
+        """Say, without a word about why, that the request failed; never raises."""
+        try:
+            if self._respond.begun:
+                self._respond.event(error_body(answers.INTERNAL_ERROR))
+            else:
+                self._respond.whole(answers.internal_error())
+        except (Exception, ClientGone):  # noqa: BLE001, S110 - the answer is cut: that says it too
+            pass
+
+    def _examine(self) -> tuple[inner.InnerRequest, Plan]:
+        request = self._parse()
+        self._check_date(request)
+        self._mark(request)
+        self._admit()
+        payment = self._verify(request)
+        plan = self._prepare(request)
+        if len(payment.rows) < plan.tokens_needed:
+            needed = plan.tokens_needed
+            raise Refused(answers.too_few_tokens(self._surroundings.issuer, needed))
+        self._spend(payment)
+        return request, plan
+
+    def _parse(self) -> inner.InnerRequest:
+        try:
+            return inner.parse_request(bhttp.decode_request(self._opened.request))
+        except inner.DateMissing:
+            raise Refused(answers.wrong_date(self._now())) from None
+        except inner.BadTokens:
+            raise self._unpaid() from None
+        except inner.InnerError as error:
+            raise Refused(answers.malformed(error)) from None
+        except WireError:
+            raise Refused(answers.malformed(None)) from None
+
+    def _check_date(self, request: inner.InnerRequest) -> None:
+        try:
+            inner.check_date(request.date, self._now())
+        except inner.DateOutsideWindow:
+            raise Refused(answers.wrong_date(self._now())) from None
+
+    def _mark(self, request: inner.InnerRequest) -> None:
+        expiry = request.date + inner.DATE_WINDOW_S + MARK_MARGIN_S
+        marking = self._front.mark(self._opened.enc, expiry)
+        if marking is Marking.REPLAYED:
+            raise Refused(answers.replayed())
+        if marking is not Marking.FRESH:
+            raise Refused(answers.busy())
+
+    def _admit(self) -> None:
+        if self._front.admit() is not Admission.OK:
+            raise Refused(answers.busy())
+
+    def _verify(self, request: inner.InnerRequest) -> tokens.Payment:
+        try:
+            return tokens.verify(request.tokens, self._surroundings.issuer)
+        except BadSignature:
+            raise self._unpaid() from None
+
+    def _prepare(self, request: inner.InnerRequest) -> Plan:
+        try:
+            return self._surroundings.application.prepare(
+                request.method, request.path, request.body
+            )
+        except ApiError as error:
+            raise Refused(answers.of_error(error)) from None
+
+    def _spend(self, payment: tokens.Payment) -> None:
+        spend_id = self._surroundings.random(16)
+        spending = self._front.spend(spend_id, payment.key_id, payment.rows)
+        if spending is Spending.SPENT:
+            raise self._unpaid()
+        if spending is not Spending.OK:
+            raise Refused(answers.payment_unavailable())
+
+    def _unpaid(self) -> Refused:
+        return Refused(answers.token_required(self._surroundings.issuer))
+
+    def _now(self) -> int:
+        return int(self._surroundings.clock())
+
+    def _seed(self) -> int:
+        return int.from_bytes(self._surroundings.random(8), "big")
+
+    def _run(self, request: inner.InnerRequest, plan: Plan) -> None:
+        receipts = Receipts(self._opened, self._keeper, self._surroundings.platform, request)
+        head = Head(200, ())
+        for output in plan.run(self._engine, self._seed, self._now()):
+            if isinstance(output, Head):
+                head = output
+            else:
+                self._send(output, head, receipts, plan)
+        if plan.streamed:
+            self._respond.end()
+
+    def _send(self, output: Output, head: Head, receipts: Receipts, plan: Plan) -> None:
+        if isinstance(output, Body):
+            payload = receipts.complete(output.payload, plan) if output.last else output.payload
+            self._respond.whole(bhttp.Response(head.status, head.headers, payload))
+        elif isinstance(output, Event):
+            self._begin_once(head)
+            if output.last:
+                self._respond.event(receipts.complete(output.payload, plan), classed=True)
+            else:
+                receipts.add(output.payload)
+                self._respond.event(output.payload)
+
+    def _begin_once(self, head: Head) -> None:
+        if not self._streaming:
+            self._streaming = True
+            self._respond.begin(head.status, head.headers)
+
+
+class Receipts:
+    """The hashes of one request and its answer, and the receipt over them."""
+
+    def __init__(
+        self,
+        opened: Opened,
+        keeper: KeeperConnection,
+        platform: str,
+        request: inner.InnerRequest,
+    ) -> None:
+        context = opened.context
+        self._keeper = keeper
+        self._platform = platform
+        self._key_document = opened.granted.key_document
+        self._request_salt = context.export(ohttp.REQUEST_SALT_LABEL, ohttp.SALT_LENGTH)
+        self._response_salt = context.export(ohttp.RESPONSE_SALT_LABEL, ohttp.SALT_LENGTH)
+        self._request_hash = request_hash(self._request_salt, request.path, request.body)
+        self._response_hash = ResponseHash(self._response_salt)
+
+    def add(self, payload: bytes) -> None:
+        """Take a payload that carries no receipt into the response hash."""
+        self._response_hash.add(payload)
+
+    def complete(self, payload: bytes, plan: Plan) -> bytes:
+        """Hash the last payload, have the receipt signed, and put it in its place."""
+        self._response_hash.add(payload)
+        usage, counts = plan.usage(), plan.counts()
+        signed = self._keeper.sign(
+            Statement(
+                request_hash=self._request_hash,
+                response_hash=self._response_hash.digest(),
+                prompt_tokens=usage.prompt_tokens,
+                completion_tokens=usage.completion_tokens,
+                checks=counts.checks,
+                decisions=counts.decisions,
+                sent=counts.sent,
+                hits=counts.hits,
+                misses=counts.misses,
+            )
+        )
+        return with_attestation(payload, self._member(signed))
+
+    def _member(self, signed: bytes) -> bytes:
+        # The client puts in the quote it appraised and the verdict it reached.
+        member: dict[str, Any] = {
+            "receipt": base64.b64encode(signed).decode(),
+            "salts": {
+                "request": base64.b64encode(self._request_salt).decode(),
+                "response": base64.b64encode(self._response_salt).decode(),
+            },
+            "quote": None,
+            "node": self._key_document.hex(),
+            "platform": self._platform,
+            "verification": [],
+        }
+        return json.dumps(member, separators=(",", ":")).encode()
+
+
+def _abandon(engine: WatchedEngine) -> None:
+    try:
+        engine.abandon()
+    except EngineGone:
+        return

@@ -1,0 +1,88 @@
+"""Everything a worker is told, read once at its start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.config import EngineConfig
+from wire.inner import DATE_WINDOW_S
+
+MAX_LIFETIME_S = 6 * 3600
+"""Longest life of a key document (`wire.key_document`)."""
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """One worker: where it listens, what it serves, whom it asks, and its limits.
+
+    `first_key_id` and `key_ids` give this worker its range of OHTTP key ids (one byte; two for
+    each generation), so that a relay can route a stock client on the id alone. `created` and the
+    rest of the answer's numbers come from the clock of the worker.
+
+    Raises:
+        ValueError: numbers that contradict each other.
+    """
+
+    model: Path
+    model_name: str
+    engine: EngineConfig
+    host: str
+    port: int
+    log_url: str
+    issuer_url: str
+    issuer_name: str
+    spent_socket: Path
+    platform: str = "simulated"
+    platform_seed: Path | None = None
+    device: str = "cpu"
+    gpu_count: int = 0
+    capacity: int = 1
+    token_budget: int = 4096
+    """Prompt plus completion tokens that one blind token pays for."""
+
+    list_epoch_s: int = 600
+    rotation_s: int = 3600
+    """How long after one generation of keys the next is made."""
+    lead_s: int = 1200
+    """How long before a generation's key document runs out its successor is logged."""
+    first_key_id: int = 0
+    key_ids: int = 16
+
+    pool: int = 4
+    """Idle capsules kept ready."""
+    max_capsules: int = 64
+    """Capsules in use at once; beyond it the front answers 503 in clear."""
+    max_requests: int = 32
+    """Requests admitted at once; beyond it a capsule answers an authenticated busy."""
+    max_marks: int = 262_144
+    """Requests remembered against replay (about 150 bytes each)."""
+    max_body: int = 17 * 1024 * 1024
+    """Bytes of an encapsulated request: the largest class (16 MiB) and its framing."""
+    body_timeout_s: float = 30.0
+    issuer_refresh_s: float = 300.0
+    start_timeout_s: float = 900.0
+    """How long the engine may take to load its model."""
+
+    @property
+    def lifetime_s(self) -> int:
+        """Not-after minus not-before of a key document."""
+        return self.rotation_s + self.lead_s
+
+    @property
+    def grace_s(self) -> int:
+        """How long after its not-after a generation is still opened.
+
+        The last list that names it ends within one epoch, and a request made then may be dated
+        and accepted until the Date window has passed.
+        """
+        return self.list_epoch_s + DATE_WINDOW_S
+
+    def __post_init__(self) -> None:
+        if not 0 < self.lead_s < self.rotation_s or self.lifetime_s > MAX_LIFETIME_S:
+            raise ValueError("0 < lead_s < rotation_s, and together at most six hours")
+        live = (self.lifetime_s + self.grace_s) // self.rotation_s + 2
+        if self.key_ids < 2 * live or not 0 <= self.first_key_id <= 256 - self.key_ids:
+            raise ValueError("a range of one-byte key ids, two for each generation alive at once")
+        if min(self.pool, self.max_capsules, self.max_requests, self.max_marks) < 1:
+            raise ValueError("limits are at least one")

@@ -1,0 +1,70 @@
+"""What the launcher tells the front and the zygote, and what these two tell each other.
+
+    launcher -> zygote   {"issuer": [base64 SPKI, ...]}     before the model, and when it changes
+                         {"model": {...}}                   once
+    zygote   -> launcher READY                              when the first capsules wait
+    launcher -> front    {"nodes": {node hex: [key ids]}}   whenever a generation comes or goes
+    zygote   -> front    number u32, with a socket          a new idle capsule
+                         DROP_IDLE                          close those that are idle: out of date
+    front    -> zygote   number u32                         that capsule is taken
+
+Packets between parts of one program, on sockets nobody else has: JSON, and no versions.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+READY = b"ready"
+DROP_IDLE = b"drop"
+CAPSULE_NUMBER = struct.Struct(">I")
+
+
+@dataclass(frozen=True)
+class ModelMessage:
+    """The model to serve, as the engine loaded it; `digest` is the model digest."""
+
+    name: str
+    folder: Path
+    max_model_len: int
+    vocab_size: int
+    created: int
+    token_budget: int
+    digest: bytes
+
+    def encode(self) -> bytes:
+        """Encode the packet."""
+        members = {**vars(self), "folder": str(self.folder), "digest": self.digest.hex()}
+        return json.dumps({"model": members}).encode()
+
+
+def encode_issuer(spkis: Sequence[bytes]) -> bytes:
+    """Encode the issuer's token keys."""
+    return json.dumps({"issuer": [base64.b64encode(spki).decode() for spki in spkis]}).encode()
+
+
+def decode_for_zygote(packet: bytes) -> ModelMessage | tuple[bytes, ...]:
+    """Decode what the launcher told the zygote: the model, or the issuer's token keys."""
+    members: dict[str, Any] = json.loads(packet)
+    if "issuer" in members:
+        return tuple(base64.b64decode(spki) for spki in members["issuer"])
+    model = members["model"]
+    folder, digest = Path(model["folder"]), bytes.fromhex(model["digest"])
+    return ModelMessage(**{**model, "folder": folder, "digest": digest})
+
+
+def encode_nodes(nodes: Mapping[str, Sequence[int]]) -> bytes:
+    """Encode the names of this worker and the key ids of each."""
+    return json.dumps({"nodes": {node: list(ids) for node, ids in nodes.items()}}).encode()
+
+
+def decode_nodes(packet: bytes) -> dict[str, list[int]]:
+    """Decode what the launcher told the front."""
+    nodes: dict[str, list[int]] = json.loads(packet)["nodes"]
+    return nodes

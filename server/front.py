@@ -1,0 +1,127 @@
+"""The front: HTTP in, HTTP out, ciphertext in between. It has no key and can open nothing.
+
+It owns what all capsules of a worker share: the replay set, the count of requests being served,
+and the way to the spent-token store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import dataclass
+
+import uvicorn
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route, Router
+
+from server.capsule_pool import CapsulePool
+from server.config import WorkerConfig
+from server.control import decode_nodes
+from server.errors import PeerGone
+from server.gateway import Gateway, Limits
+from server.metrics import CONTENT_TYPE, Metrics
+from server.replay import ReplaySet
+from server.sockets import receive_packet
+from server.spending import SpentStore
+
+
+@dataclass
+class Listed:
+    """The generations that are served now, as the launcher told last."""
+
+    nodes: dict[str, list[int]]
+
+    def knows_key(self, key_id: int) -> bool:
+        """Whether a key id is one of ours."""
+        return any(key_id in ids for ids in self.nodes.values())
+
+
+class Front:
+    """The front's state and its resources."""
+
+    def __init__(
+        self, config: WorkerConfig, launcher: socket.socket, zygote: socket.socket
+    ) -> None:
+        self._config = config
+        self._launcher = launcher
+        self._listed = Listed({})
+        self._metrics = Metrics()
+        self._pool = CapsulePool(zygote, config.max_capsules)
+        self._store = SpentStore(config.spent_socket)
+        self._gateway = Gateway(
+            self._pool,
+            ReplaySet(config.max_marks),
+            self._store,
+            self._metrics,
+            Limits(config.max_body, config.body_timeout_s, config.max_requests),
+            knows_key=self._listed.knows_key,
+        )
+
+    def application(self) -> Router:
+        """Return the ASGI application."""
+        return Router(
+            routes=[
+                Route("/gateway", self._gateway),
+                Route("/health", self._health, methods=["GET"]),
+                Route("/metrics", self._show_metrics, methods=["GET"]),
+            ]
+        )
+
+    async def serve(self) -> None:
+        """Serve until a signal, or until the launcher or the zygote has gone."""
+        config = self._config
+        server = uvicorn.Server(
+            uvicorn.Config(
+                self.application(),
+                host=config.host,
+                port=config.port,
+                loop="asyncio",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                date_header=False,
+                timeout_graceful_shutdown=2,
+            )
+        )
+        self._pool.start()
+        self._launcher.setblocking(False)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._launcher.fileno(), self._on_launcher)
+        serving = asyncio.ensure_future(server.serve())
+        ending = asyncio.ensure_future(self._pool.closed.wait())
+        await asyncio.wait((serving, ending), return_when=asyncio.FIRST_COMPLETED)
+        server.should_exit = True
+        await serving
+        ending.cancel()
+        await self._store.close()
+
+    def _on_launcher(self) -> None:
+        try:
+            packet, _ = receive_packet(self._launcher)
+        except PeerGone:
+            asyncio.get_running_loop().remove_reader(self._launcher.fileno())
+            self._pool.closed.set()
+            return
+        self._listed.nodes = decode_nodes(packet)
+
+    async def _health(self, _: Request) -> Response:
+        nodes = sorted(self._listed.nodes)
+        if not nodes:
+            return JSONResponse({"status": "starting", "nodes": []}, status_code=503)
+        return JSONResponse({"status": "ok", "nodes": nodes})
+
+    async def _show_metrics(self, _: Request) -> Response:
+        self._metrics.idle_capsules.set(len(self._pool))
+        self._metrics.busy_capsules.set(self._pool.in_use)
+        return Response(self._metrics.encode(), media_type=CONTENT_TYPE.decode())
+
+
+def run(config: WorkerConfig, launcher: socket.socket, zygote: socket.socket) -> None:
+    """Be the front, until a signal or the end of the launcher's socket."""
+    asyncio.run(_run(config, launcher, zygote))
+
+
+async def _run(config: WorkerConfig, launcher: socket.socket, zygote: socket.socket) -> None:
+    await Front(config, launcher, zygote).serve()

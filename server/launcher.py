@@ -1,0 +1,218 @@
+"""The launcher: starts a worker's processes so that nothing of a request can stay or leak.
+
+It runs under an allocator that overwrites what is freed (or refuses to), forks every role before
+anything large is imported or any thread exists, and gives each the sockets it needs and nothing
+else:
+
+    launcher -- keeper, front, zygote        control, a packet socket each
+    zygote   -- front, keeper, engine        where a capsule's other ends are passed on
+    engine   -> launcher                     its ready line, a pipe
+
+Then it brings the worker into the log, and keeps it there with ever new keys (`server.life`). A
+worker is one thing: if any role dies, all of it ends, and whoever supervises it starts it anew with
+fresh keys.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+from server.allocator import ensure_scrubbing
+from server.config import WorkerConfig
+from server.engine_ready import EngineReadyLine
+from server.errors import PeerGone, StartError
+from server.hardening import ensure_single_thread, harden
+from server.logs import (
+    EngineReady,
+    Role,
+    RoleEnded,
+    WorkerStarting,
+    WorkerStopping,
+    emit,
+    failure,
+)
+from server.roles import RoleDied, Roles
+from server.sockets import packet_pair
+
+if TYPE_CHECKING:
+    from attestation.attester.base import Attester
+    from server.zygote import ApplicationFactory
+
+# What a role needs it imports itself, after the fork: the keeper's process has no HTTP in it, the
+# front's no tokenizer, and only the engine's has torch. Hence the imports inside functions below.
+# ruff: noqa: PLC0415
+
+
+class Stopped(BaseException):
+    """SIGTERM or SIGINT came. Not an Exception: nothing on the way may take it for an error."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a worker is put together from; tests put in parts of their own.
+
+    Each is called after the fork, in the role it belongs to. `engine` serves on its control socket
+    and writes its ready line to the second descriptor; `application` returns the factory.
+    """
+
+    engine: Callable[[int, WorkerConfig, int], None]
+    application: Callable[[], ApplicationFactory]
+    attester: Callable[[WorkerConfig], Attester]
+
+
+def _engine(control: int, config: WorkerConfig, ready: int) -> None:
+    from engine import process
+
+    process.run(control, config.engine, ready)
+
+
+def _application() -> ApplicationFactory:
+    from server.openai.application import Application
+
+    return Application
+
+
+def _attester(config: WorkerConfig) -> Attester:
+    from server import registration
+
+    return registration.attester(config)
+
+
+PARTS = Parts(_engine, _application, _attester)
+"""The real ones."""
+
+
+def run(config: WorkerConfig, parts: Parts = PARTS) -> None:
+    """Run a worker until SIGTERM or SIGINT. Starts the calling command anew if it must.
+
+    Raises:
+        HygieneError: memory or process cannot be protected as promised; nothing was started.
+        SystemExit: a role died, or the worker could not be started; status 1.
+    """
+    ensure_scrubbing()
+    ensure_single_thread()
+    harden()
+    emit(WorkerStarting(os.getpid()))
+    roles = Roles()
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _stop)
+        _serve(config, parts, roles, fork_roles(config, parts, roles))
+    except Stopped:
+        emit(WorkerStopping())
+    except RoleDied as died:
+        emit(RoleEnded(died.role, died.code))
+        raise SystemExit(1) from None
+    except (PeerGone, StartError) as error:
+        emit(failure(Role.LAUNCHER, error))
+        raise SystemExit(1) from None
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        roles.stop()
+
+
+def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise Stopped
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What the launcher keeps of the plumbing."""
+
+    keeper: socket.socket
+    front: socket.socket
+    zygote: socket.socket
+    ready: int
+
+
+def fork_roles(config: WorkerConfig, parts: Parts, roles: Roles) -> Ends:
+    """Fork every role with its own ends of the plumbing; keep the launcher's."""
+    keeper, to_keeper = packet_pair()
+    front, to_front = packet_pair()
+    zygote, to_zygote = packet_pair()
+    keeper_in, keeper_out = packet_pair()
+    front_in, front_out = packet_pair()
+    engine_in, engine_out = packet_pair()
+    ready, ready_out = os.pipe()
+
+    def be_keeper() -> None:
+        from server import keeper
+
+        keeper.run(to_keeper, keeper_in)
+
+    def be_front() -> None:
+        from server import front
+
+        front.run(config, to_front, front_in)
+
+    def be_zygote() -> None:
+        from server import zygote
+
+        zygote.run(
+            zygote.ZygoteSockets(to_zygote, front_out, keeper_out, engine_out),
+            parts.application(),
+            platform=config.platform,
+            issuer_name=config.issuer_name,
+            max_logprobs=config.engine.max_logprobs,
+            pool=config.pool,
+        )
+
+    def be_engine() -> None:
+        parts.engine(engine_in.fileno(), config, ready_out)
+
+    theirs = (to_keeper, keeper_in, to_front, front_in, to_zygote)
+    shared = (front_out, keeper_out, engine_out, engine_in)
+    roles.fork(Role.KEEPER, be_keeper, *_numbers(to_keeper, keeper_in))
+    roles.fork(Role.FRONT, be_front, *_numbers(to_front, front_in))
+    roles.fork(Role.ZYGOTE, be_zygote, *_numbers(to_zygote, front_out, keeper_out, engine_out))
+    roles.fork(Role.ENGINE, be_engine, *_numbers(engine_in), ready_out)
+    roles.all_forked()
+    for sock in (*theirs, *shared):
+        sock.close()
+    os.close(ready_out)
+    return Ends(keeper, front, zygote, ready)
+
+
+def _numbers(*sockets: socket.socket) -> tuple[int, ...]:
+    return tuple(sock.fileno() for sock in sockets)
+
+
+def _serve(config: WorkerConfig, parts: Parts, roles: Roles, ends: Ends) -> NoReturn:
+    from server.life import Controls, Life
+
+    engine = EngineReadyLine.parse(_ready_line(config, roles, ends.ready))
+    emit(EngineReady(engine.max_model_len, engine.max_sequences))
+    life = Life(
+        config,
+        engine,
+        parts.attester(config),
+        Controls(ends.keeper, ends.front, ends.zygote),
+        wait=roles.wait,
+        before_opening=roles.hush,
+    )
+    life.begin()
+    while True:
+        roles.wait(life.turn())
+
+
+def _ready_line(config: WorkerConfig, roles: Roles, ready: int) -> bytes:
+    line = b""
+    deadline = time.monotonic() + config.start_timeout_s
+    os.set_blocking(ready, False)
+    while not line.endswith(b"\n"):
+        if time.monotonic() > deadline:
+            raise StartError("the engine did not become ready in time")
+        roles.wait(deadline - time.monotonic(), ready)
+        with contextlib.suppress(BlockingIOError):
+            line += os.read(ready, 65536)
+    os.close(ready)
+    return line

@@ -1,0 +1,188 @@
+"""A worker's life once its engine is ready: into the log, and ever new keys.
+
+Everything outside may be away for a while: the log, the issuer. It is asked again, slower and
+slower, while the keys that are listed go on serving until their not-after.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from attestation.attester.base import Attester
+from server.config import WorkerConfig
+from server.control import READY, ModelMessage, encode_issuer, encode_nodes
+from server.engine_ready import EngineReadyLine
+from server.errors import StartError
+from server.generations import Period, back_off, period
+from server.issuer_keys import IssuerUnavailable, fetch_issuer_keys
+from server.keeper_control import KeeperControl
+from server.logs import (
+    CodeName,
+    GenerationErased,
+    GenerationListed,
+    IssuerKeysChanged,
+    LeafNotTaken,
+    Neighbour,
+    NeighbourWaited,
+    NodeName,
+    WorkerReady,
+    emit,
+)
+from server.registration import Registration, register
+from server.sockets import receive_packet, send_packet
+from transparency.errors import LeafRefused, LogUnavailable
+from transparency.publish import add_leaf
+
+LOG_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Controls:
+    """The launcher's ends of the sockets to the roles it goes on talking to."""
+
+    keeper: socket.socket
+    front: socket.socket
+    zygote: socket.socket
+
+
+@dataclass
+class Life:
+    """The schedule of one worker, and what it has come to.
+
+    Args:
+        wait: sleeps, and raises when a role dies.
+        before_opening: called once, before any request can be opened.
+        clock: Unix seconds.
+    """
+
+    config: WorkerConfig
+    engine: EngineReadyLine
+    attester: Attester
+    controls: Controls
+    wait: Callable[[float], None]
+    before_opening: Callable[[], None]
+    clock: Callable[[], float] = time.time
+    _listed: list[tuple[Period, str]] = field(default_factory=list)
+    _pending: Registration | None = None
+    _next_number: int = 0
+    _attempts: int = 0
+    _next_try: float = 0.0
+    _issuer_keys: tuple[bytes, ...] = ()
+    _issuer_attempts: int = 0
+    _next_issuer: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._keeper = KeeperControl(self.controls.keeper)
+
+    def begin(self) -> None:
+        """Wait for the issuer's keys, and have the first capsules forked.
+
+        Raises:
+            StartError: the zygote said something else than that it is ready.
+        """
+        while not self._issuer_keys:
+            self._refresh_issuer()
+            if not self._issuer_keys:
+                self.wait(self._next_issuer - self.clock())
+        send_packet(self.controls.zygote, self._model().encode())
+        self.wait_for_zygote()
+
+    def wait_for_zygote(self) -> None:
+        """Wait until the zygote says that capsules wait."""
+        packet, _ = receive_packet(self.controls.zygote)
+        if packet != READY:
+            raise StartError("the zygote said something unexpected")
+
+    def turn(self) -> float:
+        """Do what is due now; return how many seconds until something may be due again."""
+        now = self.clock()
+        self._erase_old(now)
+        if now >= self._next_issuer:
+            self._refresh_issuer()
+        if now >= self._next_try:
+            self._renew()
+        due = [self._next_issuer, self._next_try, *(old.erase_at for old, _ in self._listed)]
+        return max(0.0, min(due) - self.clock())
+
+    # ---- generations ----
+
+    def _renew(self) -> None:
+        pending = self._pending or self._make()
+        try:
+            add_leaf(self.config.log_url, pending.leaf, pending.bundle, timeout=LOG_TIMEOUT_S)
+        except LogUnavailable:
+            self._try_later(pending, NeighbourWaited(Neighbour.LOG, self._attempts + 1))
+        except LeafRefused as refused:
+            self._try_later(pending, LeafNotTaken(CodeName(refused.reason)))
+        else:
+            self._open(pending)
+
+    def _make(self) -> Registration:
+        made = period(self.config, self._next_number, self.clock())
+        self._next_number += 1
+        return register(self.config, self.engine, made, self._keeper, self.attester)
+
+    def _try_later(self, pending: Registration, event: NeighbourWaited | LeafNotTaken) -> None:
+        emit(event)
+        self._attempts += 1
+        self._pending = pending
+        if self.clock() >= pending.period.next_at:
+            # By now its successor would be due: a document that old is not worth listing.
+            self._keeper.erase(pending.period.number)
+            self._pending = None
+        self._next_try = self.clock() + back_off(self._attempts)
+
+    def _open(self, registered: Registration) -> None:
+        if not self._listed:
+            self.before_opening()
+        self._pending, self._attempts = None, 0
+        self._keeper.open(registered.period.number)
+        first = not self._listed
+        self._listed.append((registered.period, registered.node))
+        self._tell_front()
+        self._next_try = float(registered.period.next_at)
+        emit(GenerationListed(NodeName(registered.node), registered.period.not_after))
+        if first:
+            emit(WorkerReady(NodeName(registered.node)))
+
+    def _erase_old(self, now: float) -> None:
+        for old, node in [listed for listed in self._listed if listed[0].erase_at <= now]:
+            self._listed.remove((old, node))
+            self._tell_front()
+            self._keeper.erase(old.number)
+            emit(GenerationErased(NodeName(node)))
+
+    def _tell_front(self) -> None:
+        nodes = {node: listed.key_ids for listed, node in self._listed}
+        send_packet(self.controls.front, encode_nodes(nodes))
+
+    # ---- the issuer's keys, and the model ----
+
+    def _refresh_issuer(self) -> None:
+        try:
+            keys = fetch_issuer_keys(self.config.issuer_url)
+        except IssuerUnavailable:
+            self._issuer_attempts += 1
+            emit(NeighbourWaited(Neighbour.ISSUER, self._issuer_attempts))
+            self._next_issuer = self.clock() + back_off(self._issuer_attempts)
+            return
+        self._issuer_attempts = 0
+        self._next_issuer = self.clock() + self.config.issuer_refresh_s
+        if keys != self._issuer_keys:
+            self._issuer_keys = keys
+            send_packet(self.controls.zygote, encode_issuer(keys))
+            emit(IssuerKeysChanged(len(keys)))
+
+    def _model(self) -> ModelMessage:
+        return ModelMessage(
+            name=self.config.model_name,
+            folder=self.config.model,
+            max_model_len=self.engine.max_model_len,
+            vocab_size=self.engine.vocab_size,
+            created=int(self.clock()),
+            token_budget=self.config.token_budget,
+            digest=self.engine.model_digest,
+        )

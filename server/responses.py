@@ -1,0 +1,137 @@
+"""How an answer leaves a capsule: as binary HTTP, padded, sealed, over the front.
+
+A chunked request has a chunked response. A stream is sealed event by event; everything else is
+padded to a class as a whole before it is cut into chunks, so that the chunks tell only the class.
+A request that was not chunked gets one sealed message, streamed or not.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from server.connections import FrontConnection
+from wire import bhttp, ohttp
+from wire.hpke import RecipientContext
+from wire.padding import RESPONSE_CLASSES, pad_event, padded_length
+
+HeaderFields = bhttp.Fields
+
+
+class Responder(Protocol):
+    """Answers one opened request, once: `whole`, or `begin`, `event`..., `end`.
+
+    Every method raises ClientGone when the client has gone. An answer that was begun and is not
+    ended can never look complete.
+    """
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything of an answer has left the capsule."""
+
+    def whole(self, response: bhttp.Response) -> None:
+        """Send a complete answer, padded to its class."""
+
+    def begin(self, status: int, headers: HeaderFields) -> None:
+        """Begin a stream of events."""
+
+    def event(self, payload: bytes, *, classed: bool = False) -> None:
+        """Send one event, padded to a multiple of the event size; if `classed`, to a class."""
+
+    def end(self) -> None:
+        """Complete the stream."""
+
+
+def padded_event(payload: bytes, *, classed: bool) -> bytes:
+    """Return an event padded by comment lines, to the event size or up to a response class."""
+    event = pad_event(payload)
+    if not classed:
+        return event
+    missing = padded_length(len(event), RESPONSE_CLASSES) - len(event)
+    return b":" + b"." * (missing - 2) + b"\n" + event if missing else event
+
+
+def responder(
+    front: FrontConnection,
+    context: RecipientContext,
+    enc: bytes,
+    response_nonce: bytes,
+    *,
+    chunked: bool,
+) -> Responder:
+    """Return the responder for a request's framing. `response_nonce` is random, for one use."""
+    if chunked:
+        return ChunkedResponder(front, ohttp.ChunkedResponseSealer(context, enc, response_nonce))
+    return PlainResponder(front, ohttp.ResponseSealer(context, enc, response_nonce))
+
+
+class ChunkedResponder:
+    """Answers in `message/ohttp-chunked-res`, of indeterminate length inside."""
+
+    def __init__(self, front: FrontConnection, sealer: ohttp.ChunkedResponseSealer) -> None:
+        self._front = front
+        self._sealer = sealer
+        self._encoder = bhttp.ResponseEncoder()
+        self.begun = False
+
+    def whole(self, response: bhttp.Response) -> None:
+        """Send a complete answer: every chunk is full but the last."""
+        message = self._encoder.head(response.status, response.headers)
+        message += self._encoder.content(response.content) + self._encoder.end()
+        message = message.ljust(padded_length(len(message), RESPONSE_CLASSES), b"\0")
+        split = (len(message) - 1) // ohttp.MAX_CHUNK * ohttp.MAX_CHUNK
+        sealed = self._sealer.chunk(message[:split]) + self._sealer.final(message[split:])
+        self._start(sealed)
+        self._front.end()
+
+    def begin(self, status: int, headers: HeaderFields) -> None:
+        """Send status and header section."""
+        self._start(self._sealer.chunk(self._encoder.head(status, headers)))
+
+    def event(self, payload: bytes, *, classed: bool = False) -> None:
+        """Send one event as one chunk."""
+        content = self._encoder.content(padded_event(payload, classed=classed))
+        self._front.chunk(self._sealer.chunk(content))
+
+    def end(self) -> None:
+        """Send the final chunk."""
+        self._front.chunk(self._sealer.final(self._encoder.end()))
+        self._front.end()
+
+    def _start(self, sealed: bytes) -> None:
+        self.begun = True
+        self._front.start(chunked=True)
+        self._front.chunk(self._sealer.start() + sealed)
+
+
+class PlainResponder:
+    """Answers in one `message/ohttp-res`. What would be a stream is held back until its end."""
+
+    def __init__(self, front: FrontConnection, sealer: ohttp.ResponseSealer) -> None:
+        self._front = front
+        self._sealer = sealer
+        self._head: tuple[int, HeaderFields] = (200, ())
+        self._events: list[bytes] = []
+        self.begun = False
+
+    def whole(self, response: bhttp.Response) -> None:
+        """Send a complete answer."""
+        length = len(bhttp.encode_response(response))
+        padded = padded_length(length, RESPONSE_CLASSES)
+        sealed = self._sealer.seal(bhttp.encode_response(response, padded_length=padded))
+        self.begun = True
+        self._front.start(chunked=False)
+        self._front.chunk(sealed)
+        self._front.end()
+
+    def begin(self, status: int, headers: HeaderFields) -> None:
+        """Keep status and header section."""
+        self._head = (status, headers)
+
+    def event(self, payload: bytes, *, classed: bool = False) -> None:
+        """Keep one event."""
+        self._events.append(padded_event(payload, classed=classed))
+
+    def end(self) -> None:
+        """Send what was kept."""
+        status, headers = self._head
+        self.whole(bhttp.Response(status, headers, b"".join(self._events)))

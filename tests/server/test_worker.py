@@ -1,0 +1,156 @@
+"""A whole worker, asked as a relay asks it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.server import wallet
+
+
+def test_a_completion_comes_back_with_a_receipt_that_checks(worker):
+    sent, response = worker.ask({"tokens": 4, "prompt": "hello"})
+
+    assert response.status == 200
+    answer = json.loads(response.content)
+    assert answer["ids"] == [0, 1, 2, 3]
+    receipt = sent.check([response.content], worker.document.receipt_key)
+    assert receipt.key_document == worker.document.digest
+    assert (receipt.prompt_tokens, receipt.completion_tokens) == (2, 4)
+    assert (receipt.verification.mode, receipt.verification.checks) == ("audit", 4)
+    assert receipt.transfers.mode == "none"
+    assert receipt.issued_at % 60 == 0
+    assert answer["attestation"]["platform"] == "simulated"
+
+
+def test_a_stream_comes_event_by_event_with_a_receipt_in_its_last_payload(worker):
+    sent, response = worker.ask({"tokens": 3, "stream": True, "prompt": "hello"})
+
+    payloads = wallet.events(response.content)
+    assert payloads[-1] == b"[DONE]"
+    assert [json.loads(payload).get("id") for payload in payloads[:3]] == [0, 1, 2]
+    sent.check(payloads[:-1], worker.document.receipt_key)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_request_that_is_not_chunked_is_answered_whole(worker, stream):
+    sent, response = worker.ask({"stream": stream}, chunked=False)
+
+    assert response.status == 200
+    payloads = wallet.events(response.content)[:-1] if stream else [response.content]
+    sent.check(payloads, worker.document.receipt_key)
+
+
+def test_health_names_the_node(worker):
+    health = httpx.get(f"{worker.url}/health", trust_env=False).json()
+
+    assert health == {"status": "ok", "nodes": [worker.document.node]}
+
+
+def test_the_key_document_offers_xwing_first_and_ends_within_six_hours(worker):
+    document = worker.document
+
+    assert [config.kem for config in document.key_configs] == [Kem.XWING, Kem.X25519]
+    assert document.not_after - document.not_before <= 6 * 3600
+    assert document.capacity == 1
+    assert document.tls_key is None
+
+
+def test_both_kems_are_served(worker):
+    for kem in Kem:
+        config = wallet.config_of(worker.document, kem)
+        sent = wallet.send(config, wallet.inner_request({}, tokens=(wallet.draw(),)))
+        assert sent.open(worker.post(sent).content).status == 200
+
+
+def test_a_capsule_holds_its_three_sockets_its_slot_and_nothing_else(worker):
+    _, response = worker.ask({"show": "fds"})
+
+    shown = json.loads(response.content)["shown"]
+    kinds = sorted(name.split(":")[0] for name in shown)
+    assert kinds == ["/dev/null"] * 3 + ["/memfd"] + ["socket"] * 3
+
+
+def test_a_capsule_cannot_be_dumped_traced_or_raised(worker):
+    _, response = worker.ask({"show": "ps"})
+
+    assert json.loads(response.content)["shown"] == {"dumpable": 0, "no_new_privs": 1, "core": 0}
+
+
+def test_every_role_is_protected_and_has_no_descriptor_of_another(worker):
+    for role, sockets in (("keeper", 2), ("zygote", 4), ("engine", 1)):
+        names = _descriptors(worker.pid(role))
+        assert sum(name.startswith("socket:") for name in names) == sockets, (role, names)
+    for role in ("keeper", "front", "zygote", "engine"):
+        status = Path(f"/proc/{worker.pid(role)}/status").read_text()
+        assert "NoNewPrivs:\t1" in status
+        limits = Path(f"/proc/{worker.pid(role)}/limits").read_text()
+        assert re.search(r"Max core file size +0 +0 ", limits)
+
+
+def _descriptors(pid: int) -> list[str]:
+    try:
+        return [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+    except PermissionError:
+        pytest.skip("the roles cannot be looked into without root")
+
+
+def test_metrics_are_aggregates_from_one_list(worker):
+    worker.ask({"prompt": "canary-prompt"})
+    lines = [line for line in worker.metrics().splitlines() if not line.startswith("#")]
+
+    names = {re.split(r"[{ ]", line)[0] for line in lines}
+    assert names <= {
+        f"sottovoce_{name}"
+        for name in (
+            "requests_total",
+            "requests_created",
+            "responses_cut_total",
+            "responses_cut_created",
+            "marks_total",
+            "marks_created",
+            "admissions_total",
+            "admissions_created",
+            "spends_total",
+            "spends_created",
+            "capsules_idle",
+            "capsules_in_use",
+            "requests_admitted",
+            "marks_kept",
+        )
+    }
+    assert not re.search("canary|token|node|key", worker.metrics())
+
+
+@pytest.mark.parametrize("order", [{}, {"prompt": "x" * 900}, {"tokens": 40}])
+def test_an_answer_that_is_not_streamed_has_the_size_of_its_class(worker, order):
+    sent = worker.encapsulate(order, tokens=(wallet.draw(),))
+    response = worker.post(sent)
+
+    clear = sent.open_cut(response.content) + sent.opener.finish()
+    assert len(clear) in RESPONSE_CLASSES
+    assert len(clear) == 4096
+
+
+def test_every_event_of_a_stream_has_one_size_on_the_wire(worker):
+    sent = worker.encapsulate({"stream": True, "tokens": 5}, tokens=(wallet.draw(),))
+    content = worker.post(sent).content
+
+    chunks = sent.opener.feed(content)
+    head, *events, last, done = chunks
+    assert {len(chunk) for chunk in (*events, done)} == {EVENT_SIZE + 2}
+    assert len(last) == 4096 + 2
+    assert len(head) < 64
+
+
+def test_the_media_type_and_incremental_of_the_answer_follow_the_request(worker):
+    for chunked, media_type, incremental in (
+        (True, ohttp.CHUNKED_RESPONSE_TYPE, "?1"),
+        (False, ohttp.RESPONSE_TYPE, None),
+    ):
+        response = worker.post(worker.encapsulate({}, chunked=chunked))
+        assert response.headers["content-type"] == media_type
+        assert response.headers.get("incremental") == incremental
+        assert "server" not in response.headers
+        assert "date" not in response.headers
