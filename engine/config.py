@@ -1,0 +1,36 @@
+"""One frozen object that says how an engine runs. Free of torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """Everything an engine process needs to know; read once, at start."""
+
+    model: Path
+    """A local folder in Hugging Face's layout: config.json, safetensors, tokenizer."""
+    device: str = "cpu"
+    dtype: str = "bfloat16"
+    """Of weights, activations and KV: "bfloat16" or "float32" (slow on a CPU; for tests)."""
+    threads: int | None = None
+    """Compute threads on a CPU; None leaves the choice to torch."""
+    block_size: int = 64
+    """Tokens of one KV block."""
+    max_batch_tokens: int = 512
+    """Rows of one step. It bounds how long a cancel or a new request can be kept waiting."""
+    max_mixed_tokens: int = 256
+    """Rows of one step while some sequence is being decoded: it bounds a running stream's stall."""
+    max_sequences: int = 32
+    """Sequences that hold KV blocks at a time; others queue, first come first served."""
+    max_model_len: int | None = None
+    """Prompt and output together; None means what the model's own configuration says."""
+    kv_blocks: int | None = None
+    """Blocks of the pool; None means what `max_sequences` full contexts need, within `kv_bytes`."""
+    kv_bytes: int = 1 << 30
+    """Upper bound of a pool whose `kv_blocks` is None (but one full context always fits)."""
+    max_logprobs: int = 20
+    prompt_logit_rows: int = 64
+    """Rows a step may spend on prompt logprobs; each costs one row of the whole vocabulary."""

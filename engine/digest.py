@@ -1,0 +1,152 @@
+"""The model digest: one hash over everything that decides what a model answers. Free of torch.
+
+A Merkle root (RFC 9162, section 2.1.1) over leaves in canonical JSON, sorted as bytes:
+
+    ["file", name, SHA-256]                       each file that is not safetensors
+    ["header", name, SHA-256]                     the header of each safetensors file
+    ["settings", {...}]                           quantisation, adapters, verification thresholds
+    ["tensor", name, dtype, [shape], SHA-256]     each tensor
+
+so that a single tensor can be proven, and no byte of the folder escapes: configuration,
+generation configuration, tokenizer and chat template are files like any other. Hidden files and
+sub-folders are left out; the loader does not read them either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from engine.errors import ModelFiles
+from wire import canonical_json, merkle
+from wire.errors import WireError
+
+_MAX_HEADER = 100_000_000
+"""Bytes of a safetensors header; the format's own reference implementation stops there."""
+_ITEM_BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8,
+    "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32,
+    "I64": 64, "U64": 64, "F64": 64, "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
+}  # fmt: skip
+SETTINGS: dict[str, Any] = {"adapters": [], "quantisation": "none", "thresholds": {}}
+"""What this engine does to the weights it reads, beyond the folder itself."""
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """One tensor as a safetensors header declares it; offsets count from the data's begin."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class SafetensorsHeader:
+    """A checked header: its tensors tile the data exactly."""
+
+    tensors: tuple[TensorEntry, ...]
+    data_start: int
+
+
+def model_digest(folder: Path) -> bytes:
+    """Return the digest of the model in `folder`, 32 bytes.
+
+    Raises:
+        ModelFiles: the folder holds no safetensors, or one that is not well formed.
+    """
+    leaves = sorted(_leaves(folder))
+    return merkle.root([merkle.leaf_hash(leaf) for leaf in leaves])
+
+
+def read_header(data: memoryview) -> SafetensorsHeader:
+    """Read the header of one safetensors file given as a whole.
+
+    Raises:
+        ModelFiles: not the format: sizes or types are wrong, or tensors overlap or leave gaps.
+    """
+    if len(data) < 8:
+        raise ModelFiles("a safetensors file is shorter than its first field")
+    length = int.from_bytes(data[:8], "little")
+    if length > _MAX_HEADER or 8 + length > len(data):
+        raise ModelFiles("a safetensors header is longer than its file")
+    try:
+        header = canonical_json.decode(bytes(data[8 : 8 + length]))
+    except WireError:
+        raise ModelFiles("a safetensors header is not JSON") from None
+    if not isinstance(header, dict):
+        raise ModelFiles("a safetensors header is not a JSON object")
+    header.pop("__metadata__", None)
+    tensors = tuple(_entry(name, fields) for name, fields in header.items())
+    _check_tiling(tensors, len(data) - 8 - length)
+    return SafetensorsHeader(tensors, 8 + length)
+
+
+def _entry(name: str, fields: Any) -> TensorEntry:  # noqa: ANN401 - JSON of a stranger
+    try:
+        dtype, shape = fields["dtype"], tuple(fields["shape"])
+        start, stop = fields["data_offsets"]
+        numbers = (*shape, start, stop)
+        sound = all(type(number) is int and number >= 0 for number in numbers)
+        sound = sound and (stop - start) * 8 == prod(shape) * _ITEM_BITS[dtype]
+    except (KeyError, TypeError, ValueError):
+        sound = False
+    if not sound:
+        raise ModelFiles("a safetensors header declares a tensor badly")
+    return TensorEntry(name, dtype, shape, start, stop)
+
+
+def _check_tiling(tensors: tuple[TensorEntry, ...], size: int) -> None:
+    position = 0
+    for tensor in sorted(tensors, key=lambda tensor: (tensor.start, tensor.stop)):
+        if tensor.start != position:
+            raise ModelFiles("tensors of a safetensors file overlap or leave a gap")
+        position = tensor.stop
+    if position != size:
+        raise ModelFiles("a safetensors file is longer or shorter than its tensors")
+
+
+def _leaves(folder: Path) -> Iterator[bytes]:
+    try:
+        paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        files = [path for path in paths if path.is_file()]
+        if not any(path.suffix == ".safetensors" for path in files):
+            raise ModelFiles("the folder holds no safetensors file")
+        for path in files:
+            yield from _file_leaves(path)
+    except OSError as error:
+        raise ModelFiles("the model folder cannot be read") from error
+    yield canonical_json.encode(["settings", SETTINGS])
+
+
+def _file_leaves(path: Path) -> Iterator[bytes]:
+    if path.suffix != ".safetensors":
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        yield canonical_json.encode(["file", path.name, digest])
+        return
+    if path.stat().st_size == 0:
+        raise ModelFiles("a safetensors file is shorter than its first field")
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped,
+        memoryview(mapped) as data,
+    ):
+        header = read_header(data)
+        yield canonical_json.encode(["header", path.name, _sha256(data, 0, header.data_start)])
+        for tensor in header.tensors:
+            start, stop = header.data_start + tensor.start, header.data_start + tensor.stop
+            leaf = ["tensor", tensor.name, tensor.dtype, tensor.shape, _sha256(data, start, stop)]
+            yield canonical_json.encode(leaf)
+
+
+def _sha256(data: memoryview, start: int, stop: int) -> str:
+    with data[start:stop] as part:
+        return hashlib.sha256(part).hexdigest()

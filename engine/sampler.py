@@ -1,0 +1,184 @@
+"""From logits to ids, for a whole batch. T's side: the device never sees a parameter or a draw.
+
+Order, per row: penalties (repetition over prompt and output, frequency and presence over the
+output), `logit_bias`, `min_tokens`, mask, temperature, `top_k`, `top_p`, `min_p`, draw.
+
+Every draw is the inverse of the cumulative distribution at u = H(seed, position): it depends on
+the seed, the position and the row's distribution, not on who else is in the batch. (The
+distribution itself may differ in the last bits with the batch: see `engine.device`.)
+
+Ties: `top_k` keeps exactly k ids; which of several equal ones is left to the sort.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from engine.types import SamplingParams
+
+_CANDIDATES = 1024
+"""Ids first looked at for top-k and top-p. A full sort of 150,000 logits takes ten times longer,
+and is only needed by rows whose nucleus is wider than this."""
+_NEVER = float("-inf")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the sampler must know of the sequence behind one row of logits."""
+
+    params: SamplingParams
+    position: int
+    """Number of output ids so far."""
+    history: Tensor
+    """int64 [prompt + output], a view; read only by penalties."""
+    prompt_length: int
+    mask: Tensor | None = None
+    """uint8 [ceil(vocab / 8) or more], a bit an id, least significant first."""
+
+    @property
+    def greedy(self) -> bool:
+        """No draw: the most likely id."""
+        return self.params.temperature == 0 or self.params.top_k == 1
+
+    @property
+    def truncated(self) -> bool:
+        """Some ids are cut from the distribution."""
+        return self.params.top_k > 0 or self.params.top_p < 1 or self.params.min_p > 0
+
+
+@dataclass(frozen=True)
+class Draws:
+    """One id a row, and whether the row had anything to draw from."""
+
+    ids: Tensor
+    """int64 [rows]; 0 where not `valid`."""
+    valid: Tensor
+    """bool [rows]; False where mask, bias or NaN left no candidate."""
+
+
+def uniform(seed: int, position: int) -> float:
+    """Return the one draw in [0, 1) that belongs to a seed and a position.
+
+    The first 53 bits of SHA-256("sottovoce draw v1" || seed u64 || position u64).
+    """
+    digest = hashlib.sha256(b"sottovoce draw v1" + struct.pack("<QQ", seed, position)).digest()
+    return (int.from_bytes(digest[:8], "big") >> 11) / float(1 << 53)
+
+
+def sample(logits: Tensor, rows: Sequence[Row]) -> Draws:
+    """Draw one id for each row of `logits`, float32 [rows, vocab], which is overwritten."""
+    for index, row in enumerate(rows):
+        adjust(logits[index], row)
+    ids = logits.argmax(dim=-1)
+    best = logits.gather(1, ids[:, None])[:, 0]
+    # A NaN anywhere wins the arg-max, so one comparison finds NaN, +inf and "nothing left".
+    valid = best.isfinite()
+    plain = [i for i, row in enumerate(rows) if not row.greedy and not row.truncated]
+    if plain:
+        _draw_plain(logits, rows, plain, ids)
+    for index, row in enumerate(rows):
+        if not row.greedy and row.truncated:
+            ids[index] = _draw_truncated(logits[index], row)
+    return Draws(ids * valid, valid)
+
+
+def logprobs(logits: Tensor, chosen: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (chosen [n], top ids [n, top], top values [n, top]) of raw logits [n, vocab]."""
+    normaliser = logits.logsumexp(dim=-1, keepdim=True)
+    values, ids = logits.topk(top, dim=-1)
+    picked = logits.gather(1, chosen[:, None])
+    return (picked - normaliser)[:, 0], ids, values - normaliser
+
+
+def adjust(logits: Tensor, row: Row) -> None:
+    """Apply penalties, bias, `min_tokens` and mask to one row, float32 [vocab], in place."""
+    params = row.params
+    if params.repetition_penalty != 1.0:
+        seen = row.history.bincount(minlength=len(logits)) > 0
+        factor = params.repetition_penalty
+        penalised = torch.where(logits > 0, logits / factor, logits * factor)
+        logits.copy_(torch.where(seen, penalised, logits))
+    if params.frequency_penalty or params.presence_penalty:
+        counts = row.history[row.prompt_length :].bincount(minlength=len(logits))
+        logits -= params.frequency_penalty * counts + params.presence_penalty * (counts > 0)
+    for token, bias in params.logit_bias:
+        logits[token] += bias
+    if row.position < params.min_tokens and params.eos_ids:
+        logits[list(params.eos_ids)] = _NEVER
+    if row.mask is not None:
+        logits.masked_fill_(~unpack_mask(row.mask, logits.shape[-1]), _NEVER)
+
+
+def unpack_mask(mask: Tensor, vocab_size: int) -> Tensor:
+    """Return bool [vocab_size] from bits, least significant first."""
+    shifts = torch.arange(8, dtype=torch.uint8)
+    return (mask[:, None] >> shifts & 1).flatten()[:vocab_size].bool()
+
+
+def _draw_plain(logits: Tensor, rows: Sequence[Row], plain: list[int], ids: Tensor) -> None:
+    """Draw rows whose whole distribution is alive, together."""
+    index = torch.tensor(plain)
+    temperatures = torch.tensor([rows[i].params.temperature for i in plain])
+    weights = torch.softmax(_tempered(logits[index], temperatures[:, None]), dim=-1)
+    uniforms = [uniform(rows[i].params.seed, rows[i].position) for i in plain]
+    ids[index] = _invert(weights, torch.tensor(uniforms, dtype=torch.float64))
+
+
+def _draw_truncated(logits: Tensor, row: Row) -> Tensor:
+    """Draw one row after top-k, top-p and min-p; returns a 0-d id."""
+    params = row.params
+    tempered = _tempered(logits, torch.tensor(params.temperature))
+    weights, ids = _candidates(tempered, params)
+    alive = weights > 0
+    if params.top_p < 1:
+        # An id stays while the mass before it is below top_p; the first always stays.
+        before = weights.cumsum(-1, dtype=torch.float64) - weights
+        alive &= before < params.top_p
+    if params.min_p > 0:
+        alive &= weights >= params.min_p * weights[0]
+    alive[0] = True
+    weights = weights * alive
+    drawn = _invert(
+        weights[None], torch.tensor([uniform(params.seed, row.position)], dtype=torch.float64)
+    )
+    return ids[drawn[0]]
+
+
+def _candidates(tempered: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor]:
+    """Return (weights, ids), most likely first, wide enough to hold everything that survives.
+
+    Weights are probabilities: with top-k among the k, without it among all, returned or not.
+    """
+    vocab = tempered.shape[-1]
+    if params.top_k > 0:
+        values, ids = tempered.topk(min(params.top_k, vocab))
+        return torch.softmax(values, dim=-1), ids
+    probabilities = torch.softmax(tempered, dim=-1)
+    weights, ids = probabilities.topk(min(_CANDIDATES, vocab))
+    wide_enough = (params.top_p < 1) & (weights.sum(dtype=torch.float64) >= params.top_p) | (
+        weights[-1] < params.min_p * weights[0]
+    )
+    if len(weights) == vocab or wide_enough:
+        return weights, ids
+    return probabilities.sort(descending=True, stable=True)
+
+
+def _tempered(logits: Tensor, temperature: Tensor) -> Tensor:
+    # The best logit is moved to zero first: a tiny temperature then overflows to -inf, not NaN.
+    return (logits - logits.amax(dim=-1, keepdim=True)) / temperature
+
+
+def _invert(weights: Tensor, uniforms: Tensor) -> Tensor:
+    """Return for each row of weights the index at which the running sum passes its uniform."""
+    running = weights.cumsum(dim=-1, dtype=torch.float64)
+    targets = uniforms[:, None] * running[:, -1:]
+    drawn = torch.searchsorted(running, targets, right=True)[:, 0]
+    # u * total can round up to the total; the last index with weight is then meant.
+    last = weights.shape[-1] - 1 - (weights > 0).flip(-1).int().argmax(dim=-1)
+    return torch.minimum(drawn, last)
