@@ -62,20 +62,68 @@ CAPITALS: tuple[tuple[str, str], ...] = tuple(
     (country.strip(), capital.strip())
     for country, capital in (
         pair.split(":")
-        for pair in (
-            "France:Paris,Germany:Berlin,Italy:Rome,Spain:Madrid,Portugal:Lisbon,Austria:Vienna,"
-            "Greece:Athens,Ireland:Dublin,Norway:Oslo,Sweden:Stockholm,Finland:Helsinki,"
-            "Denmark:Copenhagen,Iceland:Reykjavik,Poland:Warsaw,Hungary:Budapest,Belgium:Brussels,"
-            "Switzerland:Bern,Romania:Bucharest,Bulgaria:Sofia,Croatia:Zagreb,Serbia:Belgrade,"
-            "Ukraine:Kyiv,Turkey:Ankara,Egypt:Cairo,Kenya:Nairobi,Morocco:Rabat,Japan:Tokyo,"
-            "China:Beijing,India:New Delhi,Thailand:Bangkok,Vietnam:Hanoi,South Korea:Seoul,"
-            "Indonesia:Jakarta,Australia:Canberra,New Zealand:Wellington,Canada:Ottawa,"
-            "Mexico:Mexico City,Cuba:Havana,Brazil:Brasilia,Argentina:Buenos Aires,Chile:Santiago,"
-            "Peru:Lima,Colombia:Bogota,Estonia:Tallinn,Latvia:Riga,Lithuania:Vilnius,"
-            "the United States:Washington,the United Kingdom:London,the Netherlands:Amsterdam,"
-            "Russia:Moscow,Iran:Tehran,Iraq:Baghdad,Israel:Jerusalem,Ghana:Accra,Nigeria:Abuja,"
-            "Tunisia:Tunis,Czechia:Prague,Slovakia:Bratislava,Slovenia:Ljubljana,Nepal:Kathmandu"
-        ).split(",")
+        for pair in [
+            "France:Paris",
+            "Germany:Berlin",
+            "Italy:Rome",
+            "Spain:Madrid",
+            "Portugal:Lisbon",
+            "Austria:Vienna",
+            "Greece:Athens",
+            "Ireland:Dublin",
+            "Norway:Oslo",
+            "Sweden:Stockholm",
+            "Finland:Helsinki",
+            "Denmark:Copenhagen",
+            "Iceland:Reykjavik",
+            "Poland:Warsaw",
+            "Hungary:Budapest",
+            "Belgium:Brussels",
+            "Switzerland:Bern",
+            "Romania:Bucharest",
+            "Bulgaria:Sofia",
+            "Croatia:Zagreb",
+            "Serbia:Belgrade",
+            "Ukraine:Kyiv",
+            "Turkey:Ankara",
+            "Egypt:Cairo",
+            "Kenya:Nairobi",
+            "Morocco:Rabat",
+            "Japan:Tokyo",
+            "China:Beijing",
+            "India:New Delhi",
+            "Thailand:Bangkok",
+            "Vietnam:Hanoi",
+            "South Korea:Seoul",
+            "Indonesia:Jakarta",
+            "Australia:Canberra",
+            "New Zealand:Wellington",
+            "Canada:Ottawa",
+            "Mexico:Mexico City",
+            "Cuba:Havana",
+            "Brazil:Brasilia",
+            "Argentina:Buenos Aires",
+            "Chile:Santiago",
+            "Peru:Lima",
+            "Colombia:Bogota",
+            "Estonia:Tallinn",
+            "Latvia:Riga",
+            "Lithuania:Vilnius",
+            "the United States:Washington",
+            "the United Kingdom:London",
+            "the Netherlands:Amsterdam",
+            "Russia:Moscow",
+            "Iran:Tehran",
+            "Iraq:Baghdad",
+            "Israel:Jerusalem",
+            "Ghana:Accra",
+            "Nigeria:Abuja",
+            "Tunisia:Tunis",
+            "Czechia:Prague",
+            "Slovakia:Bratislava",
+            "Slovenia:Ljubljana",
+            "Nepal:Kathmandu",
+        ]
     )
 )
 # (patterns, answer); the last pattern of each is held out.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from relay.app import serve as serve_relay
 from relay.config import RelayConfig
 
@@ -17,6 +19,21 @@ def serve(
     log: Annotated[str, typer.Option(help="The log's URL, whose files are cached.")],
     port: Annotated[int, typer.Option(help="Port.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    certificate: Annotated[Path | None, typer.Option(help="PEM chain, to speak HTTPS.")] = None,
+    private_key: Annotated[Path | None, typer.Option(help="The certificate's key.")] = None,
+    authorities: Annotated[
+        Path | None, typer.Option(help="PEM roots for workers and log; else the system's.")
+    ] = None,
 ) -> None:
     """Forward encapsulated requests, and nothing else."""
-    serve_relay(RelayConfig(host=host, port=port, workers=tuple(worker), log_url=log))
+    serve_relay(
+        RelayConfig(
+            host=host,
+            port=port,
+            worker_urls=tuple(worker),
+            log_url=log,
+            certificate=certificate,
+            private_key=private_key,
+            authorities=authorities,
+        )
+    )
