@@ -53,8 +53,11 @@ class Forwarder:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward one request; refuse it as a problem document; or fall silent."""
         try:
+            node = scope["path_params"]["node"]
+            if not NODE.fullmatch(node):
+                raise UnknownNode
             headers = forwarded_headers(scope["headers"])
-            url = await self._gateway_of(scope["path_params"]["node"])
+            url = await self._directory.find(node) + "/gateway"
             body = RequestBody(
                 receive,
                 declared_length=_declared_length(scope["headers"]),
@@ -65,11 +68,6 @@ class Forwarder:
             await refused(refusal)(scope, receive, send)
         except ClientGone:
             pass  # nobody is left to answer
-
-    async def _gateway_of(self, node: str) -> str:
-        if not NODE.fullmatch(node):
-            raise UnknownNode
-        return await self._directory.find(node) + "/gateway"
 
     async def _until_gone(self, forward: Coroutine[Any, Any, None], body: RequestBody) -> None:
         """Run `forward`, and break it off when the client hangs up."""
