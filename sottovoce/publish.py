@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from attestation.attester.measurement import measure_packages
 from issuer.keys import IssuerKey
+from sottovoce import __version__
 from sottovoce.keys import read_seed
 from transparency.leaf import Body, IssuerKeyLeaf, ModelLeaf, PolicyLeaf, ReleaseLeaf, sign_leaf
 from transparency.publish import AddedLeaf, add_leaf
@@ -30,7 +30,7 @@ def publish(log_url: str, seed_file: Path, body: Body) -> AddedLeaf:
 
 def release_leaf() -> ReleaseLeaf:
     """Describe the code that is installed here, as a simulated node measures it."""
-    return ReleaseLeaf(version("sottovoce"), {"simulated": measure_packages()})
+    return ReleaseLeaf(__version__, {"simulated": measure_packages()})
 
 
 def model_leaf(name: str, digest: bytes) -> ModelLeaf:

@@ -22,8 +22,12 @@ from __future__ import annotations
 import calendar
 import re
 from collections.abc import Sequence
+<<<<<<< HEAD
 from dataclasses import dataclass
 from datetime import UTC, datetime
+=======
+from dataclasses import dataclass, field
+>>>>>>> wire
 
 from wire.auth_params import decode_base64url, encode_base64url
 from wire.bhttp import Fields, Request
@@ -109,7 +113,7 @@ class InnerRequest:
     method: bytes
     path: bytes
     query: bytes
-    body: bytes
+    body: bytes = field(repr=False)
     date: int
     tokens: tuple[Token, ...]
 

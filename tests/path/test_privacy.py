@@ -17,7 +17,7 @@ API_KEY = "sk-canary-caller-key-99172"
 USER = "canary-user-name-alice"
 SDK_HEADER = "x-stainless-canary"
 
-REQUEST_HEADERS = {b"host", b"content-type", b"content-length", b"incremental"}
+REQUEST_HEADERS = {b"host", b"content-type", b"transfer-encoding", b"incremental"}
 """All that may cross from relay to worker beside the body (`host` names the worker itself)."""
 
 
