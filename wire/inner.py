@@ -22,12 +22,8 @@ from __future__ import annotations
 import calendar
 import re
 from collections.abc import Sequence
-<<<<<<< HEAD
-from dataclasses import dataclass
-from datetime import UTC, datetime
-=======
 from dataclasses import dataclass, field
->>>>>>> wire
+from datetime import UTC, datetime
 
 from wire.auth_params import decode_base64url, encode_base64url
 from wire.bhttp import Fields, Request
