@@ -5,7 +5,8 @@
     control data        method, scheme, authority, path | {1xx status, fields}, status
     header section, content, trailer section, then zero bytes of padding
 
-Trailing sections that are empty may be missing; cut anywhere else, a message is `Truncated`.
+Trailing sections that are empty may be missing; cut anywhere else, a message is `Truncated`. One
+cut between two sections reads as a shorter message: only what carries it can tell (`wire.ohttp`).
 The grammar of reading is in `wire.bhttp_reader`, the messages themselves are in `wire.messages`.
 """
 
