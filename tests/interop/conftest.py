@@ -1,0 +1,83 @@
+"""The node programs of this folder as peers to call: JSON lines over their standard streams."""
+
+import contextlib
+import json
+import select
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ANSWER_TIMEOUT_S = 60
+
+
+class Refused(Exception):
+    """The peer answered with an error: it does not accept what it was given."""
+
+
+class Peer:
+    """One running program. Bytes travel as hexadecimal; an answer is as the program gave it."""
+
+    def __init__(self, process):
+        self._process = process
+
+    def call(self, operation, **parameters):
+        """Ask for one operation. Raises Refused if the peer's own code raised."""
+        line = json.dumps({"operation": operation, **parameters}, default=bytes.hex)
+        self._process.stdin.write(line.encode() + b"\n")
+        self._process.stdin.flush()
+        assert select.select([self._process.stdout], [], [], ANSWER_TIMEOUT_S)[0], "no answer"
+        answer = json.loads(self._process.stdout.readline() or b"null")
+        assert answer, "the program ended; what it said is on the captured standard error"
+        if "error" in answer:
+            raise Refused(answer["error"])
+        return answer["result"]
+
+
+@contextlib.contextmanager
+def running(program):
+    """Run a program of this folder; it ends by itself when its standard input does."""
+    command = ["node", "--no-warnings", HERE / program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            yield Peer(process)
+            process.stdin.close()
+            process.wait(5)
+        finally:
+            process.kill()
+
+
+def installed():
+    """Say whether node and every package of package.json, in its exact version, are here."""
+    if shutil.which("node") is None:
+        return False
+    wanted = json.loads((HERE / "package.json").read_text())["dependencies"]
+    manifests = {name: HERE / "node_modules" / name / "package.json" for name in wanted}
+    return all(
+        path.exists() and json.loads(path.read_text())["version"].lstrip("v") == wanted[name]
+        for name, path in manifests.items()
+    )
+
+
+@pytest.fixture(scope="session")
+def peer():
+    """A function that returns the named program, running; each is started once."""
+    if not installed():
+        pytest.skip("node and the npm peers are not installed: run `make interop`")
+    started = {}
+    with contextlib.ExitStack() as stack:
+
+        def start(program):
+            if program not in started:
+                started[program] = stack.enter_context(running(program))
+            return started[program]
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def refused():
+    """The error of a peer that does not accept what it was given."""
+    return Refused
