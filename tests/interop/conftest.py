@@ -26,11 +26,16 @@ class Peer:
     def call(self, operation, **parameters):
         """Ask for one operation. Raises Refused if the peer's own code raised."""
         line = json.dumps({"operation": operation, **parameters}, default=bytes.hex)
-        self._process.stdin.write(line.encode() + b"\n")
-        self._process.stdin.flush()
-        assert select.select([self._process.stdout], [], [], ANSWER_TIMEOUT_S)[0], "no answer"
+        try:
+            self._process.stdin.write(line.encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pytest.fail("the program has ended; why is on the standard error of an earlier call")
+        if not select.select([self._process.stdout], [], [], ANSWER_TIMEOUT_S)[0]:
+            pytest.fail(f"no answer within {ANSWER_TIMEOUT_S} s")
         answer = json.loads(self._process.stdout.readline() or b"null")
-        assert answer, "the program ended; what it said is on the captured standard error"
+        if answer is None:
+            pytest.fail("the program has ended; why is on its standard error")
         if "error" in answer:
             raise Refused(answer["error"])
         return answer["result"]
@@ -43,9 +48,11 @@ def running(program):
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
             yield Peer(process)
-            process.stdin.close()
-            process.wait(5)
         finally:
+            with contextlib.suppress(BrokenPipeError):  # it has ended before
+                process.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(5)
             process.kill()
 
 
