@@ -72,7 +72,7 @@ def installed():
 def peer():
     """A function that returns the named program, running; each is started once."""
     if not installed():
-        pytest.skip("node and the npm peers are not installed: run `make interop`")
+        pytest.skip("node and the npm peers are not installed: run `npm ci --prefix tests/interop`")
     started = {}
     with contextlib.ExitStack() as stack:
 

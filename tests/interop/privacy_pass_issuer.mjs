@@ -42,6 +42,11 @@ const server = createServer(async (request, response) => {
     return;
   }
   const tokenRequest = TokenRequest.deserialize(TOKEN_TYPES.BLIND_RSA, await body(request));
+  // RFC 9578, section 6.2: the package leaves this check to who serves it.
+  if (tokenRequest.truncatedTokenKeyId !== (await issuer.tokenKeyID()).at(-1)) {
+    response.writeHead(422).end();
+    return;
+  }
   const tokenResponse = await issuer.issue(tokenRequest);
   response.setHeader("content-type", MediaType.PRIVATE_TOKEN_RESPONSE);
   response.end(tokenResponse.serialize());
