@@ -28,6 +28,7 @@ await answer({
   },
 
   async encode_response({ status, headers, content }) {
-    return { message: await encoder.encodeResponse(new Response(bytes(content), { status, headers })) };
+    const response = new Response(bytes(content), { status, headers });
+    return { message: await encoder.encodeResponse(response) };
   },
 });

@@ -11,6 +11,8 @@ import pytest
 
 HERE = Path(__file__).parent
 ANSWER_TIMEOUT_S = 60
+OLDEST_NODE = 20
+MISSING = "Node 20 and the npm peers are not installed: run `npm ci --prefix tests/interop`"
 
 
 class Refused(Exception):
@@ -56,9 +58,17 @@ def running(program):
             process.kill()
 
 
-def installed():
-    """Say whether node and every package of package.json, in its exact version, are here."""
+def node_version():
+    """The major version of Node, 0 without one."""
     if shutil.which("node") is None:
+        return 0
+    printed = subprocess.run(["node", "--version"], capture_output=True, check=True, text=True)
+    return int(printed.stdout.lstrip("v").partition(".")[0])
+
+
+def installed():
+    """Say whether Node and every package of package.json, in its exact version, are here."""
+    if node_version() < OLDEST_NODE:
         return False
     wanted = json.loads((HERE / "package.json").read_text())["dependencies"]
     manifests = {name: HERE / "node_modules" / name / "package.json" for name in wanted}
@@ -72,7 +82,7 @@ def installed():
 def peer():
     """A function that returns the named program, running; each is started once."""
     if not installed():
-        pytest.skip("node and the npm peers are not installed: run `npm ci --prefix tests/interop`")
+        pytest.skip(MISSING)
     started = {}
     with contextlib.ExitStack() as stack:
 

@@ -12,7 +12,10 @@ import { XWing } from "@hpke/hybridkem-x-wing";
 
 const EMPTY = new Uint8Array();
 
-const PANVA_KEMS = { 0x0020: noble.KEM_DHKEM_X25519_HKDF_SHA256, 0x647a: noble.KEM_MLKEM768_X25519 };
+const PANVA_KEMS = {
+  0x0020: noble.KEM_DHKEM_X25519_HKDF_SHA256,
+  0x647a: noble.KEM_MLKEM768_X25519, // X-Wing under its other name
+};
 const PANVA_AEADS = {
   1: noble.AEAD_AES_128_GCM,
   2: noble.AEAD_AES_256_GCM,

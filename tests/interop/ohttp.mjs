@@ -1,5 +1,7 @@
-// Oblivious HTTP's framing, written from the RFC and nothing else, for the client and the gateway
-// that the HPKE libraries become here. RFC 9458, sections 3 and 4; draft-ietf-ohai-chunked-ohttp-08.
+// Oblivious HTTP's framing, written from the specifications and nothing else, for the client and
+// the gateway that an HPKE library becomes here.
+//
+//   RFC 9458, sections 3 and 4; draft-ietf-ohai-chunked-ohttp-08, sections 3 and 6
 import { createCipheriv, createDecipheriv, hkdfSync } from "node:crypto";
 import { concat } from "./lines.mjs";
 

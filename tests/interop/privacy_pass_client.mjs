@@ -15,6 +15,8 @@ import {
 const { BlindRSAMode, Client, getPublicKeyBytes, Origin } = publicVerif;
 const newClient = () => new Client(BlindRSAMode.PSS);
 
+const originalFetch = globalThis.fetch;
+
 /** The package reaches an issuer at https:// and its name. Stand in for the names and the
  * certificates of a network: any host is `url`, and the account's key goes along. */
 function nameIssuer(url, accountKey) {
@@ -22,10 +24,9 @@ function nameIssuer(url, accountKey) {
     const { pathname } = new URL(asked);
     const headers = new Headers(init.headers);
     headers.set("authorization", `Bearer ${accountKey}`);
-    return await originalFetch(`${url}${pathname}`, { ...init, headers });
+    return originalFetch(`${url}${pathname}`, { ...init, headers });
   };
 }
-const originalFetch = globalThis.fetch;
 
 const fields = (challenge) => ({
   token_type: challenge.tokenType,
@@ -46,7 +47,7 @@ const publicKey = (spki) =>
   );
 
 await answer({
-  /** All of issuance as the package does it: from a WWW-Authenticate value to an Authorization one. */
+  /** All of issuance as the package does it, from WWW-Authenticate to Authorization. */
   async fetch_token({ challenge, issuer_url, account_key }) {
     nameIssuer(issuer_url, account_key);
     const [header] = WWWAuthenticateHeader.parse(challenge);
