@@ -23,7 +23,7 @@ import calendar
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from wire.auth_params import decode_base64url, encode_base64url
 from wire.bhttp import Fields, Request
@@ -109,7 +109,7 @@ class InnerRequest:
     method: bytes
     path: bytes
     query: bytes
-    body: bytes
+    body: bytes = field(repr=False)
     date: int
     tokens: tuple[Token, ...]
 

@@ -1,12 +1,14 @@
 """HTTP messages as values, and what makes one valid in binary form (RFC 9292, sections 3 and 4).
 
+Their `repr` shows neither fields nor content: one is a token, the other a prompt.
+
 `wire.bhttp` encodes and decodes them; it is where other packages import them from.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from wire.errors import Malformed
 
@@ -50,9 +52,9 @@ class Request:
     scheme: bytes
     authority: bytes
     path: bytes
-    headers: Fields = ()
-    content: bytes = b""
-    trailers: Fields = ()
+    headers: Fields = field(default=(), repr=False)
+    content: bytes = field(default=b"", repr=False)
+    trailers: Fields = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,9 @@ class Response:
     """A response, complete. `informational` are the 1xx responses before it."""
 
     status: int
-    headers: Fields = ()
-    content: bytes = b""
-    trailers: Fields = ()
+    headers: Fields = field(default=(), repr=False)
+    content: bytes = field(default=b"", repr=False)
+    trailers: Fields = field(default=(), repr=False)
     informational: tuple[tuple[int, Fields], ...] = ()
 
 
@@ -79,7 +81,7 @@ class Head:
 class Content:
     """A piece of content: one chunk of an indeterminate-length message, or all of a known one."""
 
-    data: bytes
+    data: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)

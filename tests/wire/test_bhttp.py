@@ -302,3 +302,13 @@ def test_feeding_after_the_end_is_the_callers_mistake():
     decoder.finish()
     with pytest.raises(ValueError, match="finished"):
         decoder.feed(b"\0")
+
+
+def test_a_message_shows_neither_fields_nor_content():
+    fields = ((b"canary", b"canary"),)
+    for message in (
+        Request(b"GET", b"https", b"a", b"/", fields, b"canary", fields),
+        Response(200, fields, b"canary", fields),
+        Content(b"canary"),
+    ):
+        assert "canary" not in repr(message)

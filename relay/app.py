@@ -1,0 +1,172 @@
+"""The relay as a service: its resources, its start and its end.
+
+POST /{node}                             an encapsulated request, carried to its node
+GET  /checkpoint, /nodes, /tile/...      the log's documents, cached
+GET  /health                             {"status": "ok", "nodes": <how many are known>}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from http import HTTPStatus
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from relay.cache import LogCache
+from relay.config import RelayConfig
+from relay.errors import Refusal, StartFailed
+from relay.forward import Forwarder
+from relay.nodes import NodeDirectory
+from relay.problem import problem, refused
+from relay.upstream import Upstream
+
+MAX_CONNECTIONS = 4096
+"""Most connections at once; a further one is told 503. Each holds at most 64 KiB either way."""
+
+_LOG = logging.getLogger("relay")
+
+
+def create_app(config: RelayConfig) -> Starlette:
+    """Build the ASGI application of a relay. Its lifespan polls the workers."""
+    upstream = Upstream(config.authorities)
+    directory = NodeDirectory(config.worker_urls, upstream)
+    cache = LogCache(config.log_url, upstream)
+    forwarder = Forwarder(
+        directory,
+        upstream,
+        body_timeout_s=config.body_timeout_s,
+        worker_timeout_s=config.worker_timeout_s,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        asyncio.get_running_loop().set_exception_handler(_log_without_detail)
+        async with upstream:
+            await directory.refresh()
+            polling = asyncio.create_task(directory.poll(config.poll_interval_s))
+            yield
+            polling.cancel()
+            with suppress(asyncio.CancelledError):
+                await polling
+
+    async def health(_: Request) -> Response:
+        return JSONResponse(
+            {"status": "ok", "nodes": len(directory)}, headers={"cache-control": "no-store"}
+        )
+
+    async def document(request: Request) -> Response:
+        entry, seconds = await cache.get(request.scope["path"])
+        headers = {
+            "content-type": entry.content_type,
+            "cache-control": f"public, max-age={seconds}" if seconds else "no-store",
+        }
+        return Response(entry.body, headers=headers)
+
+    app = Starlette(
+        routes=[
+            Route("/health", health),
+            Route("/checkpoint", document),
+            Route("/nodes", document),
+            Route("/tile/{rest:path}", document),
+            Route("/{node}", forwarder, methods=["POST"]),
+        ],
+        exception_handlers={Refusal: _on_refusal, HTTPException: _on_http_exception},
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False  # a redirect would repeat the client's Host to it
+    return app
+
+
+def serve(config: RelayConfig) -> None:
+    """Serve a relay until SIGTERM or SIGINT; running requests may then finish.
+
+    Raises:
+        OSError: the address is taken, or a file cannot be read.
+        StartFailed: the application could not start.
+    """
+    logging.getLogger("httpcore").setLevel(logging.WARNING)  # its debug lines quote header fields
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    with socket.create_server((config.host, config.port), family=family) as listener:
+        server = uvicorn.Server(_server_config(config))
+        try:
+            with _stopped_by_signals():
+                server.run(sockets=[listener])
+        except _Stopped:
+            return
+    if not server.started:
+        raise StartFailed("the relay could not start")
+
+
+def _server_config(config: RelayConfig) -> uvicorn.Config:
+    return uvicorn.Config(
+        create_app(config),
+        ssl_certfile=config.certificate,
+        ssl_keyfile=config.private_key,
+        loop="asyncio",
+        http="h11",
+        ws="none",
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_graceful_shutdown=config.drain_timeout_s,
+    )
+
+
+class _Stopped(BaseException):
+    """A signal has asked the relay to end."""
+
+
+def _stop(_: int, __: FrameType | None) -> None:
+    raise _Stopped
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Make SIGTERM and SIGINT raise `_Stopped`.
+
+    uvicorn puts its own handlers in place while it serves. At its end it raises the signal again,
+    for whoever had a handler before; without this one, that would kill the process.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's business
+        return
+    before = {number: signal.signal(number, _stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+async def _on_refusal(_: Request, refusal: Exception) -> Response:
+    if not isinstance(refusal, Refusal):
+        raise refusal
+    return refused(refusal)
+
+
+async def _on_http_exception(_: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    return problem(HTTPStatus(error.status_code))
+
+
+def _log_without_detail(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log that something failed unnoticed: asyncio's own line would show transports and values."""
+    _LOG.error("unhandled %s in the event loop", type(context.get("exception")).__name__)

@@ -1,0 +1,88 @@
+"""The errors of the relay.
+
+    RelayError
+    ├── BadConfig              the configuration cannot be served safely
+    ├── ClientGone             the client hung up; nobody is left to answer
+    ├── StartFailed            the service could not start; its log says why
+    └── Refusal                answered in clear as `application/problem+json`
+        ├── UnknownPath        404 no such resource
+        ├── UnknownNode        404 no worker has this key document
+        ├── BodyTooSlow        408
+        ├── BodyTooLarge       413
+        ├── WrongMediaType     415 not an encapsulated request
+        ├── Unreachable        503 with Retry-After
+        └── TimedOut           504
+
+A refusal says nothing about the client and nothing that differs from one client to the next.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import ClassVar
+
+
+class RelayError(Exception):
+    """Base of every error raised by `relay`."""
+
+
+class BadConfig(RelayError):
+    """The configuration names files or addresses that cannot be served safely."""
+
+
+class ClientGone(RelayError):
+    """The client hung up before the response was complete."""
+
+
+class StartFailed(RelayError):
+    """The service could not start; its log says why."""
+
+
+class Refusal(RelayError):
+    """A request that is answered by the relay itself."""
+
+    status: ClassVar[HTTPStatus]
+    retry_after_s: ClassVar[int | None] = None
+
+
+class UnknownPath(Refusal):
+    """No resource of the relay has this path."""
+
+    status = HTTPStatus.NOT_FOUND
+
+
+class UnknownNode(Refusal):
+    """No worker the relay knows of has this key document."""
+
+    status = HTTPStatus.NOT_FOUND
+
+
+class BodyTooSlow(Refusal):
+    """The body did not arrive in time."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+
+
+class BodyTooLarge(Refusal):
+    """The body is longer than any encapsulated request."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+
+class WrongMediaType(Refusal):
+    """The body is not an encapsulated request."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+
+
+class Unreachable(Refusal):
+    """The worker (or the log) cannot be connected to, or gave no whole answer."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    retry_after_s = 5  # long enough for a worker to restart its front, short for a person
+
+
+class TimedOut(Refusal):
+    """The worker (or the log) did not answer in time."""
+
+    status = HTTPStatus.GATEWAY_TIMEOUT
