@@ -40,7 +40,7 @@ from server.errors import ClientGone, Refused, Rejected
 from server.keeper_messages import Statement
 from server.messages import Admission, Marking, Request, Spending
 from server.openai.errors import ApiError, error_body
-from server.openai.outputs import Body, Event, Head, Output, Plan
+from server.openai.outputs import DONE, Body, Event, Head, Output, Plan
 from server.responses import Responder, responder
 from server.tokens import AcceptedIssuer
 from wire import bhttp, inner, ohttp
@@ -273,7 +273,8 @@ class Capsule:
         elif isinstance(output, Event):
             self._begin_once(head)
             if output.last:
-                self._respond.event(receipts.complete(output.payload, plan), classed=True)
+                payload = receipts.complete(output.payload, plan, then=DONE)
+                self._respond.event(payload, classed=True)
             else:
                 receipts.add(output.payload)
                 self._respond.event(output.payload)
@@ -307,9 +308,14 @@ class Receipts:
         """Take a payload that carries no receipt into the response hash."""
         self._response_hash.add(payload)
 
-    def complete(self, payload: bytes, plan: Plan) -> bytes:
-        """Hash the last payload, have the receipt signed, and put it in its place."""
+    def complete(self, payload: bytes, plan: Plan, *, then: bytes | None = None) -> bytes:
+        """Hash the last payload, have the receipt signed, and put it in its place.
+
+        `then` is the constant payload that will still follow, if one does.
+        """
         self._response_hash.add(payload)
+        if then is not None:
+            self._response_hash.add(then)
         usage, counts = plan.usage(), plan.counts()
         signed = self._keeper.sign(
             Statement(

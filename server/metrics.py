@@ -6,7 +6,13 @@ that comes from outside.
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    disable_created_metrics,
+    generate_latest,
+)
 
 from server.messages import Admission, Marking, Spending
 
@@ -20,6 +26,8 @@ class Metrics:
     """The counters and gauges of one front."""
 
     def __init__(self) -> None:
+        # When a label was first met is the time of one request: not for a metric.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._requests = self._counter("requests", "Answers of the gateway.", "status")
         self._cut = self._counter("responses_cut", "Responses that ended before their end.")

@@ -186,6 +186,7 @@ def worker(shared_worker: Worker) -> Iterator[Worker]:
     """The worker that most tests share; none may leave it worse than it was."""
     shared_worker.neighbours.spent.mode = "ok"
     yield shared_worker
+    print((shared_worker.folder / "worker.log").read_text())  # noqa: T201 - shown on failure
     assert shared_worker.process.poll() is None, "the worker ended"
 
 

@@ -204,7 +204,10 @@ class FakeEngine:
         return others
 
     def _on_packet(self, capsule: socket.socket) -> None:
-        data, fds, _, _ = socket.recv_fds(capsule, 1, 1)
+        try:
+            data, fds, _, _ = socket.recv_fds(capsule, 1, 1)
+        except ConnectionResetError:  # it ended with wake-ups unread
+            data, fds = b"", []
         if not data:
             self._drop(capsule)
             return

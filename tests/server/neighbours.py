@@ -118,6 +118,9 @@ class FakeLog(_Served):
 class _UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
 
+    def handle_error(self, *_: Any) -> None:
+        """A worker that gave up waiting is no error."""
+
 
 class FakeSpentStore(_Served):
     """Spends in memory; `mode` is "ok", "down" or "silent"."""

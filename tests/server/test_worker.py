@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
+import httpx
 import pytest
 
+from server.metrics import STATUSES
 from tests.server import wallet
+from tests.server.conftest import until
+from wire import ohttp
+from wire.hpke import Kem
+from wire.padding import EVENT_SIZE, RESPONSE_CLASSES
 
 
 def test_a_completion_comes_back_with_a_receipt_that_checks(worker):
@@ -30,7 +38,7 @@ def test_a_stream_comes_event_by_event_with_a_receipt_in_its_last_payload(worker
     payloads = wallet.events(response.content)
     assert payloads[-1] == b"[DONE]"
     assert [json.loads(payload).get("id") for payload in payloads[:3]] == [0, 1, 2]
-    sent.check(payloads[:-1], worker.document.receipt_key)
+    sent.check(payloads, worker.document.receipt_key)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -38,7 +46,7 @@ def test_a_request_that_is_not_chunked_is_answered_whole(worker, stream):
     sent, response = worker.ask({"stream": stream}, chunked=False)
 
     assert response.status == 200
-    payloads = wallet.events(response.content)[:-1] if stream else [response.content]
+    payloads = wallet.events(response.content) if stream else [response.content]
     sent.check(payloads, worker.document.receipt_key)
 
 
@@ -69,7 +77,10 @@ def test_a_capsule_holds_its_three_sockets_its_slot_and_nothing_else(worker):
 
     shown = json.loads(response.content)["shown"]
     kinds = sorted(name.split(":")[0] for name in shown)
-    assert kinds == ["/dev/null"] * 3 + ["/memfd"] + ["socket"] * 3
+    assert {kind: kinds.count(kind) for kind in kinds if kind != "/memfd"} == {
+        "/dev/null": 3,
+        "socket": 3,
+    }
 
 
 def test_a_capsule_cannot_be_dumped_traced_or_raised(worker):
@@ -79,9 +90,9 @@ def test_a_capsule_cannot_be_dumped_traced_or_raised(worker):
 
 
 def test_every_role_is_protected_and_has_no_descriptor_of_another(worker):
-    for role, sockets in (("keeper", 2), ("zygote", 4), ("engine", 1)):
-        names = _descriptors(worker.pid(role))
-        assert sum(name.startswith("socket:") for name in names) == sockets, (role, names)
+    until(lambda: len(worker.capsules()) == 2, worker=worker)
+    for role, sockets in (("keeper", 2 + 2), ("zygote", 4), ("engine", 1 + 2)):
+        until(lambda role=role, sockets=sockets: _sockets(worker.pid(role)) == sockets)
     for role in ("keeper", "front", "zygote", "engine"):
         status = Path(f"/proc/{worker.pid(role)}/status").read_text()
         assert "NoNewPrivs:\t1" in status
@@ -89,9 +100,10 @@ def test_every_role_is_protected_and_has_no_descriptor_of_another(worker):
         assert re.search(r"Max core file size +0 +0 ", limits)
 
 
-def _descriptors(pid: int) -> list[str]:
+def _sockets(pid: int) -> int:
     try:
-        return [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+        names = [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+        return sum(name.startswith("socket:") for name in names)
     except PermissionError:
         pytest.skip("the roles cannot be looked into without root")
 
@@ -105,22 +117,23 @@ def test_metrics_are_aggregates_from_one_list(worker):
         f"sottovoce_{name}"
         for name in (
             "requests_total",
-            "requests_created",
             "responses_cut_total",
-            "responses_cut_created",
             "marks_total",
-            "marks_created",
             "admissions_total",
-            "admissions_created",
             "spends_total",
-            "spends_created",
             "capsules_idle",
             "capsules_in_use",
             "requests_admitted",
             "marks_kept",
         )
     }
-    assert not re.search("canary|token|node|key", worker.metrics())
+    labels = set(re.findall(r"{(.*?)}", "".join(lines)))
+    assert labels <= {
+        *(f'status="{status}"' for status in STATUSES),
+        *(f'marking="{name}"' for name in ("fresh", "replayed", "full")),
+        *(f'admission="{name}"' for name in ("ok", "busy")),
+        *(f'spending="{name}"' for name in ("ok", "spent", "unavailable")),
+    }
 
 
 @pytest.mark.parametrize("order", [{}, {"prompt": "x" * 900}, {"tokens": 40}])

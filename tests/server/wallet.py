@@ -95,14 +95,16 @@ class Sent:
         return b"".join(self.opener.feed(encapsulated_response))
 
     def check(self, payloads: list[bytes], receipt_key: bytes) -> Receipt:
-        """Check the receipt in the last payload against everything else."""
+        """Check the receipt against everything else; a stream's payloads end with [DONE]."""
+        done = [payload for payload in payloads[-1:] if payload == b"[DONE]"]
+        payloads = payloads[: len(payloads) - len(done)]
         hashed, attestation = without_attestation(payloads[-1])
         salts = [
             self.opener.export(label, 32)
             for label in (ohttp.REQUEST_SALT_LABEL, ohttp.RESPONSE_SALT_LABEL)
         ]
         response_hash = ResponseHash(salts[1])
-        for payload in (*payloads[:-1], hashed):
+        for payload in (*payloads[:-1], hashed, *done):
             response_hash.add(payload)
         member = json.loads(attestation)
         receipt = verify(_base64(member["receipt"]), receipt_key)
