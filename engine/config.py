@@ -20,9 +20,9 @@ class EngineConfig:
     block_size: int = 64
     """Tokens of one KV block."""
     max_batch_tokens: int = 512
-    """Rows of one step. It bounds how long a cancel or a new request can be kept waiting."""
+    """Prompt rows of one step. A step bounds how long a cancel or a new request can wait."""
     max_mixed_tokens: int = 256
-    """Rows of one step while some sequence is being decoded: it bounds a running stream's stall."""
+    """Prompt rows of a step that also decodes: they bound how long a running stream can stall."""
     max_sequences: int = 32
     """Sequences that hold KV blocks at a time; others queue, first come first served."""
     max_model_len: int | None = None

@@ -1,0 +1,265 @@
+"""The engine: T and U, the queue between them, and the life of a slot.
+
+A step is `schedule`, then U runs the plan's rows, then T takes the logits. Slots are looked at
+between steps only, so cancelling takes effect after at most one step.
+
+Whatever ends a sequence, the order is the same: K and V are zeroed, T's row is zeroed, then the
+slot, and its state says so last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from engine.attention import Span
+from engine.blocks import BlockAllocator
+from engine.config import EngineConfig
+from engine.device import Device, StepInput, TorchDevice
+from engine.errors import EngineError, InvalidRequest
+from engine.kv_cache import KVPool
+from engine.loader import LoadedModel
+from engine.scheduler import Plan, Scheduler, Sequence, Work
+from engine.slot import Command, Slot, SlotGeometry
+from engine.trusted import Ending, TrustedSide
+from engine.types import EngineState, ErrorCode, FinishReason
+
+
+@dataclass
+class _Entry:
+    """A slot the engine knows, and the sequence it carries while that runs."""
+
+    slot: Slot
+    state: EngineState = EngineState.EMPTY
+    sequence: Sequence | None = None
+
+
+class Engine:
+    """Runs the sequences of all slots. Not thread-safe; one thread owns it.
+
+    `changed` is called with a slot's key whenever its capsule should look.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        trusted: TrustedSide,
+        scheduler: Scheduler,
+        changed: Callable[[Any], None],
+    ) -> None:
+        self._device = device
+        self._trusted = trusted
+        self._scheduler = scheduler
+        self._changed = changed
+        self._entries: dict[Hashable, _Entry] = {}
+        self._arrivals = 0
+
+    @property
+    def busy(self) -> bool:
+        """Some sequence is queued or running; a step may still find everyone waiting."""
+        return bool(self._scheduler.waiting or self._scheduler.running)
+
+    def register(self, key: Hashable, slot: Slot) -> None:
+        """Take a slot under a key of the caller's; the slot is closed by `drop`."""
+        self._entries[key] = _Entry(slot)
+
+    def look(self, key: Hashable, group_scope: Hashable) -> None:
+        """Do what a slot's command asks for. Groups of different scopes never meet."""
+        entry = self._entries[key]
+        command = entry.slot.command
+        if entry.state is EngineState.EMPTY and command is Command.SUBMIT:
+            self._submit(key, entry, group_scope)
+        elif command in (Command.CANCEL, Command.DONE):
+            self._end(key, entry, command)
+
+    def drop(self, key: Hashable) -> None:
+        """End a slot whose capsule is gone, and let go of it."""
+        entry = self._entries[key]
+        self._end(key, entry, Command.CANCEL)
+        entry.slot.close()
+        del self._entries[key]
+
+    def step(self) -> bool:
+        """Run one step; False if nothing could run until some capsule acts.
+
+        A failure of one sequence ends that sequence; a failure of the step ends those in it.
+        """
+        plan = self._scheduler.schedule()
+        for sequence in plan.admitted:
+            self._admit(sequence)
+        works = [work for work in plan.works if work.sequence.row is not None]
+        if not works:
+            return bool(plan.admitted)
+        try:
+            endings = self._run(plan, works)
+        except Exception:  # noqa: BLE001 - whatever it was: its sequences end, the others go on
+            endings = [
+                Ending(work.sequence, FinishReason.FAILED, ErrorCode.STEP_FAILED) for work in works
+            ]
+        finally:
+            self._device.finish_step()
+            self._trusted.finish_step()
+        for ending in endings:
+            self._finish(ending)
+        for work in works:
+            self._changed(work.sequence.key)
+        return True
+
+    def _submit(self, key: Hashable, entry: _Entry, group_scope: Hashable) -> None:
+        slot = entry.slot
+        try:
+            request = slot.request()
+        except InvalidRequest:
+            self._set(entry, EngineState.FAILED, FinishReason.FAILED, ErrorCode.INVALID_REQUEST)
+            self._changed(key)
+            return
+        limit = request.prompt_length + request.params.max_new_tokens
+        self._arrivals += 1
+        entry.sequence = Sequence(
+            slot=slot,
+            params=request.params,
+            prompt_length=request.prompt_length,
+            limit=min(limit, slot.geometry.max_model_len),
+            group=(group_scope, request.group),
+            arrival=self._arrivals,
+            key=key,
+        )
+        self._scheduler.add(entry.sequence)
+        self._set(entry, EngineState.QUEUED)
+
+    def _admit(self, sequence: Sequence) -> None:
+        """Give a newly admitted sequence its row, or end it."""
+        try:
+            self._trusted.admit(sequence)
+        except InvalidRequest:
+            failure = Ending(sequence, FinishReason.FAILED, ErrorCode.INVALID_REQUEST)
+            self._finish(failure)
+            self._changed(sequence.key)
+            return
+        self._set(self._entries[sequence.key], EngineState.RUNNING)
+
+    def _run(self, plan: Plan, works: list[Work]) -> list[Ending]:
+        for copy in plan.copies:
+            if copy.sequence.row is not None:
+                self._device.copy_blocks(copy.source, copy.target)
+        spans = [Span(work.sequence.blocks, work.start, work.length) for work in works]
+        batch = StepInput(self._trusted.inputs(works), spans, _logit_rows(works))
+        output = self._device.step(batch)
+        for work in works:
+            work.sequence.computed = work.start + work.length
+        return self._trusted.accept(works, output.logits)
+
+    def _finish(self, ending: Ending) -> None:
+        """End a sequence by itself; ids stay readable unless it failed."""
+        entry = self._entries[ending.sequence.key]
+        self._forget(entry)
+        failed = ending.finish is FinishReason.FAILED
+        if failed:
+            entry.slot.erase()
+        state = EngineState.FAILED if failed else EngineState.FINISHED
+        self._set(entry, state, ending.finish, ending.error)
+
+    def _end(self, key: Hashable, entry: _Entry, command: Command) -> None:
+        """End a slot because its capsule wants that."""
+        if entry.state is EngineState.ERASED:
+            return
+        finish = None
+        if entry.sequence is not None or entry.state is EngineState.EMPTY:
+            stopped = command is Command.DONE
+            finish = FinishReason.STOP if stopped else FinishReason.ABORTED
+        self._forget(entry)
+        entry.slot.erase()
+        self._set(entry, EngineState.ERASED, finish)
+        self._changed(key)
+
+    def _forget(self, entry: _Entry) -> None:
+        if entry.sequence is not None:
+            self._scheduler.remove(entry.sequence)
+            self._trusted.erase(entry.sequence)
+            entry.sequence = None
+
+    def _set(
+        self,
+        entry: _Entry,
+        state: EngineState,
+        finish: FinishReason | None = None,
+        error: ErrorCode = ErrorCode.NONE,
+    ) -> None:
+        entry.state = state
+        entry.slot.set_state(state, finish=finish, error=error)
+
+
+def _logit_rows(works: list[Work]) -> torch.Tensor:
+    rows: list[int] = []
+    at = 0
+    for work in works:
+        at += work.length
+        rows.extend(range(at - work.logit_rows, at))
+    return torch.tensor(rows, dtype=torch.int64)
+
+
+def pool_blocks(config: EngineConfig, loaded: LoadedModel) -> int:
+    """Return how many blocks the KV pool gets; see `EngineConfig`.
+
+    Raises:
+        EngineError: the configuration leaves less than one block.
+    """
+    full = -(-loaded.max_model_len // config.block_size)
+    if config.kv_blocks is not None:
+        if config.kv_blocks < 1:
+            raise EngineError("kv_blocks must be positive")
+        return config.kv_blocks
+    token = sum(shape.width for shape in loaded.shapes) * loaded.dtype.itemsize
+    affordable = config.kv_bytes // (token * config.block_size)
+    return max(full, min(full * config.max_sequences, affordable))
+
+
+def build(
+    config: EngineConfig, loaded: LoadedModel, changed: Callable[[Any], None]
+) -> tuple[Engine, SlotGeometry]:
+    """Build an engine around a loaded model, and say what slots it takes.
+
+    The context shrinks to what the pool holds, so that a sequence alone can always finish.
+    """
+    blocks = pool_blocks(config, loaded)
+    geometry = SlotGeometry(
+        max_model_len=min(loaded.max_model_len, blocks * config.block_size),
+        vocab_size=loaded.vocab_size,
+        max_logprobs=min(config.max_logprobs, loaded.vocab_size),
+    )
+    pool = KVPool(
+        loaded.shapes,
+        blocks=blocks,
+        block_size=config.block_size,
+        dtype=loaded.dtype,
+        device=loaded.device,
+    )
+    max_rows = config.max_sequences + config.max_batch_tokens
+    device = TorchDevice(
+        loaded.model,
+        loaded.hook,
+        pool,
+        siblings=loaded.siblings,
+        vocab_size=loaded.vocab_size,
+        max_rows=max_rows,
+        max_logit_rows=config.max_sequences + config.prompt_logit_rows,
+    )
+    trusted = TrustedSide(
+        geometry,
+        max_sequences=config.max_sequences,
+        max_rows=max_rows,
+        pinned=loaded.device.type != "cpu",
+    )
+    scheduler = Scheduler(
+        BlockAllocator(blocks),
+        device.zero_blocks,
+        block_size=config.block_size,
+        max_sequences=config.max_sequences,
+        max_batch_tokens=config.max_batch_tokens,
+        max_mixed_tokens=config.max_mixed_tokens,
+        prompt_logit_rows=config.prompt_logit_rows,
+    )
+    return Engine(device, trusted, scheduler, changed), geometry

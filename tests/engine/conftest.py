@@ -1,0 +1,225 @@
+"""Tiny models with random weights, an engine without its process, and a device to play with."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+import transformers
+
+from engine.config import EngineConfig
+from engine.core import build
+from engine.device import StepInput, TorchDevice
+from engine.kv_cache import KVPool
+from engine.loader import load
+from engine.slot import Slot
+from engine.types import EngineState, SamplingParams
+
+torch.set_num_threads(1)
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+
+VOCAB = 199
+_COMMON = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 48,
+    "vocab_size": VOCAB,
+    "max_position_embeddings": 2048,
+    "head_dim": 8,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    # Far from the usual 0.02: attention then really prefers some positions over others.
+    "initializer_range": 0.3,
+}
+_SPECIAL = {
+    "mistral": {"sliding_window": 40},
+    "gemma2": {"sliding_window": 300, "attn_logit_softcapping": 2.0, "query_pre_attn_scalar": 8},
+    "gemma3_text": {"sliding_window": 50, "num_hidden_layers": 3, "sliding_window_pattern": 3},
+    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "gpt_oss": {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 24},
+    "gpt2": {"n_positions": 2048},
+    "falcon": {"head_dim": None},
+}
+
+
+def make_model(name, folder):
+    torch.manual_seed(1)
+    values = {**_COMMON, **_SPECIAL.get(name, {})}
+    values = {key: value for key, value in values.items() if value is not None}
+    config = transformers.CONFIG_MAPPING[name](**values)
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    for parameter in model.parameters():  # also norms, biases and sinks, which start as constants
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    model.save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory):
+    """A function from an architecture's name to a folder with a tiny model of it."""
+    folders = {}
+
+    def folder(name):
+        if name not in folders:
+            folders[name] = tmp_path_factory.mktemp(name)
+            make_model(name, folders[name])
+        return folders[name]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def load_model(model_folder):
+    """A function from a name (and dtype) to a converted model."""
+    loaded = {}
+
+    def get(name, dtype="float32"):
+        if (name, dtype) not in loaded:
+            config = EngineConfig(model=model_folder(name), dtype=dtype)
+            loaded[name, dtype] = load(config)
+        return loaded[name, dtype]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def stock_logits(model_folder):
+    """A function (name, ids) -> logits [len(ids), vocab] of the stock model, in float32."""
+    models = {}
+
+    def logits(name, ids, dtype=torch.float32):
+        if (name, dtype) not in models:
+            # "eager" is the one implementation that honours softcap and sinks.
+            models[name, dtype] = transformers.AutoModelForCausalLM.from_pretrained(
+                model_folder(name), dtype=dtype, attn_implementation="eager"
+            ).eval()
+        with torch.inference_mode():
+            output = models[name, dtype](input_ids=torch.tensor([ids]), use_cache=False)
+        return output.logits[0].float()
+
+    return logits
+
+
+def make_device(loaded, *, blocks=64, block_size=16, max_rows=4096):
+    pool = KVPool(
+        loaded.shapes,
+        blocks=blocks,
+        block_size=block_size,
+        dtype=loaded.dtype,
+        device=torch.device("cpu"),
+    )
+    device = TorchDevice(
+        loaded.model,
+        loaded.hook,
+        pool,
+        siblings=loaded.siblings,
+        vocab_size=loaded.vocab_size,
+        max_rows=max_rows,
+        max_logit_rows=max_rows,
+    )
+    return device, pool
+
+
+def run_step(device, spans, ids):
+    """Run spans over the ids of their sequences; logits of all rows, one tensor a span."""
+    rows = [
+        torch.tensor(one[span.start : span.context]) for span, one in zip(spans, ids, strict=True)
+    ]
+    count = sum(len(part) for part in rows)
+    output = device.step(StepInput(torch.cat(rows), spans, torch.arange(count)))
+    logits = output.logits.clone()
+    device.finish_step()
+    return logits.split([len(part) for part in rows])
+
+
+class LocalEngine:
+    """An engine whose capsules are in this process."""
+
+    def __init__(self, loaded, **config):
+        self.changes = []
+        defaults = {"model": None, "block_size": 16, "kv_blocks": 64, "max_sequences": 8}
+        self.config = EngineConfig(**{**defaults, **config})
+        self.engine, self.geometry = build(self.config, loaded, self.changes.append)
+        self.pool = self.engine._device._pool
+        self.slots = []
+
+    def submit(self, prompt, params=None, *, group=None, index=0, **fields):
+        slot = Slot.create(self.geometry)
+        key = len(self.slots)
+        self.slots.append(slot)
+        params = params or SamplingParams(**{"max_new_tokens": 8, "temperature": 0.0, **fields})
+        self.engine.register(key, slot)
+        slot.submit(prompt, params, group=key if group is None else group, index_in_group=index)
+        self.look(slot)
+        return slot
+
+    def look(self, slot):
+        self.engine.look(self.slots.index(slot), "scope")
+
+    def cancel(self, slot):
+        slot.cancel()
+        self.look(slot)
+
+    def done(self, slot):
+        slot.done()
+        self.look(slot)
+
+    def run(self, limit=2000):
+        """Step until nothing can run."""
+        steps = 0
+        while self.engine.busy and self.engine.step():
+            steps += 1
+            assert steps < limit
+        return steps
+
+    def generate(self, prompt, params=None, **fields):
+        slot = self.submit(prompt, params, **fields)
+        self.run()
+        assert slot.state is EngineState.FINISHED, slot.error
+        return slot.ids(0, slot.sampled)
+
+    def assert_clean(self):
+        """Nothing of any sequence is left in pool, tables, buffers."""
+        tensors = [*self.pool.keys, *self.pool.values]
+        device, trusted = self.engine._device, self.engine._trusted
+        tensors += [device._rows, device._logits, trusted._tokens, trusted._inputs]
+        assert not any(bool(tensor.any()) for tensor in tensors)
+        assert self.engine._scheduler._allocator.free == self.pool.blocks
+        assert len(trusted._free) == self.config.max_sequences
+        assert not any(siblings._parts for siblings in device._siblings)
+
+
+@pytest.fixture
+def local_engine(load_model):
+    """A function (architecture, **config) -> LocalEngine; its slots are closed afterwards."""
+    engines = []
+
+    def make(name="llama", dtype="float32", **config):
+        engines.append(LocalEngine(load_model(name, dtype), **config))
+        return engines[-1]
+
+    yield make
+    for local in engines:
+        for key, slot in enumerate(local.slots):
+            if key in local.engine._entries:
+                local.engine.drop(key)
+            del slot
+
+
+def prompt_of(length, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(3, VOCAB, (length,), generator=generator).tolist()
+
+
+@pytest.fixture(scope="session")
+def lab(load_model, stock_logits):
+    """Everything a comparison with the stock model needs."""
+    return SimpleNamespace(
+        load=load_model,
+        stock=stock_logits,
+        device=make_device,
+        step=run_step,
+        prompt=prompt_of,
+    )
