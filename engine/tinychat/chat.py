@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.tinychat.corpus import Dialogue, Message, Tool
+from engine.tinychat.dialogue import Dialogue, Message, Tool
 
 PAD = "<|pad|>"
 BEGIN = "<|begin|>"
@@ -52,7 +52,8 @@ Tools:
 {{- '\\n\\n' + tool_lines() }}
 {%- endif %}
 {%- if role == 'assistant' and message.tool_calls %}
-{%- for call in message.tool_calls %}{%- set f = call.function if call.function is defined else call %}
+{%- for call in message.tool_calls %}
+{%- set f = call.function if call.function is defined else call %}
 {{- '<tool_call>{"name": ' + (f.name | tojson) + ', "arguments": ' }}
 {{- (f.arguments if f.arguments is string else f.arguments | tojson) + '}</tool_call>' }}
 {%- endfor %}

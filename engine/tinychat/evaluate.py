@@ -20,8 +20,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from engine.tinychat import MODEL_FOLDER
 from engine.tinychat.chat import CALL, CALL_END, prompt
-from engine.tinychat.corpus import Dialogue, dialogues
-from engine.tinychat.skills import every_decline
+from engine.tinychat.corpus import dialogues
+from engine.tinychat.dialogue import Dialogue
+from engine.tinychat.skills.declining import every_decline
 
 SEED = 20_000  # of no training run
 LONGEST_ANSWER = 64

@@ -1,8 +1,8 @@
-"""Turn a trained run into the model folder: `python -m engine.tinychat.export --run DIR [--to DIR]`.
+"""Turn a trained run into the model folder: `python -m engine.tinychat.export --run DIR`.
 
-The folder is what `AutoModelForCausalLM` and `AutoTokenizer` load offline: configuration, weights
-in bf16, tokenizer and chat template. Nothing in it says when or where it was made, so equal
-weights give equal bytes.
+The folder (`--to`; by default the shipped one) is what `AutoModelForCausalLM` and `AutoTokenizer`
+load offline: configuration, weights in bf16, tokenizer and chat template. Nothing in it says when
+or where it was made, so equal weights give equal bytes.
 """
 
 from __future__ import annotations

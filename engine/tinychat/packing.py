@@ -13,10 +13,12 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from engine.tinychat.chat import PAD, segments
-from engine.tinychat.corpus import Dialogue, dialogue
+from engine.tinychat.chat import PAD, SPECIAL_TOKENS, segments
+from engine.tinychat.corpus import dialogue
+from engine.tinychat.dialogue import Dialogue
 
 IGNORED = -100
+PAD_ID = SPECIAL_TOKENS.index(PAD)  # special tokens are the first of the vocabulary
 _MISSES = 6  # dialogues that fit no row before the rest is padded
 
 
@@ -56,9 +58,9 @@ class _Row:
         self.positions += range(len(ids))
         self.dialogues += [number] * len(ids)
 
-    def padded(self, length: int, pad: int) -> None:
+    def padded(self, length: int) -> None:
         missing = length - len(self.ids)
-        self.add([pad] * missing, [False] * missing)
+        self.add([PAD_ID] * missing, [False] * missing)
 
 
 def encode(one: Dialogue, tokenizer: Tokenizer) -> tuple[list[int], list[bool]]:
@@ -106,7 +108,6 @@ class Packer:
                 misses += 1
             else:
                 row.add(ids, trained)
-        pad = self.tokenizer.token_to_id(PAD)
         for row in rows:
-            row.padded(shape.length, pad)
+            row.padded(shape.length)
         return pack(rows, shape.length)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -30,6 +29,8 @@ from engine.tinychat.packing import IGNORED, Packer, Shape
 
 Clock = Callable[[], float]
 _SAVE_EVERY_S = 60.0
+_SHORT = Shape(rows=16, length=256)
+_LONG = Shape(rows=4, length=1024, long=True)
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class Settings:
     peak_rate: float = 2e-3
     warmup: float = 0.02  # share of the run
     weight_decay: float = 0.1
-    short: Shape = Shape(rows=16, length=256)
-    long: Shape = Shape(rows=4, length=1024, long=True)
+    short: Shape = _SHORT
+    long: Shape = _LONG
     long_every: int = 8  # each eighth step trains late positions
 
 
@@ -165,7 +166,7 @@ class Run:
             },
             unfinished,
         )
-        os.replace(unfinished, self._checkpoint)
+        unfinished.replace(self._checkpoint)
 
 
 def _plain(settings: Settings) -> dict[str, Any]:
@@ -199,7 +200,7 @@ def train(run: Run, *, clock: Clock = time.monotonic) -> None:
     """Advance `run` to its end, saving about once a minute, with a progress bar."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
-        task = progress.add_task("training", total=1.0, completed=run.share)
+        task = progress.add_task("training", total=1.0)
         saved, average = clock(), 0.0
         while run.share < 1.0:
             loss = run.advance()

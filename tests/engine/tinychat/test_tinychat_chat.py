@@ -5,7 +5,8 @@ import itertools
 import pytest
 
 from engine.tinychat.chat import segments
-from engine.tinychat.corpus import Dialogue, Message, Tool, ToolCall, dialogues
+from engine.tinychat.corpus import dialogues
+from engine.tinychat.dialogue import Dialogue, Message, Tool, ToolCall
 from engine.tinychat.export import stock_tokenizer
 
 WEATHER = Tool("get_weather", "Get the weather of a city.", {"city": "string", "days": "integer"})
@@ -16,7 +17,7 @@ def stock(small_tokenizer):
     return stock_tokenizer(small_tokenizer)
 
 
-def as_openai(dialogue: Dialogue, *, arguments_as_text: bool = False) -> list[dict]:
+def as_openai(dialogue: Dialogue) -> list[dict]:
     messages = []
     for message in dialogue.messages:
         written: dict = {"role": message.role, "content": message.content}

@@ -6,16 +6,23 @@ import random
 import subprocess
 import sys
 
-from engine.tinychat import skills
 from engine.tinychat.corpus import dialogue, dialogues
 from engine.tinychat.facts import FACTS
 from engine.tinychat.grammar import expand, expand_all, normalized, spoken
+from engine.tinychat.skills.arithmetic import added, arithmetic, held_out_operands, subtracted
+from engine.tinychat.skills.declining import every_decline
+from engine.tinychat.skills.reading import as_json
 
 SAMPLE = 6000
 
 
 def training_sample(seed: int = 1, count: int = SAMPLE):
     return list(itertools.islice(dialogues(seed), count))
+
+
+def wordings(*, held_out: bool) -> set[str]:
+    texts = (text for fact in FACTS for text in fact.wordings(held_out=held_out))
+    return {normalized(text) for text in texts}
 
 
 def test_equal_seeds_give_equal_dialogues():
@@ -51,35 +58,34 @@ def test_no_wording_belongs_to_two_facts():
 
 
 def test_held_out_wordings_are_no_training_wordings():
-    kept_back = {normalized(text) for text in skills.held_out_wordings()}
-    assert not kept_back & {normalized(text) for text in skills.training_wordings()}
+    assert not wordings(held_out=True) & wordings(held_out=False)
 
 
 def test_held_out_wordings_never_occur_in_training():
     asked = {
         normalized(m.content) for d in training_sample() for m in d.messages if m.role == "user"
     }
-    assert not asked & {normalized(text) for text in skills.held_out_wordings()}
+    assert not asked & wordings(held_out=True)
 
 
 def test_held_out_sums_never_occur_in_training():
     rng = random.Random(5)
     for _ in range(2000):
-        one = skills.arithmetic(rng, False)
+        one = arithmetic(rng, False)
         tail = one.answer.rpartition("So ")[2].split()
         if tail[1] in "+-":
-            assert not skills.held_out_operands(tail[1], int(tail[0]), int(tail[2]))
+            assert not held_out_operands(tail[1], int(tail[0]), int(tail[2]))
 
 
 def test_every_sum_is_right():
     for a, b in itertools.product(range(100), repeat=2):
-        assert skills.added(a, b).endswith(f"{a} + {b} = {a + b}.")
-        assert skills.subtracted(a, b).endswith(f"{a} - {b} = {a - b}.")
+        assert added(a, b).endswith(f"{a} + {b} = {a + b}.")
+        assert subtracted(a, b).endswith(f"{a} - {b} = {a - b}.")
 
 
 def test_every_scratch_step_is_right():
     for a, b in itertools.product(range(100), repeat=2):
-        for text in (skills.added(a, b), skills.subtracted(a, b)):
+        for text in (added(a, b), subtracted(a, b)):
             for step in text.replace(". So ", ", ").rstrip(".").split(", "):
                 left, equals, right = step.rpartition(". ")[2].replace(" ", "").rpartition("=")
                 if equals:
@@ -87,7 +93,7 @@ def test_every_scratch_step_is_right():
 
 
 def test_a_big_share_declines():
-    declined = skills.every_decline()
+    declined = every_decline()
     answers = [d.messages[-1].content for d in training_sample()]
     assert sum(answer in declined for answer in answers) > len(answers) / 12
 
@@ -111,7 +117,7 @@ def test_tool_calls_are_json_and_name_an_offered_tool():
 def test_json_answers_are_json():
     rng = random.Random(2)
     for _ in range(100):
-        assert "name" in json.loads(skills.as_json(rng, False).answer)
+        assert "name" in json.loads(as_json(rng, False).answer)
 
 
 def test_long_rows_get_long_dialogues():

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -81,10 +81,10 @@ def test_a_crash_while_saving_leaves_the_old_checkpoint(unbroken, monkeypatch):
     run = Run(unbroken, SETTINGS, compiled=False)
 
     def crash(*_):
-        raise OSError
+        raise OSError("power cut")
 
-    monkeypatch.setattr(os, "replace", crash)
-    with pytest.raises(OSError, match=""):
+    monkeypatch.setattr(Path, "replace", crash)
+    with pytest.raises(OSError, match="power cut"):
         run.save()
     assert (unbroken / "checkpoint.pt").read_bytes() == before
 

@@ -1,0 +1,29 @@
+"""The skills and their shares of training; one module for each group of them."""
+
+from __future__ import annotations
+
+from engine.tinychat.skills.arithmetic import arithmetic
+from engine.tinychat.skills.copying import copying, reversing, spelling
+from engine.tinychat.skills.counting import counting
+from engine.tinychat.skills.declining import declining
+from engine.tinychat.skills.exchange import Exchange, Skill
+from engine.tinychat.skills.reading import as_json, reading
+from engine.tinychat.skills.talk import capital, project_fact, short_fact, small_talk
+
+__all__ = ["SKILLS", "Exchange", "Skill"]
+
+# weight, skill: the share of each in training
+SKILLS: tuple[tuple[int, Skill], ...] = (
+    (26, project_fact),
+    (8, small_talk),
+    (5, capital),
+    (4, short_fact),
+    (15, arithmetic),
+    (5, counting),
+    (7, copying),
+    (5, reversing),
+    (3, spelling),
+    (9, reading),
+    (2, as_json),
+    (16, declining),
+)
