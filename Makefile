@@ -6,7 +6,13 @@ BIN := $(VENV)/bin
 MODEL ?=
 ARGS ?=
 
-.PHONY: up test check lint types floors interop model clean
+.PHONY: up test check lint types floors interop clean
+
+# Clients and codecs of others, for the tests; without npm those tests skip and say so.
+PEERS := $(if $(shell command -v npm),tests/interop/node_modules/.package-lock.json)
+
+tests/interop/node_modules/.package-lock.json: tests/interop/package-lock.json
+	npm ci --prefix tests/interop --no-audit --no-fund --loglevel=error
 
 # One stamp a dependency list: a changed list sets the environment up again.
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -20,8 +26,11 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 up: $(VENV)/.ready
 	$(BIN)/sottovoce up $(if $(MODEL),--model '$(MODEL)') $(ARGS)
 
-test: $(VENV)/.ready
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: $(VENV)/.ready $(PEERS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+interop: $(VENV)/.ready $(PEERS)
+	$(BIN)/python -m pytest tests/interop tests/client/test_proxy.py
 
 check: lint types floors test
 

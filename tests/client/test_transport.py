@@ -200,7 +200,7 @@ def test_busy_once_is_not_noticed(run, world):
 
 
 def test_another_503_is_the_answer(run, world):
-    world.nodes[0].answers.append(refuse(503, "token_store_unavailable"))
+    world.nodes[0].answers.append(refuse(503, "payment_unavailable"))
 
     async def scenario(client):
         answer, _ = await client.send()

@@ -71,7 +71,7 @@ def test_the_spent_store_down_is_an_encapsulated_503_and_nothing_is_spent(stack)
     process.wait()
     response = stack.chat(timeout=CLIENT_TIMEOUT_S)
     assert response.status_code == 503
-    assert openai_error(response)["code"] == "token_store_unavailable"
+    assert openai_error(response)["code"] == "payment_unavailable"
     stack.until(stack.serves, timeout=90)
 
 
