@@ -1,0 +1,14 @@
+"""What holds for every test."""
+
+import pytest
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Keep the tests of a file on one runner, so that what they share is started once.
+
+    A file that names a group shares it with other files: all of `stack` use one running system.
+    """
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
