@@ -306,7 +306,7 @@ def test_one_spend_has_one_id_however_often_it_is_tried(tmp_path, mode, expected
         return spending
 
     path = tmp_path / "s"
-    with FakeSpentStore(path, timeout_s=1) as store:
+    with FakeSpentStore(path) as store:
         store.mode = mode
         assert asyncio.run(scenario(path)) is expected
         assert [order["spend_id"] for order in store.orders] == ["69" * 16] * len(store.orders)
