@@ -60,6 +60,8 @@ class WorkerConfig:
     max_body: int = 17 * 1024 * 1024
     """Bytes of an encapsulated request: the largest class (16 MiB) and its framing."""
     body_timeout_s: float = 30.0
+    spent_timeout_s: float = 2.0
+    """For one of two tries. A row is inserted in milliseconds; the client waits meanwhile."""
     issuer_refresh_s: float = 300.0
     start_timeout_s: float = 900.0
     """How long the engine may take to load its model."""

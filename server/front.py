@@ -48,7 +48,7 @@ class Front:
         self._listed = Listed({})
         self._metrics = Metrics()
         self._pool = CapsulePool(zygote, config.max_capsules)
-        self._store = SpentStore(config.spent_socket)
+        self._store = SpentStore(config.spent_socket, timeout_s=config.spent_timeout_s)
         self._gateway = Gateway(
             self._pool,
             ReplaySet(config.max_marks),

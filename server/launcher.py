@@ -51,6 +51,10 @@ if TYPE_CHECKING:
 # ruff: noqa: PLC0415
 
 
+DEATH_S = 5.0
+"""How long after its socket the process of a role may take to end."""
+
+
 class Stopped(BaseException):
     """SIGTERM or SIGINT came. Not an Exception: nothing on the way may take it for an error."""
 
@@ -105,7 +109,12 @@ def run(config: WorkerConfig, parts: Parts = PARTS) -> None:
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _stop)
-        _serve(config, parts, roles, fork_roles(config, parts, roles))
+        ends = fork_roles(config, parts, roles)
+        try:
+            _serve(config, parts, roles, ends)
+        except PeerGone:
+            roles.wait(DEATH_S)  # a socket ended because its role did: say which
+            raise
     except Stopped:
         emit(WorkerStopping())
     except RoleDied as died:

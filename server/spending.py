@@ -15,9 +15,6 @@ from server.messages import Spend, Spending
 ATTEMPTS = 2
 """A second try with the same spend id is harmless, and tells whether the first one counted."""
 
-TIMEOUT_S = 2.0
-"""For one try. A row is inserted in milliseconds; the client waits meanwhile."""
-
 
 class Store(Protocol):
     """Where tokens are spent."""
@@ -29,7 +26,7 @@ class Store(Protocol):
 class SpentStore:
     """The operator's spent-token store."""
 
-    def __init__(self, path: Path, *, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, path: Path, *, timeout_s: float) -> None:
         self._client = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(uds=str(path)),
             base_url="http://spent-store",

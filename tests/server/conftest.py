@@ -138,6 +138,7 @@ def running_worker(neighbours: Neighbours, **settings: Any) -> Iterator[Worker]:
             "spent_socket": str(neighbours.spent.path),
             "platform_seed": str(folder / "seed"),
             "pool": 2,
+            "spent_timeout_s": 0.5,
             **settings,
         }
         (folder / "config.json").write_text(json.dumps(members))

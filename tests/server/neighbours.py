@@ -144,7 +144,7 @@ class FakeSpentStore(_Served):
 
     def spend(self, order: dict[str, Any]) -> tuple[int, Any]:
         if self.mode == "silent":
-            time.sleep(10)
+            time.sleep(2)
         with self.lock:
             self.orders.append(order)
             if self.mode != "ok":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -94,26 +93,13 @@ def test_a_flood_of_garbage_is_turned_away_and_the_pool_recovers(worker):
         return worker.post_raw(body, CHUNKED).status_code
 
     with ThreadPoolExecutor(16) as executor:
-        statuses = list(executor.map(garbage, range(60)))
+        statuses = list(executor.map(garbage, range(40)))
 
     assert header[0] == key_id
     assert set(statuses) <= {422, 503}
-    assert statuses.count(422) > 30
+    assert statuses.count(422) > 20
     until(lambda: len(worker.capsules()) == 2, worker=worker)
     assert worker.ask({})[1].status == 200
-
-
-def test_a_body_that_is_too_long_or_too_slow_is_not_waited_for(start_worker):
-    with start_worker(max_body=20_000, body_timeout_s=0.3, pool=1) as worker:
-        worker.wait_for("WorkerReady")
-        assert worker.post_raw(bytes(20_001), CHUNKED).status_code == 413
-        host, port = worker.url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), 10) as slow:
-            slow.sendall(
-                b"POST /gateway HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n"
-                b"content-type: message/ohttp-chunked-req\r\n\r\nx"
-            )
-            assert slow.recv(100).startswith(b"HTTP/1.1 408")
 
 
 def test_eight_equal_requests_at_once_give_one_completion(worker):
@@ -308,7 +294,7 @@ def test_no_prompt_reaches_the_log_whatever_happens_to_it(worker):
 
 
 def test_a_full_node_says_busy_inside_the_answer(start_worker):
-    with start_worker(max_requests=1, max_capsules=2) as worker:
+    with start_worker(max_requests=1) as worker:
         worker.wait_for("WorkerReady")
         long = worker.encapsulate({"delay": 500, "tokens": 3}, tokens=(wallet.draw(),))
         with ThreadPoolExecutor(1) as executor:
@@ -320,17 +306,4 @@ def test_a_full_node_says_busy_inside_the_answer(start_worker):
             assert response.status == 503
             assert json.loads(response.content)["error"]["code"] == "busy"
             assert len(worker.neighbours.spent.rows) == 1
-            assert long.open(first.result().content).status == 200
-
-
-def test_more_requests_than_capsules_are_turned_away_in_clear(start_worker):
-    with start_worker(max_capsules=1) as worker:
-        worker.wait_for("WorkerReady")
-        long = worker.encapsulate({"delay": 300, "tokens": 3}, tokens=(wallet.draw(),))
-        with ThreadPoolExecutor(1) as executor:
-            first = executor.submit(worker.post, long)
-            until(lambda: "submit" in worker.journal(), worker=worker)
-            sent = worker.encapsulate({})
-            response = worker.post_raw(sent.encapsulated, sent.media_type)
-            assert (response.status_code, response.headers["retry-after"]) == (503, "1")
             assert long.open(first.result().content).status == 200
