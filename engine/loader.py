@@ -183,7 +183,7 @@ def _read_model(config: EngineConfig, hf_config: Any, dtype: torch.dtype) -> Any
             use_safetensors=True,
             output_loading_info=True,
         )
-    except (ValueError, KeyError, OSError, RuntimeError) as error:
+    except Exception as error:  # each format library has errors of its own; none is served
         raise ModelFiles("transformers cannot load these weights as a causal model") from error
     if report["missing_keys"] or report.get("mismatched_keys"):
         raise ModelFiles("the safetensors lack tensors of the model, or have other shapes")

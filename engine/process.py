@@ -17,6 +17,7 @@ import socket
 from dataclasses import dataclass, field
 
 import torch
+import transformers
 
 from engine.config import EngineConfig
 from engine.connection import MAX_SLOTS
@@ -37,6 +38,9 @@ def run(control_socket_fd: int, config: EngineConfig, ready_fd: int) -> None:
     Raises:
         ModelRefused: the model is not served; nothing was written to `ready_fd`.
     """
+    # The loader's progress bars and hints are nobody's log events.
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     control = socket.socket(fileno=control_socket_fd)

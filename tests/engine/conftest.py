@@ -223,3 +223,9 @@ def lab(load_model, stock_logits):
         step=run_step,
         prompt=prompt_of,
     )
+
+
+@pytest.fixture(scope="session")
+def prompt_ids():
+    """A function (length, seed) -> ids."""
+    return prompt_of
