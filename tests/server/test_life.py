@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ class World:
     front: Any
     zygote: Any
     added: list[Any] = field(default_factory=list)
+    signs_of_life: list[tuple[float, Any]] = field(default_factory=list)
     log_says: Exception | None = None
     issuer_says: Exception | None = None
     issuer_keys: tuple[bytes, ...] = (b"k1",)
@@ -65,7 +67,11 @@ class World:
         assert timeout
         if self.log_says:
             raise self.log_says
-        self.added.append((leaf, KeyDocument.decode(Bundle.decode(bundle).key_document)))
+        entry = (leaf, KeyDocument.decode(Bundle.decode(bundle).key_document))
+        if entry in self.added:
+            self.signs_of_life.append((self.now, leaf))
+        else:
+            self.added.append(entry)
 
     def fetch(self, _url: str) -> tuple[bytes, ...]:
         if self.issuer_says:
@@ -211,6 +217,24 @@ def test_while_the_log_is_away_the_last_generation_serves_and_the_retries_slow_d
     world.log_says = None
     world.live_until(START + CONFIG.rotation_s + 1000)
     assert len(world.added) == 2
+
+
+def test_a_listed_worker_gives_signs_of_life_several_times_an_epoch(world):
+    """The log lists a node only while it adds its leaf again (decision 5)."""
+    world.live_until(START + 2 * CONFIG.list_epoch_s)
+
+    times = [at for at, _ in world.signs_of_life]
+    assert {leaf for _, leaf in world.signs_of_life} == {world.added[0][0]}
+    assert len(times) >= 2 * life_module.SIGNS_OF_LIFE
+    assert max(b - a for a, b in pairwise(times)) <= CONFIG.list_epoch_s / 3
+
+
+def test_a_document_that_ran_out_is_not_kept_listed(world):
+    world.live_until(START + CONFIG.lifetime_s + CONFIG.list_epoch_s)
+
+    first = world.added[0][0]
+    last = max(at for at, leaf in world.signs_of_life if leaf == first)
+    assert last <= START + CONFIG.lifetime_s
 
 
 def test_a_document_that_waited_for_the_log_too_long_is_replaced_by_a_fresh_one(world):
