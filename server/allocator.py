@@ -29,7 +29,9 @@ _TAIL = 8
 """Bytes at the end of a chunk that glibc shares with the next one's header and does not overwrite:
 whoever frees a secret there must overwrite it first. (An ASCII string leaves 7 letters at most.)"""
 
-_PATTERN = 0x5C
+_PATTERN = b"\x5c"
+_RUN = _PATTERN * 8
+"""What counts as a survivor. One byte alone may be part of a pointer that was written since."""
 
 
 def scrubbing_environment(environment: Mapping[str, str]) -> dict[str, str] | None:
@@ -78,19 +80,19 @@ def _survives_in_c(size: int) -> bool:
     seen = ctypes.create_string_buffer(size)
     address = libc.malloc(size)
     guard = libc.malloc(64)  # keeps the chunk from merging into the top, which may be given back
-    ctypes.memset(address, _PATTERN, size)
+    ctypes.memset(address, _PATTERN[0], size)
     libc.free(address)
     ctypes.memmove(seen, address, size)  # into memory allocated before: nothing may land on it
     libc.free(guard)
-    return _PATTERN in seen.raw[_LINKS : size - _TAIL]
+    return _RUN in seen.raw[_LINKS : size - _TAIL]
 
 
 def _survives_in_python(size: int) -> bool:
     seen = ctypes.create_string_buffer(size)
-    held = bytes([_PATTERN]) * size
+    held = _PATTERN * size
     guard = bytes(64)
     address = id(held) + bytes.__basicsize__ - 1
     del held
     ctypes.memmove(seen, address, size)
     del guard
-    return _PATTERN in seen.raw[: size - _TAIL]
+    return _RUN in seen.raw[: size - _TAIL]

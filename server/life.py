@@ -16,7 +16,7 @@ from server.config import WorkerConfig
 from server.control import READY, ModelMessage, encode_issuer, encode_nodes
 from server.engine_ready import EngineReadyLine
 from server.errors import StartError
-from server.generations import Period, back_off, period
+from server.generations import back_off, period
 from server.issuer_keys import IssuerUnavailable, fetch_issuer_keys
 from server.keeper_control import KeeperControl
 from server.logs import (
@@ -37,6 +37,9 @@ from transparency.errors import LeafRefused, LogUnavailable
 from transparency.publish import add_leaf
 
 LOG_TIMEOUT_S = 10.0
+
+SIGNS_OF_LIFE = 4
+"""How often in an epoch a worker adds its leaf again: three may be lost."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,12 @@ class Life:
     wait: Callable[[float], None]
     before_opening: Callable[[], None]
     clock: Callable[[], float] = time.time
-    _listed: list[tuple[Period, str]] = field(default_factory=list)
+    _listed: list[Registration] = field(default_factory=list)
     _pending: Registration | None = None
     _next_number: int = 0
     _attempts: int = 0
     _next_try: float = 0.0
+    _next_sign_of_life: float = 0.0
     _issuer_keys: tuple[bytes, ...] = ()
     _issuer_attempts: int = 0
     _next_issuer: float = 0.0
@@ -104,7 +108,10 @@ class Life:
             self._refresh_issuer()
         if now >= self._next_try:
             self._renew()
-        due = [self._next_issuer, self._next_try, *(old.erase_at for old, _ in self._listed)]
+        if now >= self._next_sign_of_life:
+            self._stay_listed(now)
+        due = [self._next_issuer, self._next_try, self._next_sign_of_life]
+        due += [old.period.erase_at for old in self._listed]
         return max(0.0, min(due) - self.clock())
 
     # ---- generations ----
@@ -141,7 +148,7 @@ class Life:
         self._pending, self._attempts = None, 0
         self._keeper.open(registered.period.number)
         first = not self._listed
-        self._listed.append((registered.period, registered.node))
+        self._listed.append(registered)
         self._tell_front()
         self._next_try = float(registered.period.next_at)
         emit(GenerationListed(NodeName(registered.node), registered.period.not_after))
@@ -149,14 +156,25 @@ class Life:
             emit(WorkerReady(NodeName(registered.node)))
 
     def _erase_old(self, now: float) -> None:
-        for old, node in [listed for listed in self._listed if listed[0].erase_at <= now]:
-            self._listed.remove((old, node))
+        for old in [listed for listed in self._listed if listed.period.erase_at <= now]:
+            self._listed.remove(old)
             self._tell_front()
-            self._keeper.erase(old.number)
-            emit(GenerationErased(NodeName(node)))
+            self._keeper.erase(old.period.number)
+            emit(GenerationErased(NodeName(old.node)))
+
+    def _stay_listed(self, now: float) -> None:
+        """Add the leaves again: the log lists a node only while it gives this sign of life."""
+        for listed in self._listed:
+            if now >= listed.period.not_after:
+                continue
+            try:
+                add_leaf(self.config.log_url, listed.leaf, listed.bundle, timeout=LOG_TIMEOUT_S)
+            except (LogUnavailable, LeafRefused):
+                emit(NeighbourWaited(Neighbour.LOG, 1))
+        self._next_sign_of_life = self.clock() + self.config.list_epoch_s / SIGNS_OF_LIFE
 
     def _tell_front(self) -> None:
-        nodes = {node: listed.key_ids for listed, node in self._listed}
+        nodes = {listed.node: listed.period.key_ids for listed in self._listed}
         send_packet(self.controls.front, encode_nodes(nodes))
 
     # ---- the issuer's keys, and the model ----
