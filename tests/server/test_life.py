@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ class World:
     front: Any
     zygote: Any
     added: list[Any] = field(default_factory=list)
-    signs_of_life: list[tuple[float, Any]] = field(default_factory=list)
+    renewed: list[Any] = field(default_factory=list)
     log_says: Exception | None = None
     issuer_says: Exception | None = None
     issuer_keys: tuple[bytes, ...] = (b"k1",)
@@ -67,11 +67,11 @@ class World:
         assert timeout
         if self.log_says:
             raise self.log_says
-        entry = (leaf, KeyDocument.decode(Bundle.decode(bundle).key_document))
-        if entry in self.added:
-            self.signs_of_life.append((self.now, leaf))
+        added = (leaf, KeyDocument.decode(Bundle.decode(bundle).key_document))
+        if added in self.added:
+            self.renewed.append((self.now, leaf))
         else:
-            self.added.append(entry)
+            self.added.append(added)
 
     def fetch(self, _url: str) -> tuple[bytes, ...]:
         if self.issuer_says:
@@ -190,6 +190,18 @@ def test_the_successor_is_listed_lead_seconds_before_its_predecessor_runs_out(wo
     assert second.receipt_key != first.receipt_key
 
 
+def test_a_worker_shows_that_it_lives_until_its_document_runs_out(world):
+    world.live_until(START + CONFIG.lifetime_s + 600)
+
+    (first, document), (second, _) = world.added
+    shown = [at for at, leaf in world.renewed if leaf == first]
+    pauses = {later - earlier for earlier, later in itertools.pairwise(shown)}
+    assert pauses == {CONFIG.list_epoch_s / 4}
+    assert shown[0] == START + CONFIG.list_epoch_s / 4
+    assert document.not_after - 150 <= shown[-1] < document.not_after
+    assert world.renewed[-1][1] == second
+
+
 def test_an_old_generation_is_open_until_list_epoch_and_date_window_have_passed(world):
     first_ends = START + CONFIG.lifetime_s + CONFIG.list_epoch_s + DATE_WINDOW_S
     world.live_until(first_ends - 1)
@@ -217,24 +229,6 @@ def test_while_the_log_is_away_the_last_generation_serves_and_the_retries_slow_d
     world.log_says = None
     world.live_until(START + CONFIG.rotation_s + 1000)
     assert len(world.added) == 2
-
-
-def test_a_listed_worker_gives_signs_of_life_several_times_an_epoch(world):
-    """The log lists a node only while it adds its leaf again (decision 5)."""
-    world.live_until(START + 2 * CONFIG.list_epoch_s)
-
-    times = [at for at, _ in world.signs_of_life]
-    assert {leaf for _, leaf in world.signs_of_life} == {world.added[0][0]}
-    assert len(times) >= 2 * life_module.SIGNS_OF_LIFE
-    assert max(b - a for a, b in pairwise(times)) <= CONFIG.list_epoch_s / 3
-
-
-def test_a_document_that_ran_out_is_not_kept_listed(world):
-    world.live_until(START + CONFIG.lifetime_s + CONFIG.list_epoch_s)
-
-    first = world.added[0][0]
-    last = max(at for at, leaf in world.signs_of_life if leaf == first)
-    assert last <= START + CONFIG.lifetime_s
 
 
 def test_a_document_that_waited_for_the_log_too_long_is_replaced_by_a_fresh_one(world):
