@@ -44,7 +44,7 @@ def build(
     geometry = SlotGeometry(
         max_model_len=min(loaded.max_model_len, blocks * config.block_size),
         vocab_size=loaded.vocab_size,
-        max_logprobs=min(config.max_logprobs, loaded.vocab_size),
+        max_logprobs=config.max_logprobs,
     )
     pool = KVPool(
         loaded.shapes,

@@ -181,8 +181,9 @@ def check_params(params: SamplingParams, geometry: SlotGeometry) -> None:
     Raises:
         InvalidRequest: an id is outside the vocabulary, or more logprobs are wanted than fit.
     """
-    if max(params.logprobs, params.prompt_logprobs) > geometry.max_logprobs:
-        raise InvalidRequest("more logprobs than a slot has room for")
+    most = min(geometry.max_logprobs, geometry.vocab_size)
+    if max(params.logprobs, params.prompt_logprobs) > most:
+        raise InvalidRequest("more logprobs than the slot has room for, or the vocabulary ids")
     named = (*params.eos_ids, *(token for token, _ in params.logit_bias))
     if any(token >= geometry.vocab_size for token in named):
         raise InvalidRequest("an end-of-sequence or logit_bias id is outside the vocabulary")

@@ -26,6 +26,11 @@ transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
 ROOT = Path(__file__).parents[2]
+SCRUB = {
+    "PYTHONMALLOC": "malloc",
+    "GLIBC_TUNABLES": "glibc.malloc.perturb=165:glibc.malloc.tcache_count=0",
+}
+"""Under which freed memory is overwritten; a worker demands these settings of itself."""
 VOCAB = 199
 _COMMON = {
     "hidden_size": 32,
@@ -260,6 +265,7 @@ class EngineProcess:
             [sys.executable, "-c", PROGRAM, str(theirs.fileno()), str(write), str(folder)],
             pass_fds=[theirs.fileno(), write],
             cwd=ROOT,
+            env=os.environ | SCRUB,
             stderr=subprocess.PIPE,
         )
         theirs.close()
@@ -292,3 +298,13 @@ class EngineProcess:
 def engine_process():
     """The class: a function from a model folder to a running engine process."""
     return EngineProcess
+
+
+@pytest.fixture(scope="session")
+def engine(model_folder):
+    """One engine process for all tests that do not end it."""
+    process = EngineProcess(model_folder("llama"))
+    assert process.ready, process.stop()
+    yield process
+    code, errors = process.stop()
+    assert (code, errors) == (0, b"")

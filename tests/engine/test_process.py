@@ -18,15 +18,6 @@ from engine.types import EngineState, ErrorCode, FinishReason, SamplingParams
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def engine(engine_process, model_folder):
-    process = engine_process(model_folder("llama"))
-    assert process.ready, process.stop()
-    yield process
-    code, errors = process.stop()
-    assert (code, errors) == (0, b"")
-
-
 @pytest.fixture
 def connection(engine):
     connection = engine.connect()

@@ -3,7 +3,7 @@
 The whole readable memory of a real engine process is searched for the prompt's ids, the answer's
 ids and rows of the KV cache. The same search while the sequence is alive must find them: a search
 that cannot find proves nothing. Freed memory is scrubbed by the allocator settings that a worker
-demands, so the process is started with them.
+demands; the process under test runs with them.
 """
 
 import os
@@ -17,11 +17,6 @@ import pytest
 from engine.connection import EngineConnection
 from engine.slot import Slot
 from engine.types import EngineState, SamplingParams
-
-SCRUB = {
-    "PYTHONMALLOC": "malloc",
-    "GLIBC_TUNABLES": "glibc.malloc.perturb=165:glibc.malloc.tcache_count=0",
-}
 
 
 def id_needles(name, ids):
@@ -73,15 +68,6 @@ def wait_for(connection, condition):
         connection.wait(end - time.monotonic())
 
 
-@pytest.fixture
-def scrubbing_engine(engine_process, model_folder, monkeypatch):
-    for name, value in SCRUB.items():
-        monkeypatch.setenv(name, value)
-    process = engine_process(model_folder("llama"))
-    yield process
-    process.stop()
-
-
 def expected_needles(local_engine, prompt):
     """Run the same sequence here, and say what it looks like in memory."""
     local = local_engine(max_batch_tokens=512)
@@ -96,7 +82,7 @@ def expected_needles(local_engine, prompt):
     return rows | id_needles("prompt", prompt) | id_needles("answer", slot.ids(0, 16))
 
 
-def test_an_erased_sequence_is_nowhere(scrubbing_engine, local_engine, lab):
+def test_an_erased_sequence_is_nowhere(engine, local_engine, lab):
     if os.geteuid() != 0:
         pytest.skip("reading another process's memory needs root here")
     needles, endings = {}, ("done", "cancel", "gone")
@@ -105,7 +91,7 @@ def test_an_erased_sequence_is_nowhere(scrubbing_engine, local_engine, lab):
         prompt = lab.prompt(64, 70 + number)
         found = expected_needles(local_engine, prompt)
         needles |= {f"{how}: {name}": needle for name, needle in found.items()}
-        connection = EngineConnection(scrubbing_engine.raw_socket(), scrubbing_engine.geometry)
+        connection = EngineConnection(engine.raw_socket(), engine.geometry)
         (slot,) = connection.open_slots(1)
         params = SamplingParams(max_new_tokens=400, temperature=0.0, constrained=True)
         slot.submit(prompt, params, group=1, index_in_group=0)
@@ -115,9 +101,9 @@ def test_an_erased_sequence_is_nowhere(scrubbing_engine, local_engine, lab):
             wait_for(connection, lambda slot=slot, n=position: slot.sampled == n)
         slots.append(slot)
         connections.append(connection)
-    pid = scrubbing_engine.process.pid
+    pid = engine.process.pid
     assert search(pid, needles) == set(needles), "a search that cannot find proves nothing"
-    witness = Slot.attach(os.dup(slots[2].fd), scrubbing_engine.geometry)
+    witness = Slot.attach(os.dup(slots[2].fd), engine.geometry)
     slots[0].done()
     slots[1].cancel()
     for connection in connections[:2]:
