@@ -12,10 +12,10 @@ from types import SimpleNamespace
 import httpx2
 import openai
 import pytest
-from engine.slot import Command, Slot, SlotGeometry
-from engine.types import EngineState, ErrorCode, FinishReason, VerificationCounts
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from engine.slot import Command, Slot, SlotGeometry
+from engine.types import EngineState, ErrorCode, FinishReason, VerificationCounts
 from server.openai.application import Application, ServedModel
 from server.openai.errors import ApiError, error_body
 from server.openai.outputs import Body, Event, Head
