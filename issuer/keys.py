@@ -37,6 +37,9 @@ from wire.token_life import MAX_LIVE, KeyPeriod, most_live
 MODULUS_BITS = 2048
 PUBLIC_EXPONENT = 65537
 
+ALWAYS = KeyPeriod(0, 2**40)
+"""For a key whose period nobody asks for: that of a published vector, or of a measurement."""
+
 
 def generate() -> bytes:
     """Return a new issuer key as PKCS#8 PEM, not encrypted."""
@@ -102,7 +105,7 @@ class IssuerKey:
     Use it as a context manager, or close it; any thread may sign at any time.
     """
 
-    def __init__(self, pem: bytes, period: KeyPeriod) -> None:
+    def __init__(self, pem: bytes, period: KeyPeriod = ALWAYS) -> None:
         """Load an unencrypted PKCS#8 PEM key and sign once to see that it works.
 
         Raises:

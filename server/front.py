@@ -55,9 +55,9 @@ class Front:
             self._pool,
             ReplaySet(config.max_marks),
             self._store,
-            self._refunds,
             self._metrics,
             Limits(config.max_body, config.body_timeout_s, config.max_requests),
+            refunder=self._refunds,
             knows_key=self._listed.knows_key,
         )
 

@@ -88,10 +88,10 @@ class Gateway:
         pool: CapsulePool,
         replays: ReplaySet,
         store: Store,
-        refunder: Refunder,
         metrics: Metrics,
         limits: Limits,
         *,
+        refunder: Refunder,
         knows_key: Callable[[int], bool],
         clock: Callable[[], float] = time.time,
     ) -> None:
