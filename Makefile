@@ -16,6 +16,7 @@ tests/interop/node_modules/.package-lock.json: tests/interop/package-lock.json
 
 # One stamp a dependency list: a changed list sets the environment up again.
 $(VENV)/.ready: pyproject.toml constraints.txt
+	@echo "sottovoce: setting up $(VENV), about 1.5 GB, once"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
 	@# The pinned torch first: asked for by name and version it is the small CPU build where one is at hand.

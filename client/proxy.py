@@ -30,6 +30,7 @@ from client.errors import ClientError, NodeListError, RequestRefused
 from client.nodes import NodeDirectory
 from client.transport import Answer, Transport
 from client.trust import Trust
+from client.urls import require_private_link
 from client.wallet import Wallet
 
 MAX_BODY = 16 << 20
@@ -45,7 +46,11 @@ time a long prompt may take to prefill."""
 
 @dataclass(frozen=True)
 class ProxyConfig:
-    """Everything the proxy is started with."""
+    """Everything the proxy is started with.
+
+    Raises:
+        InsecureUrl: relay or issuer would be spoken to in clear beyond this machine.
+    """
 
     trust: Trust
     policy: ClientPolicy
@@ -56,6 +61,10 @@ class ProxyConfig:
     """A folder of the user's own for the last checkpoint seen and the wallet."""
     host: str = "127.0.0.1"
     port: int = 8080
+
+    def __post_init__(self) -> None:
+        for url in (self.relay_url, self.issuer_url):
+            require_private_link(url)
 
 
 class Proxy:

@@ -21,10 +21,12 @@ from server import capsule
 from server.capsule import Application, Connections, Surroundings
 from server.connections import FrontConnection, KeeperConnection, WatchedEngine
 from server.control import CAPSULE_NUMBER, DROP_IDLE, READY, ModelMessage, decode_for_zygote
-from server.errors import ClientGone, PeerGone
+from server.errors import ClientGone, PeerGone, StartError
 from server.hardening import die_with, harden
 from server.logs import CapsuleCrashed, emit
 from server.openai.application import ServedModel
+from server.rehearsal import rehearse
+from server.sandbox import confine
 from server.sockets import (
     close_all_but,
     detach_standard_streams,
@@ -34,6 +36,9 @@ from server.sockets import (
     stream_pair,
 )
 from server.tokens import AcceptedIssuer
+
+MAX_STILLBORN = 8
+"""Idle capsules that may crash in a row: if none can live, neither can the worker."""
 
 FAILED = 70
 """Exit status of a capsule that failed (EX_SOFTWARE)."""
@@ -74,6 +79,7 @@ class Zygote:
         self._geometry = SlotGeometry(0, 0)
         self._idle: dict[int, int] = {}  # a capsule's number -> its process
         self._numbers = 0
+        self._stillborn = 0
         self._selector = selectors.DefaultSelector()
 
     def serve(self) -> None:
@@ -114,6 +120,7 @@ class Zygote:
         application = self._factory(ServedModel(**vars(model)))
         self._surroundings = Surroundings(application, self._issuer, self._platform)
         self._geometry = SlotGeometry(model.max_model_len, model.vocab_size, self._max_logprobs)
+        rehearse(self._issuer)
         gc.collect()
         gc.freeze()  # a collection in a capsule shall not copy the zygote's pages
         self._fill()
@@ -122,6 +129,7 @@ class Zygote:
     def _on_front(self) -> None:
         packet, _ = receive_packet(self._sockets.front)
         self._idle.pop(CAPSULE_NUMBER.unpack(packet)[0], None)
+        self._stillborn = 0
 
     def _on_child(self, woken: int) -> None:
         os.read(woken, 4096)
@@ -132,9 +140,13 @@ class Zygote:
                 return
             if not pid:
                 return
-            self._idle = {number: idle for number, idle in self._idle.items() if idle != pid}
+            idle = pid in self._idle.values()
+            self._idle = {number: other for number, other in self._idle.items() if other != pid}
             if code := os.waitstatus_to_exitcode(status):
                 emit(CapsuleCrashed(code))
+                self._stillborn += idle
+            if self._stillborn >= MAX_STILLBORN:
+                raise StartError("capsules crash before they are used")
 
     def _fill(self) -> None:
         while self._surroundings is not None and len(self._idle) < self._pool:
@@ -179,6 +191,7 @@ def _be_capsule(
             KeeperConnection(keeper),
             WatchedEngine(engine, geometry, front),
         )
+        confine()
         capsule.serve(connections, surroundings)
         status = 0
     except ClientGone:

@@ -6,7 +6,6 @@ import shutil
 import tempfile
 import time
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import httpx
@@ -30,6 +29,7 @@ from sottovoce.local import (
     prepare,
     witness_name,
 )
+from sottovoce.models import ChosenModel, ModelNotFound, choose_model
 from sottovoce.publish import (
     issuer_key_leaf,
     model_leaf,
@@ -56,17 +56,13 @@ class UpOptions:
 
     port_base: int
     workers: int
-    model: Path | None
+    model: str | None
+    """A folder or a name on the hub; None for the model in the box."""
     list_epoch_s: int
 
 
 class NotReady(Exception):
     """A party died or stayed silent while starting."""
-
-
-def shipped_model() -> Path:
-    """Return the folder of the model in the box."""
-    return Path(str(files("engine.tinychat") / "model"))
 
 
 class Up:
@@ -79,6 +75,7 @@ class Up:
         self.local = Local(folder, options.port_base, options.workers)
         self.supervisor = Supervisor(folder, self._on_death)
         self._ready = False
+        self._model: ChosenModel
 
     def run(self) -> int:
         """Start everything, say when it is ready, and stay until Ctrl-C; return the exit code."""
@@ -104,8 +101,11 @@ class Up:
         Raises:
             NotReady: a party died or stayed silent.
         """
-        model = self._options.model or shipped_model()
-        name = self._options.model.name if self._options.model else "tinychat"
+        try:
+            self._model = choose_model(self._options.model)
+        except ModelNotFound as error:
+            raise NotReady(str(error)) from None
+        model, name = self._model.folder, self._model.name
         prepare(self.local, list_epoch_s=self._options.list_epoch_s)
         self._say("digesting the model")
         digest = model_digest(model)
@@ -225,8 +225,7 @@ class Up:
 
     def _greet(self) -> None:
         url = f"{self.local.url(PROXY)}/v1"
-        name = self._options.model.name if self._options.model else "tinychat"
-        console = self._console
+        name, console = self._model.name, self._console
         console.print(f"model: {name}, on {self._options.workers} worker(s)", highlight=False)
         console.print(
             "[bold red]WARNING: platform SIMULATED.[/bold red] Every party runs here, under one "

@@ -48,9 +48,14 @@ def draw(number: int = 0, *, issuer_name: str = ISSUER_NAME) -> privacy_pass.Tok
         salt=os.urandom(privacy_pass.SALT_LENGTH),
         blind=os.urandom(privacy_pass.BLIND_LENGTH),
     )
-    numbers = issuer_key(number).private_numbers()
-    signed = pow(int.from_bytes(request.blinded, "big"), numbers.d, numbers.public_numbers.n)
-    return pending.finish(signed.to_bytes(256, "big"))
+    return pending.finish(_sign_raw(int.from_bytes(request.blinded, "big"), number))
+
+
+def _sign_raw(blinded: int, number: int) -> bytes:
+    """The raw private operation by the Chinese remainder theorem; not fit for a real issuer."""
+    n = issuer_key(number).private_numbers()
+    at_p, at_q = pow(blinded, n.dmp1, n.p), pow(blinded, n.dmq1, n.q)
+    return (at_q + (at_p - at_q) * n.iqmp % n.p * n.q).to_bytes(256, "big")
 
 
 def inner_request(
