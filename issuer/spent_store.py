@@ -90,8 +90,8 @@ class SpentStore(Store):
         """Add all rows of `spend`, or none; on the disk when this returns. `at`: unix seconds.
 
         The same spend again succeeds again and adds nothing. With a `binding` (an exchange) the
-        rows are given back in the same moment and cannot be a second time; whoever passes one
-        must make the spend id of it, so that another binding is another spend.
+        rows are given back in the same moment and cannot be a second time; the same spend with
+        another binding, or with none before, is refused.
 
         Raises:
             Spent: a row was there already, or stands twice in `spend`.
@@ -105,7 +105,7 @@ class SpentStore(Store):
             if inserted == len(spend.rows):
                 return
             # An exception undoes the rows that were added beside those that were not.
-            if inserted > 0 or await _recorded(connection, claims) != claims:
+            if inserted > 0 or await _recorded(connection, claims, binding) != claims:
                 raise Spent("a token was spent before")
 
     async def refund(self, refunds: Sequence[Refund], *, at: int) -> list[bool]:
@@ -177,7 +177,10 @@ async def _require_current(connection: AsyncConnection, key_id: bytes) -> None:
 
 
 async def _recorded(
-    connection: AsyncConnection, claims: Mapping[bytes, bytes]
+    connection: AsyncConnection, claims: Mapping[bytes, bytes], binding: bytes | None
 ) -> dict[bytes, bytes]:
     query = select(_SPENT.c.row, _SPENT.c.claim).where(_SPENT.c.row.in_(claims))
+    if binding is not None:
+        # Else one who spent a token under the spend id of its exchange would still hold a ticket.
+        query = query.where(_SPENT.c.binding == binding)
     return dict((await connection.execute(query)).all())

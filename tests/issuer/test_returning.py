@@ -205,6 +205,22 @@ async def test_an_exchange_cannot_be_refunded_by_one_who_knows_all_of_it(
     assert await parties.refund(RefundItem(ticket, begin(parties.new)[0])) == [REFUSED]
 
 
+async def test_a_worker_that_spends_under_the_spend_id_of_an_exchange_gains_nothing(
+    parties: Parties,
+) -> None:
+    """Else it would hold a ticket, and have the exchange taken for a repetition of its spend."""
+    token, (request, _) = draw(parties.old), begin(parties.new)
+    spend_id = hashlib.sha256(token.encode() + request.encode()).digest()[:16]
+    row = privacy_pass.spent_row(token.key_id, token.nonce)
+    members = {"spend_id": spend_id.hex(), "key_id": token.key_id.hex(), "rows": [row.hex()]}
+    assert (await parties.store.post("/spend", json=members)).status_code == 200
+    assert outcome(await parties.exchange(token, request)) == (409, "spent")
+    (ticket,) = tickets(spend_id, token.key_id, [row])
+    items = [RefundItem(ticket, begin(parties.new)[0]) for _ in range(2)]
+    signatures = await parties.refund(*items)
+    assert sum(signature != REFUSED for signature in signatures) == 1
+
+
 async def test_after_retirement_only_the_exchange_is_left_and_then_nothing(
     one_database: Parties,
 ) -> None:
