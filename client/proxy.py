@@ -119,6 +119,7 @@ class Proxy:
             "accepted_weaknesses": sorted(self.config.policy.accepted_weaknesses),
             "error": None if error is None else {"code": error.code, "message": str(error)},
             "tokens": len(self.wallet),
+            "tokens_given_back": self.wallet.given_back,
             "redraws": self.transport.redraws,
             "nodes": [] if known is None else known.to_json(),
             "requests": [

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from engine.config import EngineConfig
 from wire.inner import DATE_WINDOW_S
+from wire.key_document import DEFAULT_TOKEN_BUDGET
 
 MAX_LIFETIME_S = 6 * 3600
 """Longest life of a key document (`wire.key_document`)."""
@@ -38,8 +39,8 @@ class WorkerConfig:
     device: str = "cpu"
     gpu_count: int = 0
     capacity: int = 1
-    token_budget: int = 4096
-    """Prompt plus completion tokens that one blind token pays for."""
+    token_budget: int = DEFAULT_TOKEN_BUDGET
+    """Prompt plus completion tokens that one blind token pays for; the key document says so."""
 
     list_epoch_s: int = 600
     rotation_s: int = 3600

@@ -25,6 +25,8 @@ from server.messages import (
     Marked,
     Marking,
     Message,
+    Refund,
+    Refunded,
     Reject,
     Request,
     Spend,
@@ -76,6 +78,14 @@ class FrontConnection:
         """Spend all rows, or none."""
         self._send(Spend(spend_id, key_id, tuple(rows)))
         return self._receive(Spent).spending
+
+    def refund(self, truncated_key_id: int, messages: Sequence[bytes]) -> tuple[bytes, ...]:
+        """Have one blind signature made for each message, zeros where there is none."""
+        self._send(Refund(truncated_key_id, tuple(messages)))
+        signatures = self._receive(Refunded).signatures
+        if len(signatures) != len(messages):
+            raise ProtocolError("not as many signatures as blinded messages")
+        return signatures
 
     def start(self, *, chunked: bool) -> None:
         """Begin the answer."""

@@ -21,6 +21,7 @@ from server.control import decode_nodes
 from server.errors import PeerGone
 from server.gateway import Gateway, Limits
 from server.metrics import CONTENT_TYPE, Metrics
+from server.refunds import Refunds
 from server.replay import ReplaySet
 from server.sockets import receive_packet
 from server.spending import SpentStore
@@ -49,12 +50,14 @@ class Front:
         self._metrics = Metrics()
         self._pool = CapsulePool(zygote, config.max_capsules)
         self._store = SpentStore(config.spent_socket, timeout_s=config.spent_timeout_s)
+        self._refunds = Refunds(config.issuer_url)
         self._gateway = Gateway(
             self._pool,
             ReplaySet(config.max_marks),
             self._store,
             self._metrics,
             Limits(config.max_body, config.body_timeout_s, config.max_requests),
+            refunder=self._refunds,
             knows_key=self._listed.knows_key,
         )
 
@@ -96,6 +99,7 @@ class Front:
         await serving
         ending.cancel()
         await self._store.close()
+        await self._refunds.close()
 
     def _on_launcher(self) -> None:
         try:

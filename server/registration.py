@@ -77,6 +77,7 @@ def key_document(
         device=config.device,
         gpu_count=config.gpu_count,
         capacity=config.capacity,
+        token_budget=config.token_budget,
         not_before=period.not_before,
         not_after=period.not_after,
     )

@@ -16,6 +16,10 @@ from wire.padding import RESPONSE_CLASSES, pad_event, padded_length
 
 HeaderFields = bhttp.Fields
 
+END_SIZE = 4096
+"""Bytes of the end of every stream: room for the trailer with eight signatures (2.8 kB), so that
+its size does not tell how many tokens the request carried."""
+
 
 class Responder(Protocol):
     """Answers one opened request, once: `whole`, or `begin`, `event`..., `end`.
@@ -37,8 +41,8 @@ class Responder(Protocol):
     def event(self, payload: bytes, *, classed: bool = False) -> None:
         """Send one event, padded to a multiple of the event size; if `classed`, to a class."""
 
-    def end(self) -> None:
-        """Complete the stream."""
+    def end(self, trailers: HeaderFields = ()) -> None:
+        """Complete the stream, padded to `END_SIZE`."""
 
 
 def padded_event(payload: bytes, *, classed: bool) -> bytes:
@@ -76,7 +80,8 @@ class ChunkedResponder:
     def whole(self, response: bhttp.Response) -> None:
         """Send a complete answer: every chunk is full but the last."""
         message = self._encoder.head(response.status, response.headers)
-        message += self._encoder.content(response.content) + self._encoder.end()
+        message += self._encoder.content(response.content)
+        message += self._encoder.end(response.trailers)
         message = message.ljust(padded_length(len(message), RESPONSE_CLASSES), b"\0")
         split = (len(message) - 1) // ohttp.MAX_CHUNK * ohttp.MAX_CHUNK
         sealed = self._sealer.chunk(message[:split]) + self._sealer.final(message[split:])
@@ -92,9 +97,10 @@ class ChunkedResponder:
         content = self._encoder.content(padded_event(payload, classed=classed))
         self._front.chunk(self._sealer.chunk(content))
 
-    def end(self) -> None:
+    def end(self, trailers: HeaderFields = ()) -> None:
         """Send the final chunk."""
-        self._front.chunk(self._sealer.final(self._encoder.end()))
+        message = self._encoder.end(trailers).ljust(END_SIZE, b"\0")
+        self._front.chunk(self._sealer.final(message))
         self._front.end()
 
     def _start(self, sealed: bytes) -> None:
@@ -131,7 +137,7 @@ class PlainResponder:
         """Keep one event."""
         self._events.append(padded_event(payload, classed=classed))
 
-    def end(self) -> None:
+    def end(self, trailers: HeaderFields = ()) -> None:
         """Send what was kept."""
         status, headers = self._head
-        self.whole(bhttp.Response(status, headers, b"".join(self._events)))
+        self.whole(bhttp.Response(status, headers, b"".join(self._events), trailers))

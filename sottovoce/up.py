@@ -38,9 +38,13 @@ from sottovoce.publish import (
     release_leaf,
 )
 from sottovoce.supervisor import Party, Supervisor, interrupt_on_terminate
+from wire.token_life import KeyPeriod
 
 READY_TIMEOUT_S = 240.0
 """How long the parties may take to get ready; a large model loads for minutes."""
+
+ISSUER_KEY_LIFETIME_S = 90 * 86_400
+"""How long the local issuer's one key is in use: longer than any `up`."""
 
 LOCAL_QUOTA = 1_000_000
 """Tokens of the local account: one person pays himself."""
@@ -148,6 +152,7 @@ class Up:
             "--database", local.database("issuer"),
             "--key", str(local.issuer_key),
             "--name", ISSUER_NAME,
+            "--spent", str(local.spent_socket),
             "--port", str(local.port(ISSUER)),
         )  # fmt: skip
         start(
@@ -242,7 +247,8 @@ class Up:
 
 def prepare_issuer(local: Local) -> str:
     """Make the issuer's key and one account; return the account key."""
-    create_key_file(local.issuer_key)
+    now = int(time.time())
+    create_key_file(local.issuer_key, KeyPeriod(now, now + ISSUER_KEY_LIFETIME_S))
     return add_account(local.database("issuer"), LOCAL_QUOTA)
 
 

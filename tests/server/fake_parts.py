@@ -92,6 +92,9 @@ class FakePlan:
     def streamed(self) -> bool:
         return self.order.get("stream", False)
 
+    def tokens_used(self) -> int:
+        return self.order.get("used", self.tokens_needed)
+
     def run(
         self, engine: EngineConnection, rng_seed: Callable[[], int], _now: int
     ) -> Iterator[Output]:

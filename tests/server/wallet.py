@@ -19,6 +19,7 @@ from wire.hpke import Aead, Kem
 from wire.key_config import KeyConfig
 from wire.key_document import KeyDocument
 from wire.receipt import Receipt, ResponseHash, request_hash, verify, without_attestation
+from wire.refund import BlindedMessages
 
 ISSUER_NAME = "issuer.sottovoce.invalid"
 
@@ -62,6 +63,7 @@ def inner_request(
     *,
     tokens: tuple[privacy_pass.Token, ...] = (),
     date: int | None = None,
+    blinded: BlindedMessages | None = None,
 ) -> bhttp.Request:
     body = order if isinstance(order, bytes) else json.dumps(order).encode()
     now = int(time.time()) if date is None else date
@@ -71,6 +73,7 @@ def inner_request(
         body=body,
         date=now // 60 * 60,
         tokens=tokens,
+        blinded=blinded,
     )
 
 
