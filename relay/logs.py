@@ -34,6 +34,7 @@ class WithoutDetail(logging.Formatter):
 
 def start_logging() -> None:
     """Write warnings and worse to standard error, without detail, and nothing else anywhere."""
+    logging.raiseExceptions = False  # a line that cannot be formatted would show its arguments
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(WithoutDetail("%(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()

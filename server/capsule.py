@@ -41,7 +41,8 @@ from server.keeper_messages import Statement
 from server.messages import Admission, Marking, Request, Spending
 from server.openai.errors import ApiError, error_body
 from server.openai.outputs import DONE, Body, Event, Head, Output, Plan
-from server.responses import Responder, responder
+from server.responses import ChunkedResponder, Responder, responder
+from server.ticks import TickedResponder
 from server.tokens import AcceptedIssuer
 from wire import bhttp, inner, ohttp
 from wire.errors import BadSignature, Unsupported, WireError
@@ -68,6 +69,8 @@ class Surroundings:
     platform: str
     clock: Callable[[], float] = time.time
     random: Callable[[int], bytes] = os.urandom
+    event_tick_s: float = 0.0
+    """Seconds between the events of a stream; 0 lets them leave as they come."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,11 @@ def serve(connections: Connections, surroundings: Surroundings) -> None:
         front.reject(rejected.status)
         return
     nonce = surroundings.random(ohttp.response_nonce_length(opened.context.suite))
+    respond: Responder
     respond = responder(front, opened.context, opened.enc, nonce, chunked=opened.chunked)
+    if surroundings.event_tick_s and isinstance(respond, ChunkedResponder):
+        respond = TickedResponder(respond, surroundings.event_tick_s)
+        engine.on_wait = respond.on_wait
     capsule = Capsule(connections, surroundings, opened, respond)
     try:
         capsule.answer()
@@ -168,7 +175,9 @@ class Capsule:
         except ApiError as error:
             # Once a stream has begun, the application has sent the error as an event, and the
             # end that does not come says the rest.
-            if not self._respond.begun:
+            if self._respond.begun:
+                self._respond.cut()
+            else:
                 self._respond.whole(answers.of_error(error))
 
     def fail(self) -> None:
@@ -176,6 +185,7 @@ class Capsule:
         try:
             if self._respond.begun:
                 self._respond.event(error_body(answers.INTERNAL_ERROR))
+                self._respond.cut()
             else:
                 self._respond.whole(answers.internal_error())
         except (Exception, ClientGone):  # noqa: BLE001, S110 - the answer is cut: that says it too
