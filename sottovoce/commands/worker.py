@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from server.config import WorkerConfig
-from server.launcher import run as run_worker
 
 from client.trust import load_trust
+from server.config import WorkerConfig
+from server.launcher import run as run_worker
 from sottovoce.engine_config import worker_engine
 
 app = typer.Typer(add_completion=False, help=__doc__)

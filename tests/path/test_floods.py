@@ -15,9 +15,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from attestation.bundle import Bundle
 from attestation.verifier.policy import ClientPolicy
-
 from client.exchange import AEAD, InnerRequest
 from client.nodes import NodeDirectory
 from client.trust import load_trust

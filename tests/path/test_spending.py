@@ -5,9 +5,9 @@ import time
 
 import httpx
 import pytest
-from attestation.verifier.policy import ClientPolicy
 from tap import Tap
 
+from attestation.verifier.policy import ClientPolicy
 from client.exchange import Exchange, InnerRequest
 from client.nodes import NodeDirectory
 from client.trust import load_trust

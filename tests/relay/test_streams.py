@@ -17,6 +17,8 @@ REQUEST = (
 ).encode()
 EVENT = b"e" * 534  # a sealed event
 MIB = 1024
+ARRIVING = 50
+"""How many clients arrive at once; all of them stay."""
 
 
 @pytest.fixture(autouse=True)
@@ -49,10 +51,12 @@ class SlowStreams:
         await exchange.end()
 
 
-async def read_stream(relay):
-    """One client: how many bytes of events it got, and whether the stream had its end."""
-    reader, writer = await relay.connect()
-    writer.write(REQUEST + b"content-length: 7\r\n\r\nrequest")
+async def read_stream(relay, arriving):
+    """One client: how many events it got, and whether the stream had its end."""
+    async with arriving:
+        reader, writer = await relay.connect()
+        writer.write(REQUEST + b"content-length: 7\r\n\r\nrequest")
+        assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
     answer = await reader.read()
     writer.close()
     return answer.count(b"e" * 500), answer.endswith(b"0\r\n\r\n")
@@ -69,7 +73,7 @@ class Load:
 @pytest.mark.parametrize(
     "load",
     [
-        pytest.param(Load(1000, 4, 0.5, 60), id="1000"),
+        pytest.param(Load(1000, 4, 0.5, 100), id="1000"),
         pytest.param(Load(3500, 60, 1.0, 300), id="3500", marks=pytest.mark.soak),
     ],
 )
@@ -78,8 +82,11 @@ async def test_one_process_holds_so_many_streams_at_once(fakes, relay_process, l
     worker.scripts["/gateway"] = SlowStreams(load.streams, load.events, load.interval_s)
     async with worker.running(), relay_process(worker) as relay:
         idle = relay.kib("VmRSS")
+        arriving = asyncio.Semaphore(ARRIVING)
         async with asyncio.timeout(load.limit_s):
-            streams = await asyncio.gather(*(read_stream(relay) for _ in range(load.streams)))
+            streams = await asyncio.gather(
+                *(read_stream(relay, arriving) for _ in range(load.streams))
+            )
         assert set(streams) == {(load.events, True)}
         each = (relay.kib("VmHWM") - idle) / load.streams
         assert each < 128, f"{each:.0f} KiB a stream"

@@ -7,6 +7,7 @@ import time
 
 import httpx
 import pytest
+
 from server.answers import (
     busy,
     internal_error,
@@ -21,7 +22,6 @@ from server.answers import (
 from server.openai.errors import ContextLengthExceeded
 from server.responses import responder
 from server.ticks import TickedResponder
-
 from tests.server import wallet
 from tests.server.conftest import until
 from wire import bhttp, ohttp, varint
