@@ -46,7 +46,11 @@ class Tap:
                 near, _ = self._listener.accept()
             except OSError:
                 return
-            far = socket.create_connection(self._target)
+            try:
+                far = socket.create_connection(self._target)
+            except OSError:
+                near.close()  # the target is down: so is the way to it
+                continue
             came, went = [], []
             self.connections.append((came, went))
             for source, sink, records, spoil in (
