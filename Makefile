@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 MODEL ?=
 ARGS ?=
 
-.PHONY: up test check lint types floors interop clean
+.PHONY: up test soak check lint types floors interop clean
 
 # Clients and codecs of others, for the tests; without npm those tests skip and say so.
 PEERS := $(if $(shell command -v npm),tests/interop/node_modules/.package-lock.json)
@@ -29,6 +29,10 @@ up: $(VENV)/.ready
 
 test: $(VENV)/.ready $(PEERS)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# Floods, slow clients and thousands of streams against real processes, for minutes.
+soak: $(VENV)/.ready $(PEERS)
+	$(BIN)/python -m pytest -m soak --timeout 900 tests/relay tests/server tests/path
 
 interop: $(VENV)/.ready $(PEERS)
 	$(BIN)/python -m pytest tests/interop tests/client/test_proxy.py

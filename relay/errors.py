@@ -10,6 +10,7 @@
         ├── BodyTooSlow        408
         ├── BodyTooLarge       413
         ├── WrongMediaType     415 not an encapsulated request
+        ├── TooManyRequests    429 with Retry-After
         ├── Unreachable        503 with Retry-After
         └── TimedOut           504
 
@@ -73,6 +74,13 @@ class WrongMediaType(Refusal):
     """The body is not an encapsulated request."""
 
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+
+
+class TooManyRequests(Refusal):
+    """The address asks more often than it may."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    retry_after_s = 1  # the same for everybody; by then an empty bucket has a few tokens again
 
 
 class Unreachable(Refusal):

@@ -42,7 +42,8 @@ from server.keeper_messages import Statement
 from server.messages import Admission, Marking, Request, Spending
 from server.openai.errors import ApiError, error_body
 from server.openai.outputs import DONE, Body, Event, Head, Output, Plan
-from server.responses import Responder, responder
+from server.responses import ChunkedResponder, Responder, responder
+from server.ticks import TickedResponder
 from server.tokens import AcceptedIssuer
 from wire import bhttp, inner, ohttp, refund
 from wire.errors import BadSignature, Unsupported, WireError
@@ -69,6 +70,8 @@ class Surroundings:
     platform: str
     clock: Callable[[], float] = time.time
     random: Callable[[int], bytes] = os.urandom
+    event_tick_s: float = 0.0
+    """Seconds between the events of a stream; 0 lets them leave as they come."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,11 @@ def serve(connections: Connections, surroundings: Surroundings) -> None:
         front.reject(rejected.status)
         return
     nonce = surroundings.random(ohttp.response_nonce_length(opened.context.suite))
+    respond: Responder
     respond = responder(front, opened.context, opened.enc, nonce, chunked=opened.chunked)
+    if surroundings.event_tick_s and isinstance(respond, ChunkedResponder):
+        respond = TickedResponder(respond, surroundings.event_tick_s)
+        engine.on_wait = respond.on_wait
     capsule = Capsule(connections, surroundings, opened, respond)
     try:
         capsule.answer()
@@ -171,7 +178,9 @@ class Capsule:
         except ApiError as error:
             # Once a stream has begun, the application has sent the error as an event, and the
             # end that does not come says the rest.
-            if not self._respond.begun:
+            if self._respond.begun:
+                self._respond.cut()
+            else:
                 self._respond.whole(replace(answers.of_error(error), trailers=self._refund(0)))
 
     def fail(self) -> None:
@@ -179,6 +188,7 @@ class Capsule:
         try:
             if self._respond.begun:
                 self._respond.event(error_body(answers.INTERNAL_ERROR))
+                self._respond.cut()
             else:
                 trailers = self._refund(0)
                 self._respond.whole(replace(answers.internal_error(), trailers=trailers))

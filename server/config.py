@@ -64,6 +64,8 @@ class WorkerConfig:
     spent_timeout_s: float = 2.0
     """For one of two tries. A row is inserted in milliseconds; the client waits meanwhile."""
     issuer_refresh_s: float = 300.0
+    event_tick_ms: int = 0
+    """Milliseconds from one event of a stream to the next; 0 lets each leave when it is ready."""
     start_timeout_s: float = 900.0
     """How long the engine may take to load its model."""
 
@@ -89,3 +91,5 @@ class WorkerConfig:
             raise ValueError("a range of one-byte key ids, two for each generation alive at once")
         if min(self.pool, self.max_capsules, self.max_requests, self.max_marks) < 1:
             raise ValueError("limits are at least one")
+        if self.event_tick_ms < 0:
+            raise ValueError("a tick takes time")

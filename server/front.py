@@ -20,6 +20,7 @@ from server.config import WorkerConfig
 from server.control import decode_nodes
 from server.errors import PeerGone
 from server.gateway import Gateway, Limits
+from server.http_limits import Connection, Lingering
 from server.metrics import CONTENT_TYPE, Metrics
 from server.refunds import Refunds
 from server.replay import ReplaySet
@@ -76,10 +77,12 @@ class Front:
         config = self._config
         server = uvicorn.Server(
             uvicorn.Config(
-                self.application(),
+                Lingering(self.application()),
                 host=config.host,
                 port=config.port,
                 loop="asyncio",
+                http=Connection,
+                ws="none",
                 lifespan="off",
                 log_config=None,
                 access_log=False,

@@ -171,6 +171,7 @@ def fork_roles(config: WorkerConfig, parts: Parts, roles: Roles) -> Ends:
             issuer_name=config.issuer_name,
             max_logprobs=config.engine.max_logprobs,
             pool=config.pool,
+            event_tick_s=config.event_tick_ms / 1000,
         )
 
     def be_engine() -> None:

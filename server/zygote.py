@@ -68,6 +68,7 @@ class Zygote:
         issuer_name: str,
         max_logprobs: int,
         pool: int,
+        event_tick_s: float = 0.0,
     ) -> None:
         self._sockets = sockets
         self._factory = factory
@@ -75,6 +76,7 @@ class Zygote:
         self._issuer = AcceptedIssuer(issuer_name, ())
         self._max_logprobs = max_logprobs
         self._pool = pool
+        self._event_tick_s = event_tick_s
         self._surroundings: Surroundings | None = None
         self._geometry = SlotGeometry(0, 0)
         self._idle: dict[int, int] = {}  # a capsule's number -> its process
@@ -118,7 +120,9 @@ class Zygote:
 
     def _warm_up(self, model: ModelMessage) -> None:
         application = self._factory(ServedModel(**vars(model)))
-        self._surroundings = Surroundings(application, self._issuer, self._platform)
+        self._surroundings = Surroundings(
+            application, self._issuer, self._platform, event_tick_s=self._event_tick_s
+        )
         self._geometry = SlotGeometry(model.max_model_len, model.vocab_size, self._max_logprobs)
         rehearse(self._issuer)
         gc.collect()
@@ -208,6 +212,7 @@ def run(
     issuer_name: str,
     max_logprobs: int,
     pool: int,
+    event_tick_s: float,
 ) -> None:
     """Be the zygote, until the launcher's socket ends."""
     Zygote(
@@ -217,4 +222,5 @@ def run(
         issuer_name=issuer_name,
         max_logprobs=max_logprobs,
         pool=pool,
+        event_tick_s=event_tick_s,
     ).serve()

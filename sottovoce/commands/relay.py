@@ -24,6 +24,12 @@ def serve(
     authorities: Annotated[
         Path | None, typer.Option(help="PEM roots for workers and log; else the system's.")
     ] = None,
+    requests_per_s: Annotated[
+        float, typer.Option(min=1, help="Requests of one address, in the long run.")
+    ] = RelayConfig.requests_per_s,
+    burst: Annotated[
+        int, typer.Option(min=1, help="Requests of one address at once.")
+    ] = RelayConfig.burst,
 ) -> None:
     """Forward encapsulated requests, and nothing else."""
     serve_relay(
@@ -35,5 +41,7 @@ def serve(
             certificate=certificate,
             private_key=private_key,
             authorities=authorities,
+            requests_per_s=requests_per_s,
+            burst=burst,
         )
     )
