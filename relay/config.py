@@ -32,6 +32,8 @@ class RelayConfig:
             2 Mbit/s; a usual request is a few KiB.
         worker_timeout_s: how long a worker may be silent. A completion that is not streamed is
             silent until it is finished.
+        stock_ohttp: also serve clients that know Oblivious HTTP and nothing of ours
+            (`relay.stock`). They have no protection from the relay itself.
         drain_timeout_s: how long running requests may go on after a SIGTERM.
 
     Raises:
@@ -45,6 +47,7 @@ class RelayConfig:
     certificate: Path | None = None
     private_key: Path | None = None
     authorities: Path | None = None
+    stock_ohttp: bool = False
     poll_interval_s: float = 1.0
     body_timeout_s: float = 60.0
     worker_timeout_s: float = 600.0

@@ -24,6 +24,10 @@ def serve(
     authorities: Annotated[
         Path | None, typer.Option(help="PEM roots for workers and log; else the system's.")
     ] = None,
+    stock_ohttp: Annotated[
+        bool,
+        typer.Option(help="Also serve plain OHTTP clients, which this relay could deceive."),
+    ] = False,
 ) -> None:
     """Forward encapsulated requests, and nothing else."""
     serve_relay(
@@ -35,5 +39,6 @@ def serve(
             certificate=certificate,
             private_key=private_key,
             authorities=authorities,
+            stock_ohttp=stock_ohttp,
         )
     )

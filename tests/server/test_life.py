@@ -86,7 +86,8 @@ class World:
         self.front.setblocking(False)
         while True:
             try:
-                nodes = decode_nodes(receive_packet(self.front)[0])
+                told = decode_nodes(receive_packet(self.front)[0])
+                nodes = {node: sorted(c.key_id for c in told[node]) for node in told}
             except BlockingIOError:
                 return nodes
 
