@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from client.errors import TrustFileError
 from transparency.errors import Malformed
 from transparency.leaf import RoleKeys
 from transparency.policy import LogPolicy
-
-from client.errors import TrustFileError
 
 SIMULATED_SUFFIX = ".simulated"
 """A log whose origin ends so may list simulated nodes, and no others."""

@@ -10,10 +10,10 @@ from importlib.resources import files
 from pathlib import Path
 
 import httpx
-from engine.digest import model_digest
-from engine.policy import engine_policy
 from rich.console import Console
 
+from engine.digest import model_digest
+from engine.policy import engine_policy
 from issuer.accounts import add_account
 from issuer.keys import create_key_file
 from sottovoce.engine_config import worker_engine

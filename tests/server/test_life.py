@@ -308,6 +308,7 @@ def test_the_directory_of_an_issuer_is_read(new_neighbours):
         b'{"token-keys":[{"token-type":2,"token-key":"AAAA"}]}',
         b'{"token-keys":[{"token-type":2,"token-key":7}]}',
         b'{"token-keys":[{"token-type":2}]}',
+        b'{"token-keys":[{"token-type":2,"token-key":"\\ud800"}]}',
     ],
 )
 def test_what_is_no_directory_is_refused(content):
