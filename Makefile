@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 MODEL ?=
 ARGS ?=
 
-.PHONY: up test soak check lint types floors interop clean
+.PHONY: up test soak check lint types floors interop fuzz clean
 
 # Clients and codecs of others, for the tests; without npm those tests skip and say so.
 PEERS := $(if $(shell command -v npm),tests/interop/node_modules/.package-lock.json)
@@ -36,6 +36,11 @@ soak: $(VENV)/.ready $(PEERS)
 
 interop: $(VENV)/.ready $(PEERS)
 	$(BIN)/python -m pytest tests/interop tests/client/test_proxy.py
+
+# Every decoder for FUZZ_SECONDS (20) seconds, under a coverage-guided fuzzer. Not part of `check`.
+fuzz: $(VENV)/.ready
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fuzz]'
+	$(BIN)/python -m tests.fuzz.run $(ARGS)
 
 check: lint types floors test
 

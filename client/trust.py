@@ -82,20 +82,22 @@ def load_trust(path: Path) -> Trust:
     """Read `trust.toml`.
 
     Raises:
-        TrustFileError: missing, not TOML, an unknown or missing member, or a quorum that the
-            witnesses it names cannot reach.
+        TrustFileError: missing, not TOML, an unknown or missing member, a key that is none, or a
+            quorum that the witnesses it names cannot reach.
     """
     try:
-        return parse_trust(path.read_text())
+        return parse_trust(path.read_text("utf-8"))
     except OSError as error:
         raise TrustFileError(f"cannot read the trust file {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise TrustFileError(f"the trust file {path} is not UTF-8") from None
 
 
 def parse_trust(text: str) -> Trust:
     """Parse the text of a trust file; raises as `load_trust` does."""
     try:
         file = _TrustFile.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise TrustFileError(f"the trust file is not TOML: {error}") from None
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"])

@@ -3,6 +3,8 @@
 POST /{node}                             an encapsulated request, carried to its node
 GET  /checkpoint, /nodes, /tile/...      the log's documents, cached
 GET  /health                             {"status": "ok", "nodes": <how many are known>}
+
+and, only with `stock_ohttp`, what `relay.stock` says.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from relay.linger import Lingering
 from relay.logs import log_without_detail, start_logging
 from relay.nodes import NodeDirectory
 from relay.problem import problem, refused
+from relay.stock import KeyDirectory, StockForwarder, stock_routes
 from relay.upstream import Upstream
 
 MAX_CONNECTIONS = 4096
@@ -50,19 +53,21 @@ def create_app(config: RelayConfig) -> Starlette:
     upstream = Upstream(config.authorities)
     directory = NodeDirectory(config.worker_urls, upstream)
     cache = LogCache(config.log_url, upstream)
-    forwarder = Forwarder(
-        directory,
-        upstream,
-        body_timeout_s=config.body_timeout_s,
-        worker_timeout_s=config.worker_timeout_s,
-    )
+    timeouts = {
+        "body_timeout_s": config.body_timeout_s,
+        "worker_timeout_s": config.worker_timeout_s,
+    }
+    forwarder = Forwarder(directory, upstream, **timeouts)
+    keys = KeyDirectory(config.worker_urls if config.stock_ohttp else (), upstream)
+    stock = stock_routes(keys, StockForwarder(keys, directory, upstream, **timeouts))
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         asyncio.get_running_loop().set_exception_handler(log_without_detail)
         async with upstream:
-            await directory.refresh()
-            polling = asyncio.create_task(directory.poll(config.poll_interval_s))
+            await asyncio.gather(directory.refresh(), keys.refresh())
+            polls = directory.poll(config.poll_interval_s), keys.poll(config.poll_interval_s)
+            polling = asyncio.gather(*polls)
             yield
             polling.cancel()
             with suppress(asyncio.CancelledError):
@@ -87,6 +92,7 @@ def create_app(config: RelayConfig) -> Starlette:
             Route("/checkpoint", document),
             Route("/nodes", document),
             Route("/tile/{rest:path}", document),
+            *(stock if config.stock_ohttp else ()),
             Route("/{node}", forwarder, methods=["POST"]),
         ],
         middleware=[

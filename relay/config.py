@@ -37,6 +37,8 @@ class RelayConfig:
             silent until it is finished.
         unread_timeout_s: how long a client may leave an answer unread once 64 KiB of it wait. The
             worker is held up meanwhile. Whoever reads a KiB a second is fast enough.
+        stock_ohttp: also serve clients that know Oblivious HTTP and nothing of ours
+            (`relay.stock`). They have no protection from the relay itself.
         drain_timeout_s: how long running requests may go on after a SIGTERM.
         requests_per_s: how many requests an address may make in the long run. A person makes one
             in many seconds and one more for the node list; this serves an office behind one
@@ -60,6 +62,7 @@ class RelayConfig:
     certificate: Path | None = None
     private_key: Path | None = None
     authorities: Path | None = None
+    stock_ohttp: bool = False
     poll_interval_s: float = 1.0
     head_timeout_s: float = 10.0
     body_timeout_s: float = 60.0

@@ -5,6 +5,7 @@
     ├── ClientGone             the client hung up; nobody is left to answer
     ├── StartFailed            the service could not start; its log says why
     └── Refusal                answered in clear as `application/problem+json`
+        ├── UnknownKey         400 no worker has this key id; only for stock clients
         ├── UnknownPath        404 no such resource
         ├── UnknownNode        404 no worker has this key document
         ├── BodyTooSlow        408
@@ -43,7 +44,15 @@ class Refusal(RelayError):
     """A request that is answered by the relay itself."""
 
     status: ClassVar[HTTPStatus]
+    problem_type: ClassVar[str] = "about:blank"
     retry_after_s: ClassVar[int | None] = None
+
+
+class UnknownKey(Refusal):
+    """No worker the relay knows of has this key id (RFC 9458, section 5.3)."""
+
+    status = HTTPStatus.BAD_REQUEST
+    problem_type = "https://iana.org/assignments/http-problem-types#ohttp-key"
 
 
 class UnknownPath(Refusal):

@@ -179,7 +179,7 @@ class Life:
         return self.config.list_epoch_s / SIGNS_OF_LIFE
 
     def _tell_front(self) -> None:
-        nodes = {listed.node: listed.period.key_ids for listed in self._listed}
+        nodes = {listed.node: listed.key_configs for listed in self._listed}
         send_packet(self.controls.front, encode_nodes(nodes))
 
     # ---- the issuer's keys, and the model ----

@@ -59,6 +59,7 @@ class UpOptions:
     model: str | None
     """A folder or a name on the hub; None for the model in the box."""
     list_epoch_s: int
+    stock_ohttp: bool = False
 
 
 class NotReady(Exception):
@@ -184,6 +185,7 @@ class Up:
             *(word for url in local.worker_urls for word in ("--worker", url)),
             "--log", local.url(LOG),
             "--port", str(local.port(RELAY)),
+            *(("--stock-ohttp",) if self._options.stock_ohttp else ()),
         )  # fmt: skip
         local.account_file.touch(0o600)
         local.account_file.write_text(account + "\n")

@@ -8,11 +8,12 @@ carries is all that its fields tell.
 
     InnerError(Malformed)
     ├── WrongAuthority        another scheme or authority, or a Host that says so
+    ├── ForbiddenForm         CONNECT, or a path that is not plain: absolute URL, dot segments
     ├── ForbiddenPath         not one of the four paths
     ├── ForbiddenMethod       not the method of the path
     ├── UnexpectedTrailers    a trailer section
     ├── RepeatedField         a field that counts is given twice
-    ├── ExpectRefused         Expect, which RFC 9458 (section 6.2) has refused
+    ├── ExpectRefused         Expect, which RFC 9458 (section 5.1) has refused
     ├── WrongContentType      a body that is not JSON, or a body where there is none
     ├── DateMissing           no Date, or not one in the preferred format
     ├── DateOutsideWindow     older or newer than the window
@@ -68,6 +69,10 @@ class InnerError(Malformed):
 
 class WrongAuthority(InnerError):
     """Another scheme or authority than the fixed ones."""
+
+
+class ForbiddenForm(InnerError):
+    """A request to be forwarded somewhere, or around the list of paths; nothing here forwards."""
 
 
 class ForbiddenPath(InnerError):
@@ -170,6 +175,8 @@ def parse_request(request: Request) -> InnerRequest:
         raise WrongAuthority("not the authority of inner requests")
     if fields.get(b"host", AUTHORITY) != AUTHORITY:
         raise WrongAuthority("a Host field names another authority")
+    if request.method == b"CONNECT" or not _PLAIN_PATH.fullmatch(request.path):
+        raise ForbiddenForm("not a request for a plain path")
     path, _, query = request.path.partition(b"?")
     if path not in METHODS:
         raise ForbiddenPath("not a path of inner requests")
@@ -194,6 +201,9 @@ def check_date(date: int, at: int) -> None:
     if abs(date - at) > DATE_WINDOW_S:
         raise DateOutsideWindow("the date is outside the window")
 
+
+_PLAIN_PATH = re.compile(rb"(?:/(?!\.{1,2}(?:[/?]|\Z))[^/?]*)+(?:\?.*)?", re.DOTALL)
+"""A path that begins with a slash and has no segment `.` or `..` (RFC 9110, section 4.2.3)."""
 
 _SINGLE = frozenset(
     (

@@ -30,6 +30,10 @@ def serve(
     burst: Annotated[
         int, typer.Option(min=1, help="Requests of one address at once.")
     ] = RelayConfig.burst,
+    stock_ohttp: Annotated[
+        bool,
+        typer.Option(help="Also serve plain OHTTP clients, which this relay could deceive."),
+    ] = False,
 ) -> None:
     """Forward encapsulated requests, and nothing else."""
     serve_relay(
@@ -43,5 +47,6 @@ def serve(
             authorities=authorities,
             requests_per_s=requests_per_s,
             burst=burst,
+            stock_ohttp=stock_ohttp,
         )
     )

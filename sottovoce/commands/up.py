@@ -23,6 +23,10 @@ def run(
     list_epoch: Annotated[
         int, typer.Option(min=2, help="Seconds of a node-list epoch; a fleet uses 600.")
     ] = 60,
+    stock_ohttp: Annotated[
+        bool, typer.Option(help="Let the relay serve plain OHTTP clients, for interoperation.")
+    ] = False,
 ) -> None:
     """Start everything, print the endpoint, and stay until Ctrl-C."""
-    raise typer.Exit(Up(UpOptions(port_base, workers, model, list_epoch), Console()).run())
+    options = UpOptions(port_base, workers, model, list_epoch, stock_ohttp)
+    raise typer.Exit(Up(options, Console()).run())

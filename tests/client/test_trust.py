@@ -32,6 +32,7 @@ def test_everything_trusted_comes_from_the_file():
         (ORIGIN + "+", "another.origin.simulated+"),
         ("list_epoch_s = 600", "list_epoch_s = 0"),
         ("list_epoch_s = 600", 'list_epoch_s = "long"'),
+        ("[platforms]", "a = " + "[" * 5000),
     ],
 )
 def test_a_file_that_contradicts_itself_is_refused_with_a_reason(old, new):
@@ -49,4 +50,10 @@ def test_one_key_may_not_have_two_roles():
 
 def test_a_missing_file_is_said(tmp_path):
     with pytest.raises(TrustFileError, match="cannot read"):
+        load_trust(tmp_path / "trust.toml")
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "trust.toml").write_bytes(b"\xff\xfe[log]")
+    with pytest.raises(TrustFileError):
         load_trust(tmp_path / "trust.toml")

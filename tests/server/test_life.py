@@ -92,7 +92,8 @@ class World:
         self.front.setblocking(False)
         while True:
             try:
-                nodes = decode_nodes(receive_packet(self.front)[0])
+                told = decode_nodes(receive_packet(self.front)[0])
+                nodes = {node: sorted(c.key_id for c in told[node]) for node in told}
             except BlockingIOError:
                 return nodes
 
@@ -325,6 +326,7 @@ def test_the_directory_of_an_issuer_is_read(new_neighbours):
         b'{"token-keys":[{"token-type":2,"token-key":"AAAA"}]}',
         b'{"token-keys":[{"token-type":2,"token-key":7}]}',
         b'{"token-keys":[{"token-type":2}]}',
+        b'{"token-keys":[{"token-type":2,"token-key":"\\ud800"}]}',
     ],
 )
 def test_what_is_no_directory_is_refused(content):
