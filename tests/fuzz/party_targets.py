@@ -235,7 +235,7 @@ def refund_orders() -> Iterator[bytes]:
 
 
 def key_files() -> Iterator[bytes]:
-    yield b"Not-Before: 2026-11-01T00:00:00Z\nNot-After: 2026-12-01T00:00:00Z\n"
+    yield b"Not-Before: 2026-11-01T00:00:00Z\nNot-After: 2026-12-01T00:00:00Z\n-----BEGIN "
 
 
 TARGETS = (
