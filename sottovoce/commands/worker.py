@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from server.config import WorkerConfig
+from server.launcher import PARTS
 from server.launcher import run as run_worker
 
 from client.trust import load_trust
@@ -20,6 +21,7 @@ KEY_IDS = 16
 
 @app.command()
 def serve(
+    context: typer.Context,
     model: Annotated[Path, typer.Option(help="Folder of a Hugging Face model.")],
     name: Annotated[str, typer.Option(help="The model's public name.")],
     trust: Annotated[Path, typer.Option(help="trust.toml.")],
@@ -50,5 +52,6 @@ def serve(
             list_epoch_s=believed.list_epoch_s,
             first_key_id=KEY_IDS * index,
             key_ids=KEY_IDS,
-        )
+        ),
+        context.obj or PARTS,  # a benchmark brings parts of its own
     )
