@@ -1,6 +1,6 @@
 """The relay's one way out: plain HTTP requests with exactly the fields given, tried once.
 
-It is httpx's transport without its client. A client would add a user agent, keep cookies, follow
+It is a transport of httpx's kind without its client. A client would add a user agent, keep cookies, follow
 redirects, look for proxies in the environment and log each URL.
 """
 
@@ -16,17 +16,10 @@ from typing import Self
 import httpx
 
 from relay.errors import TimedOut, Unreachable
+from relay.http1 import Http1Transport
 
 _CONNECT_TIMEOUT_S = 5.0  # a worker is near; whoever takes longer to accept is not serving
 _WRITE_TIMEOUT_S = 30.0  # a worker reads as fast as the network, or is stuck
-
-_LIMITS = httpx.Limits(
-    max_connections=4096,  # as many as the relay serves (`relay.app`): no queue of its own
-    max_keepalive_connections=64,
-    # Below the 5 s after which common servers (uvicorn among them) close an idle connection: a
-    # request must not be lost in a connection that is just being closed, as it is not retried.
-    keepalive_expiry=2.0,
-)
 
 
 @dataclass(frozen=True)
@@ -43,9 +36,7 @@ class Upstream:
 
     def __init__(self, authorities: Path | None = None) -> None:
         context = ssl.create_default_context(cafile=authorities)
-        self._transport = httpx.AsyncHTTPTransport(
-            verify=context, trust_env=False, retries=0, limits=_LIMITS
-        )
+        self._transport = Http1Transport(context)
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()

@@ -109,9 +109,7 @@ async def read_stream(port: int, request: bytes, *, end: bytes = _DONE) -> Strea
     """
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(TIMEOUT_S):
-        _, reader = await loop.create_connection(
-            lambda: _Reader(request, end), "127.0.0.1", port
-        )
+        _, reader = await loop.create_connection(lambda: _Reader(request, end), "127.0.0.1", port)
         return await reader.ended
 
 

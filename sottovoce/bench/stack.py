@@ -57,9 +57,7 @@ class Stack(Up):
         self.proxy_port = self.local.port(PROXY)
         self.model_name = model.name if model else "tinychat"
         self._tokens = tokens
-        self.supervisor = _Supervisor(
-            self.local.folder, self._on_death, self.plain_port, tokens
-        )
+        self.supervisor = _Supervisor(self.local.folder, self._on_death, self.plain_port, tokens)
 
     def _start_path(self, model: Path, name: str, account: str) -> None:
         # A full purse beforehand: drawing tokens is not what is measured.

@@ -140,7 +140,9 @@ def _inner_request() -> bytes:
 def _chunks(count: int) -> Iterator[float]:
     """Yield the microseconds that a capsule takes to pad, encode and seal one event."""
     context = RecipientContext(
-        ContextSecrets(Suite(Kem.XWING, Kdf.HKDF_SHA256, Aead.AES_128_GCM), b"k" * 16, b"n" * 12, b"e" * 32)
+        ContextSecrets(
+            Suite(Kem.XWING, Kdf.HKDF_SHA256, Aead.AES_128_GCM), b"k" * 16, b"n" * 12, b"e" * 32
+        )
     )
     sealer = ohttp.ChunkedResponseSealer(context, bytes(1120), os.urandom(16))
     encoder = bhttp.ResponseEncoder()
