@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 MODEL ?=
 ARGS ?=
 
-.PHONY: up test check lint types floors interop clean
+.PHONY: up test soak check lint types floors interop fuzz clean
 
 # Clients and codecs of others, for the tests; without npm those tests skip and say so.
 PEERS := $(if $(shell command -v npm),tests/interop/node_modules/.package-lock.json)
@@ -16,6 +16,7 @@ tests/interop/node_modules/.package-lock.json: tests/interop/package-lock.json
 
 # One stamp a dependency list: a changed list sets the environment up again.
 $(VENV)/.ready: pyproject.toml constraints.txt
+	@echo "sottovoce: setting up $(VENV), about 1.5 GB, once"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
 	@# The pinned torch first: asked for by name and version it is the small CPU build where one is at hand.
@@ -29,8 +30,17 @@ up: $(VENV)/.ready
 test: $(VENV)/.ready $(PEERS)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
+# Floods, slow clients and thousands of streams against real processes, for minutes.
+soak: $(VENV)/.ready $(PEERS)
+	$(BIN)/python -m pytest -m soak --timeout 900 tests/relay tests/server tests/path
+
 interop: $(VENV)/.ready $(PEERS)
 	$(BIN)/python -m pytest tests/interop tests/client/test_proxy.py
+
+# Every decoder for FUZZ_SECONDS (20) seconds, under a coverage-guided fuzzer. Not part of `check`.
+fuzz: $(VENV)/.ready
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fuzz]'
+	$(BIN)/python -m tests.fuzz.run $(ARGS)
 
 check: lint types floors test
 

@@ -2,6 +2,7 @@
 
     ClientError
     ├── TrustFileError        trust.toml is missing, malformed or contradicts itself
+    ├── InsecureUrl           a party would be spoken to in clear across a network
     ├── NodeListError         no list of nodes for now that the log and its witnesses vouch for
     ├── NoNode                nodes are known, but none that the policy accepts serves this model
     ├── WalletEmpty           no token in stock; the wallet refills at times of its own
@@ -32,6 +33,12 @@ class TrustFileError(ClientError):
     """The trust file cannot be used."""
 
     code = "trust_file"
+
+
+class InsecureUrl(ClientError):
+    """A URL that would carry requests in clear beyond this machine."""
+
+    code = "insecure_url"
 
 
 class NodeListError(ClientError):

@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import httpx
-from attestation.verifier.node import VerifiedNode
-from wire.hpke import Aead, Kem
-from wire.privacy_pass import Token
 
+from attestation.verifier.node import VerifiedNode
 from client.errors import RelayError, RelayTimeout, ResponseCut, ResponseForged
 from wire import bhttp, inner, ohttp, padding
 from wire.errors import Truncated, WireError
+from wire.hpke import Aead, Kem
+from wire.privacy_pass import Token
+from wire.refund import SIGNATURES_FIELD, BlindedMessages, decode_signatures
 
 AEAD = Aead.AES_128_GCM
 """Key id and AEAD id are visible to the relay: every client uses the same, or they tell users
@@ -29,6 +30,8 @@ class InnerRequest:
     date: int
     """Unix seconds, rounded to the minute."""
     tokens: Sequence[Token]
+    blinded: BlindedMessages | None = None
+    """As many as tokens, for what the request will not use."""
 
     def encode(self) -> bytes:
         """Encode as Binary HTTP, zero-padded to a request class."""
@@ -38,6 +41,7 @@ class InnerRequest:
             body=self.body,
             date=self.date,
             tokens=self.tokens,
+            blinded=self.blinded,
         )
         length = len(bhttp.encode_request(request))
         return bhttp.encode_request(
@@ -69,6 +73,7 @@ class Exchange:
         self._decoder = bhttp.ResponseDecoder()
         self._events = self._read()
         self.head: bhttp.Head
+        self._trailers: bhttp.Fields = ()
 
     @classmethod
     async def open(
@@ -117,10 +122,26 @@ class Exchange:
         async for event in self._events:
             if isinstance(event, bhttp.Content):
                 yield event.data
+            elif isinstance(event, bhttp.End):
+                self._trailers = event.trailers
 
     async def body(self) -> bytes:
         """Return the whole content; raises as `contents` does."""
         return b"".join([part async for part in self.contents()])
+
+    def signatures(self, count: int) -> tuple[bytes, ...]:
+        """Return the blind signatures for `count` messages, after the end; none if none came.
+
+        Raises:
+            ResponseForged: not as many, or unreadable.
+        """
+        value = dict(self._trailers).get(SIGNATURES_FIELD)
+        if value is None:
+            return ()
+        try:
+            return decode_signatures(value, count)
+        except WireError:
+            raise ResponseForged("the refund cannot be read") from None
 
     async def close(self) -> None:
         """Drop the connection; the worker stops computing."""

@@ -31,6 +31,7 @@ from client.http1 import Http1Transport
 from client.nodes import NodeDirectory
 from client.transport import Answer, Transport
 from client.trust import Trust
+from client.urls import require_private_link
 from client.wallet import Wallet
 
 MAX_BODY = 16 << 20
@@ -46,7 +47,11 @@ time a long prompt may take to prefill."""
 
 @dataclass(frozen=True)
 class ProxyConfig:
-    """Everything the proxy is started with."""
+    """Everything the proxy is started with.
+
+    Raises:
+        InsecureUrl: relay or issuer would be spoken to in clear beyond this machine.
+    """
 
     trust: Trust
     policy: ClientPolicy
@@ -57,6 +62,10 @@ class ProxyConfig:
     """A folder of the user's own for the last checkpoint seen and the wallet."""
     host: str = "127.0.0.1"
     port: int = 8080
+
+    def __post_init__(self) -> None:
+        for url in (self.relay_url, self.issuer_url):
+            require_private_link(url)
 
 
 class Proxy:
@@ -111,6 +120,7 @@ class Proxy:
             "accepted_weaknesses": sorted(self.config.policy.accepted_weaknesses),
             "error": None if error is None else {"code": error.code, "message": str(error)},
             "tokens": len(self.wallet),
+            "tokens_given_back": self.wallet.given_back,
             "redraws": self.transport.redraws,
             "nodes": [] if known is None else known.to_json(),
             "requests": [

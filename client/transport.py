@@ -17,21 +17,29 @@ import base64
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import httpx
+
 from attestation.errors import ReceiptError
 from attestation.verdict import Outcome, Step, Verdict
 from attestation.verifier.node import VerifiedNode
 from attestation.verifier.receipt import check_receipt
-
 from client import sse
+from client.blinded import Blinded, messages
 from client.choice import MAX_REDRAWS, draw
-from client.errors import RelayError, ResponseError, ResponseForged, VerificationFailed
+from client.errors import (
+    IssuerError,
+    RelayError,
+    ResponseError,
+    ResponseForged,
+    VerificationFailed,
+)
 from client.exchange import Exchange, InnerRequest
 from client.nodes import Appraisal, NodeDirectory
+from client.pricing import Pricing
 from client.wallet import Wallet
 from wire import inner, receipt
 from wire.errors import WireError
@@ -42,6 +50,14 @@ KEEP_NODE_S = 300.0
 DATE_PROBLEM = b"#date"
 BUSY = "busy"
 EVENT_STREAM = b"text/event-stream"
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A request and what makes tokens of the signatures that come back with its answer."""
+
+    request: InnerRequest
+    blinded: Sequence[Blinded]
 
 
 @dataclass(frozen=True)
@@ -73,6 +89,7 @@ class Transport:
         self._http = http
         self._kept: dict[str, tuple[str, float]] = {}
         self._uniform = secrets.SystemRandom().random
+        self._pricing = Pricing()
         self.redraws = 0
         """Authenticated refusals that led to another draw; a person should see when they are
         many."""
@@ -91,10 +108,16 @@ class Transport:
             ClientError: any kind; nothing was delivered before it.
         """
         appraisal = await self._directory.current()
-        request = InnerRequest(b"POST", path, body, _this_minute(), await self._wallet.take(1))
+        carried: Carried | None = None
         for redraws_left in reversed(range(MAX_REDRAWS + 1)):
-            exchange = await self._ask(self._choose(appraisal, model), model, request)
-            answer = await self._answer(exchange, request, appraisal, on_verdict)
+            node = self._choose(appraisal, model)
+            if carried is None:
+                count = self._pricing.predict(model, body, node.key_document.token_budget)
+                tokens = await self._wallet.take(count)
+                request = InnerRequest(b"POST", path, body, _this_minute(), tokens)
+                carried = await self._with_blinded(request)
+            exchange, carried = await self._ask(node, model, carried)
+            answer = await self._answer(exchange, carried, appraisal, on_verdict)
             if redraws_left and answer.status == httpx.codes.SERVICE_UNAVAILABLE:
                 refusal = b"".join([payload async for payload in answer.payloads])
                 if _error_code(refusal) == BUSY:
@@ -113,53 +136,75 @@ class Transport:
                     return node
         return nodes[draw([node.key_document.capacity for node in nodes], self._uniform)]
 
-    async def _ask(self, node: VerifiedNode, model: str, request: InnerRequest) -> Exchange:
+    async def _with_blinded(self, request: InnerRequest) -> Carried:
+        """Add as many blinded messages as there are tokens."""
         try:
-            exchange = await self._open(node, request)
-            if (corrected := await self._correct(exchange, request)) is not None:
-                exchange = await self._open(node, corrected)
+            blinded = await self._wallet.blind(len(request.tokens))
+        except IssuerError:
+            return Carried(request, ())  # no key in the log: then nothing can come back
+        return Carried(replace(request, blinded=messages(blinded)), blinded)
+
+    async def _ask(
+        self, node: VerifiedNode, model: str, carried: Carried
+    ) -> tuple[Exchange, Carried]:
+        try:
+            exchange = await self._open(node, carried.request)
+            if (corrected := await self._correct(exchange, carried)) is not None:
+                carried = corrected
+                exchange = await self._open(node, carried.request)
         except (RelayError, ResponseError):
             self._kept[model] = (node.key_document.node, time.monotonic() + KEEP_NODE_S)
             raise
         self._kept.pop(model, None)
-        return exchange
+        return exchange, carried
 
     async def _open(self, node: VerifiedNode, request: InnerRequest) -> Exchange:
         return await Exchange.open(self._http, self._relay_url, node, request)
 
-    async def _correct(self, exchange: Exchange, request: InnerRequest) -> InnerRequest | None:
+    async def _correct(self, exchange: Exchange, carried: Carried) -> Carried | None:
         """Return the request to repeat at the same node, or None if the answer stands."""
-        headers = dict(exchange.head.headers)
+        headers, request = dict(exchange.head.headers), carried.request
         if exchange.head.status == httpx.codes.BAD_REQUEST and b"date" in headers:
             if DATE_PROBLEM not in await exchange.body():
                 raise ResponseForged("a Date came with an answer that has no use for it")
             # Its time is used for this one retry and nothing else (RFC 9458, section 6.5.2).
-            return replace(request, date=inner.parse_http_date(headers[b"date"]))
+            date = inner.parse_http_date(headers[b"date"])
+            return replace(carried, request=replace(request, date=date))
         needed = headers.get(inner.TOKENS_NEEDED_FIELD, b"")
         if exchange.head.status == httpx.codes.UNAUTHORIZED and needed in {b"2", b"4", b"8"}:
             await exchange.close()
-            more = await self._wallet.take(int(needed) - len(request.tokens))
-            return replace(request, tokens=(*request.tokens, *more))
+            tokens = await self._wallet.take_more(request.tokens, int(needed))
+            return await self._with_blinded(replace(request, tokens=tokens))
         return None
 
     async def _answer(
         self,
         exchange: Exchange,
-        request: InnerRequest,
+        carried: Carried,
         appraisal: Appraisal,
         on_verdict: Callable[[Verdict], None],
     ) -> Answer:
         streamed = dict(exchange.head.headers).get(b"content-type", b"").startswith(EVENT_STREAM)
         status = exchange.head.status
         checked = status == httpx.codes.OK
-        check = _ResponseCheck(exchange, request, appraisal, on_verdict)
+        check = _ResponseCheck(exchange, carried.request, appraisal, on_verdict, self._pricing)
         if streamed:
             payloads = _stream(exchange, check)
         elif checked:
             payloads = _checked_body(exchange, check)
         else:
             payloads = _plain_body(exchange)
+        payloads = self._with_refund(payloads, exchange, carried)
         return Answer(status, streamed, exchange.node, payloads, exchange.close)
+
+    async def _with_refund(
+        self, payloads: AsyncIterator[bytes], exchange: Exchange, carried: Carried
+    ) -> AsyncIterator[bytes]:
+        """Pass an answer on; at its end, take back the tokens that it brings."""
+        async for payload in payloads:
+            yield payload
+        if signatures := exchange.signatures(len(carried.blinded)):
+            await self._wallet.take_back(carried.blinded, signatures)
 
 
 class _ResponseCheck:
@@ -171,7 +216,9 @@ class _ResponseCheck:
         request: InnerRequest,
         appraisal: Appraisal,
         on_verdict: Callable[[Verdict], None],
+        pricing: Pricing,
     ) -> None:
+        self._pricing = pricing
         self._exchange = exchange
         self._request = request
         self._appraisal = appraisal
@@ -225,6 +272,8 @@ class _ResponseCheck:
             self._fail(before, Step("receipt", Outcome.FAIL, "the attestation member is malformed"))
         verdict = Verdict((*before, *steps))
         self._on_verdict(verdict)
+        document = node.key_document
+        self._pricing.learn(document.model, self._request.body, usage.get("prompt_tokens", 0))
         return receipt.with_attestation(bare, self._attestation(claims["receipt"], verdict))
 
     def _fail(self, before: tuple[Step, ...], step: Step | None) -> NoReturn:

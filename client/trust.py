@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-from transparency.leaf import RoleKeys
-from transparency.policy import LogPolicy
 
 from client.errors import TrustFileError
+from transparency.errors import TransparencyError
+from transparency.leaf import RoleKeys
+from transparency.policy import LogPolicy
 
 SIMULATED_SUFFIX = ".simulated"
 """A log whose origin ends so may list simulated nodes, and no others."""
@@ -81,20 +82,22 @@ def load_trust(path: Path) -> Trust:
     """Read `trust.toml`.
 
     Raises:
-        TrustFileError: missing, not TOML, an unknown or missing member, or a quorum that the
-            witnesses it names cannot reach.
+        TrustFileError: missing, not TOML, an unknown or missing member, a key that is none, or a
+            quorum that the witnesses it names cannot reach.
     """
     try:
-        return parse_trust(path.read_text())
+        return parse_trust(path.read_text("utf-8"))
     except OSError as error:
         raise TrustFileError(f"cannot read the trust file {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise TrustFileError(f"the trust file {path} is not UTF-8") from None
 
 
 def parse_trust(text: str) -> Trust:
     """Parse the text of a trust file; raises as `load_trust` does."""
     try:
         file = _TrustFile.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise TrustFileError(f"the trust file is not TOML: {error}") from None
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"])
@@ -108,17 +111,21 @@ def parse_trust(text: str) -> Trust:
             quorum=file.log.quorum,
             max_cosignature_age_s=file.log.max_cosignature_age_s,
         )
-    except ValueError as error:
+        roles = RoleKeys(
+            release=bytes.fromhex(file.roles.release),
+            issuer=bytes.fromhex(file.roles.issuer),
+            list=bytes.fromhex(file.roles.list),
+        )
+        origin = policy.origin
+    except TransparencyError as error:
         raise TrustFileError(f"a key in the trust file is unusable: {error}") from None
+    if origin != file.log.origin:
+        raise TrustFileError("the log's key is of another origin than the trust file names")
     return Trust(
         log_origin=file.log.origin,
         log_policy=policy,
         list_epoch_s=file.log.list_epoch_s,
-        roles=RoleKeys(
-            release=bytes.fromhex(file.roles.release),
-            issuer=bytes.fromhex(file.roles.issuer),
-            list=bytes.fromhex(file.roles.list),
-        ),
+        roles=roles,
         roots={
             platform: frozenset(bytes.fromhex(root) for root in roots)
             for platform, roots in file.platforms.items()

@@ -4,6 +4,11 @@ Issuance and use must not be tied together by time. So the stock is refilled in 
 size, at random moments, when a look at one of those moments finds it low; a request only ever takes
 from the stock. A token that was shown to a node is never put back: two requests that show one token
 would be known to be one person's.
+
+Tokens come in three ways: drawn on the account; exchanged, one for one, for those of a key that is
+about to retire (`wire.token_life`); and given back by a request that did not use them
+(`wire.refund`). All three are blind, and verified under a key that the log vouches for. Tokens of
+two keys are never shown together: the newest key with tokens enough is taken.
 """
 
 from __future__ import annotations
@@ -19,11 +24,14 @@ from pathlib import Path
 
 import httpx
 
+from client.blinded import Blinded, BlindedStock, blind
 from client.errors import IssuerError, WalletEmpty
 from client.files import write_private
 from transparency.leaf import IssuerKeyLeaf
 from wire import privacy_pass
 from wire.errors import WireError
+from wire.refund import EXCHANGE_TYPE, REFUSED
+from wire.token_life import EXCHANGE_S
 
 BATCH = 16
 """Tokens of one refill. The issuer sees how many tokens an account draws; batches blur how many it
@@ -38,20 +46,35 @@ PAUSE_S = (0.2, 1.0)
 IDLE_PAUSE_S = (5.0, 30.0)
 """Bounds of the random pause while there is nothing to draw."""
 
+EXCHANGE_AHEAD_S = 86_400
+"""How long before its end a key's left tokens begin to be exchanged for those of a newer one."""
+
+WORTHLESS = frozenset({403, 409, 422})
+"""What an issuer answers to a token that no asking again will exchange."""
+
 
 @dataclass(frozen=True)
 class StoredToken:
-    """A finished token and the key it was signed under."""
+    """A finished token and the end of the key it was signed under."""
 
     token: privacy_pass.Token
     not_after: int
+
+
+def _anonymous() -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        timeout=30.0,
+        trust_env=False,
+        headers={"user-agent": "sottovoce", "accept": "*/*", "accept-encoding": "identity"},
+    )
 
 
 class Wallet:
     """Keeps the stock and draws from one issuer on one account.
 
     `issuer_keys` gives the issuer keys that the log vouches for now; tokens are asked for under
-    those and no others, so an issuer cannot mark a user by a key of their own.
+    those and no others, so an issuer cannot mark a user by a key of their own. `anonymous` makes
+    the client for one exchange: a connection that has never carried the account key.
     """
 
     def __init__(
@@ -62,49 +85,102 @@ class Wallet:
         issuer_keys: Callable[[], Awaitable[Sequence[IssuerKeyLeaf]]],
         http: httpx.AsyncClient,
         path: Path | None = None,
+        anonymous: Callable[[], httpx.AsyncClient] = _anonymous,
     ) -> None:
-        self._token_request_url = issuer_url.rstrip("/") + "/token-request"
+        self._issuer_url = issuer_url.rstrip("/")
         self._authorization = f"Bearer {account_key}"
         self._issuer_keys = issuer_keys
         self._http = http
+        self._anonymous = anonymous
         self._path = path
         self._stock: list[StoredToken] = self._load()
+        self._exchanging: tuple[StoredToken, Blinded] | None = None
+        self._blinded = BlindedStock()
         self._arrived = asyncio.Condition()
+        self.given_back = 0
+        """Tokens that requests did not use and that came back."""
         self.last_error: IssuerError | None = None
         """Why the last refill failed, or None: for the person who asks why the wallet is empty."""
 
     def __len__(self) -> int:
-        return len(self._stock)
+        now = time.time()
+        return sum(now < stored.not_after for stored in self._stock)
 
     async def take(self, count: int, *, wait_s: float = 10.0) -> list[privacy_pass.Token]:
-        """Remove `count` tokens from the stock, waiting at most `wait_s` seconds for a refill.
+        """Remove `count` tokens of one key, waiting at most `wait_s` seconds for a refill.
 
         Raises:
             WalletEmpty: the stock stayed too small.
         """
         try:
             async with asyncio.timeout(wait_s), self._arrived:
-                await self._arrived.wait_for(lambda: self._drop_expired() >= count)
-                taken = [self._stock.pop(0) for _ in range(count)]
+                await self._arrived.wait_for(lambda: self._key_with(count) is not None)
+                return self._remove(self._key_with(count), count)
         except TimeoutError:
             reason = f": {self.last_error}" if self.last_error else ""
             raise WalletEmpty(f"no token is left and none arrived in time{reason}") from None
+
+    async def take_more(
+        self, shown: Sequence[privacy_pass.Token], count: int
+    ) -> list[privacy_pass.Token]:
+        """Return `count` tokens of one key for a request that has already shown some.
+
+        Those that it showed and as many more of the same key; or, if the stock has not that many,
+        others altogether.
+
+        Raises:
+            WalletEmpty: the stock stayed too small.
+        """
+        missing = count - len(shown)
+        if shown and sum(s.token.key_id == shown[0].key_id for s in self._usable()) >= missing:
+            return [*shown, *self._remove(shown[0].key_id, missing)]
+        return await self.take(count)
+
+    async def blind(self, count: int) -> list[Blinded]:
+        """Return blinded messages for a request with `count` tokens, for the newest key.
+
+        Raises:
+            IssuerError: the log vouches for no key.
+        """
+        return await self._blinded.take(await self._current_key(), count)
+
+    async def take_back(self, blinded: Sequence[Blinded], signatures: Sequence[bytes]) -> None:
+        """Put the tokens into the stock that a request did not use.
+
+        A signature that does not verify under the logged key makes no token and is forgotten.
+        """
+        for one, signature in zip(blinded, signatures, strict=True):
+            if signature == REFUSED:
+                continue
+            try:
+                token = await asyncio.to_thread(one.pending.finish, signature)
+            except WireError:
+                self.last_error = IssuerError("a refund does not verify under its logged key")
+                continue
+            self.given_back += 1
+            await self._add(StoredToken(token, one.key.not_after))
         self._save()
-        return [stored.token for stored in taken]
 
     async def keep_filled(self) -> None:
         """Refill the stock at random moments, for ever."""
         while True:
-            low = self._drop_expired() < LOW_WATER
-            if low:
-                try:
-                    await self.refill()
-                    self.last_error = None
-                except IssuerError as error:
-                    self.last_error = error
-            shortest, longest = PAUSE_S if low else IDLE_PAUSE_S
+            try:
+                busy = await self._look()
+                self.last_error = None
+            except IssuerError as error:
+                self.last_error, busy = error, True
+            shortest, longest = PAUSE_S if busy else IDLE_PAUSE_S
             pause = shortest + (longest - shortest) * secrets.SystemRandom().random()
             await asyncio.sleep(pause)
+
+    async def _look(self) -> bool:
+        """Do what is due; return whether there may be more soon."""
+        self._drop_worthless()
+        low = len(self) < LOW_WATER
+        if low:
+            await self.refill()
+        await self._blinded.fill(await self._current_key())
+        return await self.exchange() or low
 
     async def refill(self) -> None:
         """Draw one batch.
@@ -113,13 +189,46 @@ class Wallet:
             IssuerError: no logged key, the issuer refused, or a signature does not verify.
         """
         key = await self._current_key()
-        challenge = privacy_pass.TokenChallenge.decode(key.challenge)
         for _ in range(BATCH):
-            token = await self._draw(challenge, key)
-            async with self._arrived:
-                self._stock.append(StoredToken(token, key.not_after))
-                self._arrived.notify_all()
+            # Blinding costs milliseconds of big-integer work; in a thread it does not stall the
+            # streams.
+            blinded = await asyncio.to_thread(blind, key)
+            await self._finish(blinded, await self._draw(blinded.request.encode()))
         self._save()
+
+    async def exchange(self) -> bool:
+        """Exchange one token of a key that is about to retire, or has; return whether there was.
+
+        Raises:
+            IssuerError: the token is kept to ask again, unless the issuer says it is worth nothing.
+        """
+        key = await self._current_key()
+        if self._exchanging is None:
+            if (stored := self._closing(key)) is None:
+                return False
+            self._stock.remove(stored)
+            self._exchanging = (stored, await asyncio.to_thread(blind, key))
+        # The same bytes however often it takes: to those the issuer gives the same answer.
+        stored, blinded = self._exchanging
+        signed = await self._swap(stored.token.encode() + blinded.request.encode())
+        self._exchanging = None
+        await self._finish(blinded, signed)
+        self._save()
+        return True
+
+    async def _finish(self, blinded: Blinded, signed: bytes) -> None:
+        try:
+            token = await asyncio.to_thread(blinded.pending.finish, signed)
+        except WireError:
+            raise IssuerError(
+                "the issuer's signature does not verify under its logged key"
+            ) from None
+        await self._add(StoredToken(token, blinded.key.not_after))
+
+    async def _add(self, stored: StoredToken) -> None:
+        async with self._arrived:
+            self._stock.append(stored)
+            self._arrived.notify_all()
 
     async def _current_key(self) -> IssuerKeyLeaf:
         now = time.time()
@@ -128,46 +237,55 @@ class Wallet:
             raise IssuerError("the log vouches for no issuer key at this time")
         return max(current, key=lambda key: key.not_before)
 
-    async def _draw(
-        self, challenge: privacy_pass.TokenChallenge, key: IssuerKeyLeaf
-    ) -> privacy_pass.Token:
-        # Blinding costs milliseconds of big-integer work; in a thread it does not stall the
-        # streams.
-        request, pending = await asyncio.to_thread(
-            privacy_pass.begin_issuance,
-            challenge,
-            key.spki,
-            nonce=secrets.token_bytes(32),
-            salt=secrets.token_bytes(privacy_pass.SALT_LENGTH),
-            blind=secrets.token_bytes(privacy_pass.BLIND_LENGTH),
-        )
-        signed = await self._ask(request.encode())
-        try:
-            return await asyncio.to_thread(pending.finish, signed)
-        except WireError:
-            raise IssuerError(
-                "the issuer's signature does not verify under its logged key"
-            ) from None
-
-    async def _ask(self, token_request: bytes) -> bytes:
+    async def _draw(self, token_request: bytes) -> bytes:
         headers = {
             "content-type": privacy_pass.TOKEN_REQUEST_TYPE,
             "authorization": self._authorization,
         }
-        try:
-            answer = await self._http.post(
-                self._token_request_url, content=token_request, headers=headers
-            )
-        except httpx.HTTPError:
-            raise IssuerError("the issuer cannot be reached") from None
-        if answer.status_code != httpx.codes.OK:
-            raise IssuerError(f"the issuer answered {answer.status_code}")
-        return answer.content
+        return _signed(
+            await _post(self._http, self._issuer_url + "/token-request", token_request, headers)
+        )
 
-    def _drop_expired(self) -> int:
+    async def _swap(self, body: bytes) -> bytes:
+        headers = {"content-type": EXCHANGE_TYPE}
+        async with self._anonymous() as http:
+            answer = await _post(http, self._issuer_url + "/token-exchange", body, headers)
+        if answer.status_code in WORTHLESS:
+            self._exchanging = None
+            self._save()
+        return _signed(answer)
+
+    def _usable(self) -> list[StoredToken]:
         now = time.time()
-        self._stock = [stored for stored in self._stock if now < stored.not_after]
-        return len(self._stock)
+        return [stored for stored in self._stock if now < stored.not_after]
+
+    def _key_with(self, count: int) -> bytes | None:
+        """Return the id of the newest key with `count` usable tokens."""
+        ends: dict[bytes, int] = {}
+        held: dict[bytes, int] = {}
+        for stored in self._usable():
+            ends[stored.token.key_id] = stored.not_after
+            held[stored.token.key_id] = held.get(stored.token.key_id, 0) + 1
+        enough = [key_id for key_id, number in held.items() if number >= count]
+        return max(enough, key=lambda key_id: ends[key_id], default=None)
+
+    def _remove(self, key_id: bytes | None, count: int) -> list[privacy_pass.Token]:
+        taken = [stored for stored in self._usable() if stored.token.key_id == key_id][:count]
+        self._stock = [stored for stored in self._stock if stored not in taken]
+        self._save()
+        return [stored.token for stored in taken]
+
+    def _closing(self, newest: IssuerKeyLeaf) -> StoredToken | None:
+        """Return a token to be exchanged for one of `newest`, or None."""
+        soon, key_id = time.time() + EXCHANGE_AHEAD_S, privacy_pass.key_id(newest.spki)
+        for stored in self._stock:
+            if stored.not_after < soon and stored.token.key_id != key_id:
+                return stored
+        return None
+
+    def _drop_worthless(self) -> None:
+        now = time.time()
+        self._stock = [stored for stored in self._stock if now < stored.not_after + EXCHANGE_S]
 
     def _load(self) -> list[StoredToken]:
         if self._path is None or not self._path.exists():
@@ -182,8 +300,24 @@ class Wallet:
 
     def _save(self) -> None:
         if self._path is not None:
+            under_way = [] if self._exchanging is None else [self._exchanging[0]]
             entries = [
                 {"token": base64.b64encode(s.token.encode()).decode(), "not_after": s.not_after}
-                for s in self._stock
+                for s in (*self._stock, *under_way)
             ]
             write_private(self._path, json.dumps(entries).encode())
+
+
+async def _post(
+    http: httpx.AsyncClient, url: str, content: bytes, headers: dict[str, str]
+) -> httpx.Response:
+    try:
+        return await http.post(url, content=content, headers=headers)
+    except httpx.HTTPError:
+        raise IssuerError("the issuer cannot be reached") from None
+
+
+def _signed(answer: httpx.Response) -> bytes:
+    if answer.status_code != httpx.codes.OK:
+        raise IssuerError(f"the issuer answered {answer.status_code}")
+    return answer.content

@@ -86,6 +86,7 @@ class TorchDevice:
         on_host = self._device.type == "cpu"
         self._rows = torch.zeros(max_rows, dtype=torch.int64, device=self._device)
         self._logits = torch.zeros(max_logit_rows, vocab_size, pin_memory=not on_host)
+        self._used_rows = self._used_logits = 0
 
     @torch.inference_mode()
     def step(self, batch: StepInput) -> StepOutput:
@@ -94,6 +95,8 @@ class TorchDevice:
         On CUDA the copy of the ids is asynchronous when T hands them over in pinned memory; the
         copy of the logits waits, because T reads them at once.
         """
+        wanted = len(batch.logit_rows)
+        self._used_rows, self._used_logits = len(batch.rows), wanted
         attention = AttentionBatch(self._pool, batch.spans)
         inputs: dict[str, Any] = {
             "position_ids": attention.positions[None],
@@ -106,7 +109,6 @@ class TorchDevice:
             rows = self._rows[: len(batch.rows)]
             rows.copy_(batch.rows, non_blocking=True)
             inputs["input_ids"] = rows[None]
-        wanted = len(batch.logit_rows)
         logits = self._logits[:wanted]
         with self._hook.use(attention):
             if wanted:
@@ -118,8 +120,8 @@ class TorchDevice:
 
     def finish_step(self) -> None:
         """See `Device`."""
-        self._rows.zero_()
-        self._logits.zero_()
+        self._rows[: self._used_rows].zero_()
+        self._logits[: self._used_logits].zero_()
         for siblings in self._siblings:
             siblings.clear()
 

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 import torch
 import transformers
 
+from engine.build import build
 from engine.config import EngineConfig
 from engine.connection import MAX_SLOTS
-from engine.core import build
 from engine.digest import model_digest
 from engine.errors import InvalidRequest
 from engine.loader import load

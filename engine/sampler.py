@@ -107,8 +107,9 @@ def adjust(logits: Tensor, row: Row) -> None:
     if params.frequency_penalty or params.presence_penalty:
         counts = row.history[row.prompt_length :].bincount(minlength=len(logits))
         logits -= params.frequency_penalty * counts + params.presence_penalty * (counts > 0)
-    for token, bias in params.logit_bias:
-        logits[token] += bias
+    if params.logit_bias:
+        ids, values = zip(*params.logit_bias, strict=True)
+        logits.index_add_(0, torch.tensor(ids), torch.tensor(values, dtype=logits.dtype))
     if row.position < params.min_tokens and params.eos_ids:
         logits[list(params.eos_ids)] = _NEVER
     if row.mask is not None:

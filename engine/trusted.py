@@ -59,6 +59,7 @@ class TrustedSide:
         self._tokens = torch.zeros(max_sequences, geometry.max_model_len, dtype=torch.int64)
         self._eos = torch.full((max_sequences, MAX_EOS_IDS), -1, dtype=torch.int64)
         self._inputs = torch.zeros(max_rows, dtype=torch.int64, pin_memory=pinned)
+        self._staged = 0
         self._free = list(range(max_sequences))
         self._slots: dict[Sequence, _SlotTensors] = {}
 
@@ -88,6 +89,7 @@ class TrustedSide:
             ids = self._tokens[work.sequence.row, work.start : work.start + work.length]
             self._inputs[at : at + work.length] = ids
             at += work.length
+        self._staged = at
         return self._inputs[:at]
 
     def accept(self, works: Items[Work], logits: Tensor) -> list[Ending]:
@@ -116,7 +118,7 @@ class TrustedSide:
 
     def finish_step(self) -> None:
         """Zero what the step staged."""
-        self._inputs.zero_()
+        self._inputs[: self._staged].zero_()
 
     def erase(self, sequence: Sequence) -> None:
         """Zero the sequence's row and give it back. The slot is not touched."""

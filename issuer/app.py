@@ -2,6 +2,7 @@
 
     GET  /.well-known/private-token-issuer-directory
     POST /token-request     a TokenRequest (259 bytes) for a TokenResponse (256 bytes)
+    POST /token-exchange, POST /refund                        see `issuer.returning`
     GET  /health
 
 An issuer knows who draws and how many; that is all it is for. What it signs is blinded, it writes
@@ -20,8 +21,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
+import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,11 +37,14 @@ from issuer.errors import (
     BodyTooLarge,
     MalformedRequest,
     SigningFault,
+    StoreUnavailable,
     UnknownAccount,
     WrongMediaType,
 )
 from issuer.keys import IssuerKey, KeyRing
+from issuer.returning import Returning
 from issuer.service import EXCEPTION_HANDLERS, listen_tcp, read_body, run
+from issuer.spent_client import SpentClient
 from wire.errors import WireError
 from wire.privacy_pass import (
     ISSUER_DIRECTORY_PATH,
@@ -48,6 +53,7 @@ from wire.privacy_pass import (
     TOKEN_REQUEST_TYPE,
     TOKEN_RESPONSE_TYPE,
     TOKEN_TYPE,
+    TokenChallenge,
     TokenRequest,
 )
 
@@ -55,18 +61,32 @@ REQUEST_PATH = "/token-request"
 DIRECTORY_MAX_AGE_S = 3600
 """Clients take their keys from the log; the directory serves those who know RFC 9578 alone."""
 
+RETIRE_LOOK_S = 3600
+"""How often an issuer looks whether a key is over, to have its spent rows dropped."""
+
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*) *", re.IGNORECASE)  # RFC 6750, section 2.1
 
 
 @dataclass(frozen=True)
 class IssuerConfig:
-    """What an issuer is started with. Key files are PKCS#8 PEM, the preferred key first."""
+    """What an issuer is started with.
+
+    Key files are PKCS#8 PEM with their period (`issuer.keys`). `spent_socket` and `origin_info`,
+    that of the fleet's challenge, are for exchanges and refunds; without a store there are none.
+    """
 
     host: str
     port: int
     database: str
     key_files: tuple[Path, ...]
     issuer_name: str
+    spent_socket: Path | None = None
+    origin_info: str = ""
+
+    @property
+    def challenge(self) -> TokenChallenge:
+        """The fleet's one challenge."""
+        return TokenChallenge(self.issuer_name, b"", self.origin_info)
 
 
 def serve(config: IssuerConfig) -> None:
@@ -86,20 +106,24 @@ def serve(config: IssuerConfig) -> None:
 
 def application(config: IssuerConfig, keys: KeyRing) -> Starlette:
     """Return the issuer as an ASGI application; its lifespan opens and closes the accounts."""
+    store = None if config.spent_socket is None else SpentClient(config.spent_socket)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[Mapping[str, Accounts]]:
         accounts = await Accounts.open(config.database)
+        retiring = asyncio.create_task(_retire(keys, store))
         try:
             yield {"accounts": accounts}
         finally:
+            retiring.cancel()
+            if store is not None:
+                await store.close()
             await accounts.close()
-
-    directory_content = directory(keys)
 
     async def serve_directory(_: Request) -> Response:
         headers = {"Cache-Control": f"public, max-age={DIRECTORY_MAX_AGE_S}"}
-        return JSONResponse(directory_content, headers=headers, media_type=ISSUER_DIRECTORY_TYPE)
+        content = directory(keys, time.time())
+        return JSONResponse(content, headers=headers, media_type=ISSUER_DIRECTORY_TYPE)
 
     async def serve_token_request(request: Request) -> Response:
         signature = await _issue(request, keys, request.state.accounts)
@@ -116,17 +140,29 @@ def application(config: IssuerConfig, keys: KeyRing) -> Starlette:
         Route(REQUEST_PATH, serve_token_request, methods=["POST"]),
         Route("/health", serve_health, methods=["GET"]),
     ]
+    if store is not None:
+        routes += Returning(keys, store, config.challenge.digest).routes()
     return Starlette(routes=routes, lifespan=lifespan, exception_handlers=EXCEPTION_HANDLERS)
 
 
-def directory(keys: KeyRing) -> dict[str, object]:
+async def _retire(keys: KeyRing, store: SpentClient | None) -> None:
+    """Have the spent rows of every key dropped that is over, now and from time to time."""
+    while store is not None:
+        for key in keys.over(time.time()):
+            with suppress(StoreUnavailable):  # the next look will do
+                await store.retire(key.key_id)
+        await asyncio.sleep(RETIRE_LOOK_S)
+
+
+def directory(keys: KeyRing, at: float) -> dict[str, object]:
     """Return the issuer directory object (RFC 9578, section 4), the preferred key first."""
     token_keys = [
         {
             "token-type": TOKEN_TYPE,
             "token-key": base64.urlsafe_b64encode(key.spki).decode(),
+            "not-before": key.period.not_before,
         }
-        for key in keys.keys
+        for key in keys.published(at)
     ]
     return {"issuer-request-uri": REQUEST_PATH, "token-keys": token_keys}
 
@@ -155,7 +191,7 @@ def _parse(body: bytes, keys: KeyRing) -> tuple[IssuerKey, bytes]:
         token_request = TokenRequest.decode(body)
     except WireError as error:
         raise MalformedRequest("not a token request of type 0x0002") from error
-    key = keys.find(token_request.truncated_key_id)
+    key = keys.find(token_request.truncated_key_id, time.time())
     key.require_in_range(token_request.blinded)
     return key, token_request.blinded
 

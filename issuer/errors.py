@@ -17,9 +17,11 @@
     ├── AccountRefused
     │   ├── UnknownAccount      no account key, or one nobody was given
     │   └── QuotaExhausted      every token of this account's quota was drawn
+    ├── TokenRefused            the token to be exchanged is none of this issuer's
     ├── SpendRefused
     │   ├── Spent               at least one row is there already; none was added
     │   └── KeyRetired          the rows of this key were dropped; it takes no more
+    ├── StoreUnavailable        the spent-token store did not answer; asking again tells
     ├── SigningFault            a private operation went wrong; its result is not released
     └── DatabaseUnavailable     the database did not answer; whether it acted is not known
 
@@ -97,6 +99,10 @@ class QuotaExhausted(AccountRefused):
     """Every token of this account's quota was drawn."""
 
 
+class TokenRefused(IssuerError):
+    """The token to be exchanged is not one of this issuer's."""
+
+
 class SpendRefused(IssuerError):
     """The tokens were not spent; the store is as it was."""
 
@@ -107,6 +113,10 @@ class Spent(SpendRefused):
 
 class KeyRetired(SpendRefused):
     """The rows of this key were dropped, so it takes no more."""
+
+
+class StoreUnavailable(IssuerError):
+    """The spent-token store did not answer. Asking again, with the same bytes, is harmless."""
 
 
 class SigningFault(IssuerError):

@@ -37,10 +37,12 @@ _STATUS: dict[type[Exception], tuple[int, str]] = {
     errors.BlindedOutOfRange: (422, "blinded_out_of_range"),
     errors.UnknownAccount: (401, "unknown_account"),
     errors.QuotaExhausted: (403, "quota_exhausted"),
+    errors.TokenRefused: (403, "token_refused"),
     errors.Spent: (409, "spent"),
     errors.KeyRetired: (409, "key_retired"),
     errors.SigningFault: (500, "signing_fault"),
     errors.DatabaseUnavailable: (503, "unavailable"),
+    errors.StoreUnavailable: (503, "unavailable"),
 }
 
 

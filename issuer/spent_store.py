@@ -1,23 +1,31 @@
 """The rows of spent tokens in their database.
 
 A row is SHA-256(key id || nonce). Beside it stand the key id, the minute of its arrival and a
-claim: a hash that lets a worker which lost the answer ask again, and says nothing, not even which
-rows arrived together, to one who does not know the random spend id.
+claim: the hash of the row's ticket (`wire.refund`). It lets a worker which lost the answer ask
+again, and says nothing, not even which rows arrived together, to one who does not know the random
+spend id.
+
+What may be signed again for a spent token is conserved here: a row takes one binding, the hash of
+one blinded message, in its life. A refund sets it later, an exchange at once.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, LargeBinary, column, delete, select, table
+from sqlalchemy import BigInteger, LargeBinary, column, delete, or_, select, table, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from issuer.database import Database, Schema, Store
 from issuer.errors import KeyRetired, Spent
+from wire.refund import ticket_hash, tickets
+
+REFUND_WINDOW_S = 3600
+"""How long after a spend its token can be given back. A request takes minutes; a ticket that
+leaked later is worth nothing."""
 
 SCHEMA = Schema(
     "sottovoce spent tokens",
@@ -31,6 +39,10 @@ SCHEMA = Schema(
             "CREATE INDEX spent_by_key ON spent (key_id)",
             "CREATE TABLE retired (key_id {bytes} PRIMARY KEY)",
         ),
+        (
+            "ALTER TABLE spent ADD COLUMN binding {bytes}",
+            "CREATE INDEX spent_by_claim ON spent (claim)",
+        ),
     ),
 )
 
@@ -40,6 +52,7 @@ _SPENT = table(
     column("key_id", LargeBinary),
     column("claim", LargeBinary),
     column("arrival", BigInteger),
+    column("binding", LargeBinary),
 )
 _RETIRED = table("retired", column("key_id", LargeBinary))
 
@@ -56,6 +69,14 @@ class Spend:
     rows: tuple[bytes, ...]
 
 
+@dataclass(frozen=True)
+class Refund:
+    """A ticket, and the hash of the blinded message that is to be signed for it."""
+
+    ticket: bytes
+    binding: bytes
+
+
 class SpentStore(Store):
     """The rows of spent tokens. Racing spends of one row have one winner."""
 
@@ -65,10 +86,12 @@ class SpentStore(Store):
         super().__init__(database)
         self._insert = _INSERT[database.dialect]
 
-    async def spend(self, spend: Spend, *, at: int) -> None:
+    async def spend(self, spend: Spend, *, at: int, binding: bytes | None = None) -> None:
         """Add all rows of `spend`, or none; on the disk when this returns. `at`: unix seconds.
 
-        The same spend again succeeds again and adds nothing.
+        The same spend again succeeds again and adds nothing. With a `binding` (an exchange) the
+        rows are given back in the same moment and cannot be a second time; the same spend with
+        another binding, or with none before, is refused.
 
         Raises:
             Spent: a row was there already, or stands twice in `spend`.
@@ -78,12 +101,39 @@ class SpentStore(Store):
         claims = _claims(spend)
         async with self._database.transaction() as connection:
             await _require_current(connection, spend.key_id)
-            inserted = await self._add(connection, spend.key_id, claims, at)
+            inserted = await self._add(connection, spend.key_id, claims, at, binding)
             if inserted == len(spend.rows):
                 return
             # An exception undoes the rows that were added beside those that were not.
-            if inserted > 0 or await _recorded(connection, claims) != claims:
+            if inserted > 0 or await _recorded(connection, claims, binding) != claims:
                 raise Spent("a token was spent before")
+
+    async def refund(self, refunds: Sequence[Refund], *, at: int) -> list[bool]:
+        """Bind each ticket to its blinded message; return for which that message may be signed.
+
+        It may if the ticket's token was spent within `REFUND_WINDOW_S` and the ticket is bound to
+        no other message. Asked again, the answer is the same.
+
+        Raises:
+            DatabaseUnavailable: the database did not answer. Ask again.
+        """
+        granted = set()
+        async with self._database.transaction() as connection:
+            # In sorted order, like the rows of a spend.
+            for refund in sorted(set(refunds), key=lambda one: (one.ticket, one.binding)):
+                bind = (
+                    update(_SPENT)
+                    .where(
+                        _SPENT.c.claim == ticket_hash(refund.ticket),
+                        _SPENT.c.arrival >= at - REFUND_WINDOW_S,
+                        or_(_SPENT.c.binding.is_(None), _SPENT.c.binding == refund.binding),
+                    )
+                    .values(binding=refund.binding)
+                    .returning(_SPENT.c.row)
+                )
+                if (await connection.execute(bind)).first() is not None:
+                    granted.add(refund)
+        return [refund in granted for refund in refunds]
 
     async def retire(self, key_id: bytes) -> int:
         """Drop the rows of a retired key and refuse it from now on; return how many there were.
@@ -98,12 +148,17 @@ class SpentStore(Store):
         return dropped.rowcount
 
     async def _add(
-        self, connection: AsyncConnection, key_id: bytes, claims: Mapping[bytes, bytes], at: int
+        self,
+        connection: AsyncConnection,
+        key_id: bytes,
+        claims: Mapping[bytes, bytes],
+        at: int,
+        binding: bytes | None,
     ) -> int:
         arrival = at - at % 60  # the minute is enough to bill by and too coarse to match requests
         # In sorted order: two spends of the same rows then wait for each other in one direction.
         values = [
-            {"row": row, "key_id": key_id, "claim": claim, "arrival": arrival}
+            {"row": row, "key_id": key_id, "claim": claim, "arrival": arrival, "binding": binding}
             for row, claim in sorted(claims.items())
         ]
         insert = self._insert(_SPENT).values(values).on_conflict_do_nothing()
@@ -111,9 +166,8 @@ class SpentStore(Store):
 
 
 def _claims(spend: Spend) -> dict[bytes, bytes]:
-    rows = sorted(spend.rows)
-    whole = hashlib.sha256(spend.spend_id + spend.key_id + b"".join(rows)).digest()
-    return {row: hashlib.sha256(whole + row).digest() for row in rows}
+    made = tickets(spend.spend_id, spend.key_id, spend.rows)
+    return dict(zip(spend.rows, map(ticket_hash, made), strict=True))
 
 
 async def _require_current(connection: AsyncConnection, key_id: bytes) -> None:
@@ -123,7 +177,10 @@ async def _require_current(connection: AsyncConnection, key_id: bytes) -> None:
 
 
 async def _recorded(
-    connection: AsyncConnection, claims: Mapping[bytes, bytes]
+    connection: AsyncConnection, claims: Mapping[bytes, bytes], binding: bytes | None
 ) -> dict[bytes, bytes]:
     query = select(_SPENT.c.row, _SPENT.c.claim).where(_SPENT.c.row.in_(claims))
+    if binding is not None:
+        # Else one who spent a token under the spend id of its exchange would still hold a ticket.
+        query = query.where(_SPENT.c.binding == binding)
     return dict((await connection.execute(query)).all())

@@ -3,12 +3,14 @@
 POST /{node}                             an encapsulated request, carried to its node
 GET  /checkpoint, /nodes, /tile/...      the log's documents, cached
 GET  /health                             {"status": "ok", "nodes": <how many are known>}
+
+and, only with `stock_ohttp`, what `relay.stock` says.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import resource
 import signal
 import socket
 import threading
@@ -16,27 +18,34 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from http import HTTPStatus
 from types import FrameType
-from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from relay.addresses import Limited, Places, Rates
 from relay.cache import LogCache
 from relay.config import RelayConfig
-from relay.errors import Refusal, StartFailed
+from relay.connection import ConnectionLimits, connection_class
+from relay.errors import Refusal, StartFailed, TooManyRequests
 from relay.forward import Forwarder
+from relay.linger import Lingering
+from relay.logs import log_without_detail, start_logging
 from relay.nodes import NodeDirectory
 from relay.problem import problem, refused
+from relay.stock import KeyDirectory, StockForwarder, stock_routes
 from relay.upstream import Upstream
 
 MAX_CONNECTIONS = 4096
 """Most connections at once; a further one is told 503. Each holds at most 64 KiB either way."""
 
-_LOG = logging.getLogger("relay")
+_OPEN_FILES = 2 * MAX_CONNECTIONS + 128
+"""Each connection of a client has one to a worker."""
 
 
 def create_app(config: RelayConfig) -> Starlette:
@@ -44,19 +53,21 @@ def create_app(config: RelayConfig) -> Starlette:
     upstream = Upstream(config.authorities)
     directory = NodeDirectory(config.worker_urls, upstream)
     cache = LogCache(config.log_url, upstream)
-    forwarder = Forwarder(
-        directory,
-        upstream,
-        body_timeout_s=config.body_timeout_s,
-        worker_timeout_s=config.worker_timeout_s,
-    )
+    timeouts = {
+        "body_timeout_s": config.body_timeout_s,
+        "worker_timeout_s": config.worker_timeout_s,
+    }
+    forwarder = Forwarder(directory, upstream, **timeouts)
+    keys = KeyDirectory(config.worker_urls if config.stock_ohttp else (), upstream)
+    stock = stock_routes(keys, StockForwarder(keys, directory, upstream, **timeouts))
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        asyncio.get_running_loop().set_exception_handler(_log_without_detail)
+        asyncio.get_running_loop().set_exception_handler(log_without_detail)
         async with upstream:
-            await directory.refresh()
-            polling = asyncio.create_task(directory.poll(config.poll_interval_s))
+            await asyncio.gather(directory.refresh(), keys.refresh())
+            polls = directory.poll(config.poll_interval_s), keys.poll(config.poll_interval_s)
+            polling = asyncio.gather(*polls)
             yield
             polling.cancel()
             with suppress(asyncio.CancelledError):
@@ -81,13 +92,40 @@ def create_app(config: RelayConfig) -> Starlette:
             Route("/checkpoint", document),
             Route("/nodes", document),
             Route("/tile/{rest:path}", document),
+            *(stock if config.stock_ohttp else ()),
             Route("/{node}", forwarder, methods=["POST"]),
+        ],
+        middleware=[
+            Middleware(Lingering),
+            Middleware(
+                RateLimit,
+                limited=Limited(config.unlimited),
+                rates=Rates(config.requests_per_s, config.burst),
+            ),
         ],
         exception_handlers={Refusal: _on_refusal, HTTPException: _on_http_exception},
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False  # a redirect would repeat the client's Host to it
     return app
+
+
+class RateLimit:
+    """ASGI middleware: refuses an address that asks too often, before anything else is done."""
+
+    def __init__(self, app: ASGIApp, limited: Limited, rates: Rates) -> None:
+        self._app = app
+        self._limited = limited
+        self._rates = rates
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or refuse it."""
+        client = scope.get("client") if scope["type"] == "http" else None
+        key = self._limited.key(client[0]) if client else None
+        if key is None or self._rates.allow(key):
+            await self._app(scope, receive, send)
+        else:
+            await refused(TooManyRequests())(scope, receive, send)
 
 
 def serve(config: RelayConfig) -> None:
@@ -97,7 +135,8 @@ def serve(config: RelayConfig) -> None:
         OSError: the address is taken, or a file cannot be read.
         StartFailed: the application could not start.
     """
-    logging.getLogger("httpcore").setLevel(logging.WARNING)  # its debug lines quote header fields
+    start_logging()
+    _allow_open_files()
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     with socket.create_server((config.host, config.port), family=family) as listener:
         server = uvicorn.Server(_server_config(config))
@@ -110,16 +149,33 @@ def serve(config: RelayConfig) -> None:
         raise StartFailed("the relay could not start")
 
 
+def _allow_open_files() -> None:
+    """Raise the soft limit of open files to what the relay may need, as far as is permitted."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _connection_limits(config: RelayConfig) -> ConnectionLimits:
+    return ConnectionLimits(
+        config.head_timeout_s,
+        config.unread_timeout_s,
+        Limited(config.unlimited),
+        Places(config.connections_per_address),
+    )
+
+
 def _server_config(config: RelayConfig) -> uvicorn.Config:
     return uvicorn.Config(
         create_app(config),
         ssl_certfile=config.certificate,
         ssl_keyfile=config.private_key,
         loop="asyncio",
-        http="h11",
+        http=connection_class(_connection_limits(config)),
         ws="none",
         lifespan="on",
-        log_level="warning",
+        log_config=None,
         access_log=False,
         server_header=False,
         date_header=False,
@@ -165,8 +221,3 @@ async def _on_http_exception(_: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     return problem(HTTPStatus(error.status_code))
-
-
-def _log_without_detail(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log that something failed unnoticed: asyncio's own line would show transports and values."""
-    _LOG.error("unhandled %s in the event loop", type(context.get("exception")).__name__)

@@ -33,6 +33,7 @@ MAX_FETCHES = 16
 
 _FETCH_TIMEOUT_S = 10.0
 _MAX_AGE = re.compile(r"(?:^|[,\s])max-age=([0-9]{1,10})(?:$|[,\s])")
+_AGE = re.compile(r"[0-9]{1,10}")
 _UNCACHEABLE = re.compile(r"(?:^|[,\s])(?:no-store|no-cache|private)(?:$|[,\s=])")
 
 
@@ -130,5 +131,5 @@ def _lifetime(cache_control: str, age: str) -> int:
     max_age = _MAX_AGE.search(cache_control)
     if max_age is None or _UNCACHEABLE.search(cache_control):
         return 0
-    spent = int(age) if age.isdecimal() else 0
+    spent = int(age) if _AGE.fullmatch(age) else 0
     return max(0, min(int(max_age[1]) - spent, MAX_AGE_S))

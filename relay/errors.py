@@ -5,11 +5,13 @@
     ├── ClientGone             the client hung up; nobody is left to answer
     ├── StartFailed            the service could not start; its log says why
     └── Refusal                answered in clear as `application/problem+json`
+        ├── UnknownKey         400 no worker has this key id; only for stock clients
         ├── UnknownPath        404 no such resource
         ├── UnknownNode        404 no worker has this key document
         ├── BodyTooSlow        408
         ├── BodyTooLarge       413
         ├── WrongMediaType     415 not an encapsulated request
+        ├── TooManyRequests    429 with Retry-After
         ├── Unreachable        503 with Retry-After
         └── TimedOut           504
 
@@ -42,7 +44,15 @@ class Refusal(RelayError):
     """A request that is answered by the relay itself."""
 
     status: ClassVar[HTTPStatus]
+    problem_type: ClassVar[str] = "about:blank"
     retry_after_s: ClassVar[int | None] = None
+
+
+class UnknownKey(Refusal):
+    """No worker the relay knows of has this key id (RFC 9458, section 5.3)."""
+
+    status = HTTPStatus.BAD_REQUEST
+    problem_type = "https://iana.org/assignments/http-problem-types#ohttp-key"
 
 
 class UnknownPath(Refusal):
@@ -73,6 +83,13 @@ class WrongMediaType(Refusal):
     """The body is not an encapsulated request."""
 
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+
+
+class TooManyRequests(Refusal):
+    """The address asks more often than it may."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    retry_after_s = 1  # the same for everybody; by then an empty bucket has a few tokens again
 
 
 class Unreachable(Refusal):

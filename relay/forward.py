@@ -53,11 +53,9 @@ class Forwarder:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward one request; refuse it as a problem document; or fall silent."""
         try:
-            node = scope["path_params"]["node"]
-            if not NODE.fullmatch(node):
-                raise UnknownNode
+            worker, receive = await self._find_worker(scope, receive)
             headers = forwarded_headers(scope["headers"])
-            url = await self._directory.find(node) + "/gateway"
+            url = worker + "/gateway"
             body = RequestBody(
                 receive,
                 declared_length=_declared_length(scope["headers"]),
@@ -68,6 +66,13 @@ class Forwarder:
             await refused(refusal)(scope, receive, send)
         except ClientGone:
             pass  # nobody is left to answer
+
+    async def _find_worker(self, scope: Scope, receive: Receive) -> tuple[str, Receive]:
+        """Return the base URL of the worker that is asked for, and where its request comes from."""
+        node = scope["path_params"]["node"]
+        if not NODE.fullmatch(node):
+            raise UnknownNode
+        return await self._directory.find(node), receive
 
     async def _until_gone(self, forward: Coroutine[Any, Any, None], body: RequestBody) -> None:
         """Run `forward`, and break it off when the client hangs up."""

@@ -13,6 +13,7 @@ before the one above it has succeeded):
     8 count     tokens enough                                               else 401 with the number
     9 spend     all tokens or none                                          else 401, or 503
    10 run       compute, seal, and the receipt after the engine has erased
+   11 refund    what the request did not use, blindly; all of it if nothing was computed
 
 Everything from 2 on is answered inside the encapsulated response. No exception's text goes
 anywhere: what nobody foresaw becomes `internal_error`, or a stream without an end.
@@ -25,7 +26,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from engine.errors import EngineGone
@@ -41,9 +42,10 @@ from server.keeper_messages import Statement
 from server.messages import Admission, Marking, Request, Spending
 from server.openai.errors import ApiError, error_body
 from server.openai.outputs import DONE, Body, Event, Head, Output, Plan
-from server.responses import Responder, responder
+from server.responses import ChunkedResponder, Responder, responder
+from server.ticks import TickedResponder
 from server.tokens import AcceptedIssuer
-from wire import bhttp, inner, ohttp
+from wire import bhttp, inner, ohttp, refund
 from wire.errors import BadSignature, Unsupported, WireError
 from wire.hpke import RecipientContext
 from wire.receipt import ResponseHash, request_hash, with_attestation
@@ -68,6 +70,8 @@ class Surroundings:
     platform: str
     clock: Callable[[], float] = time.time
     random: Callable[[int], bytes] = os.urandom
+    event_tick_s: float = 0.0
+    """Seconds between the events of a stream; 0 lets them leave as they come."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,11 @@ def serve(connections: Connections, surroundings: Surroundings) -> None:
         front.reject(rejected.status)
         return
     nonce = surroundings.random(ohttp.response_nonce_length(opened.context.suite))
+    respond: Responder
     respond = responder(front, opened.context, opened.enc, nonce, chunked=opened.chunked)
+    if surroundings.event_tick_s and isinstance(respond, ChunkedResponder):
+        respond = TickedResponder(respond, surroundings.event_tick_s)
+        engine.on_wait = respond.on_wait
     capsule = Capsule(connections, surroundings, opened, respond)
     try:
         capsule.answer()
@@ -155,6 +163,8 @@ class Capsule:
         self._opened = opened
         self._respond = respond
         self._streaming = False
+        self._paid: inner.InnerRequest | None = None
+        """The request whose tokens were spent and not yet given back."""
 
     def answer(self) -> None:
         """Answer the request, whatever the answer is."""
@@ -168,16 +178,20 @@ class Capsule:
         except ApiError as error:
             # Once a stream has begun, the application has sent the error as an event, and the
             # end that does not come says the rest.
-            if not self._respond.begun:
-                self._respond.whole(answers.of_error(error))
+            if self._respond.begun:
+                self._respond.cut()
+            else:
+                self._respond.whole(replace(answers.of_error(error), trailers=self._refund(0)))
 
     def fail(self) -> None:
         """Say, without a word about why, that the request failed; never raises."""
         try:
             if self._respond.begun:
                 self._respond.event(error_body(answers.INTERNAL_ERROR))
+                self._respond.cut()
             else:
-                self._respond.whole(answers.internal_error())
+                trailers = self._refund(0)
+                self._respond.whole(replace(answers.internal_error(), trailers=trailers))
         except (Exception, ClientGone):  # noqa: BLE001, S110 - the answer is cut: that says it too
             pass
 
@@ -192,6 +206,7 @@ class Capsule:
             needed = plan.tokens_needed
             raise Refused(answers.too_few_tokens(self._surroundings.issuer, needed))
         self._spend(payment)
+        self._paid = request
         return request, plan
 
     def _parse(self) -> inner.InnerRequest:
@@ -246,6 +261,23 @@ class Capsule:
         if spending is not Spending.OK:
             raise Refused(answers.payment_unavailable())
 
+    def _refund(self, used: int) -> bhttp.Fields:
+        """Give back all tokens but `used`; return the trailers that bring them.
+
+        A request with several tokens asks the front even when nothing is due, so that it ends at
+        a tick in any case.
+        """
+        paid, self._paid = self._paid, None
+        if paid is None or paid.blinded is None:
+            return ()
+        carried = paid.blinded.messages
+        due = carried[: max(0, len(carried) - used)]
+        signatures: tuple[bytes, ...] = ()
+        if due or len(carried) > 1:
+            signatures = self._front.refund(paid.blinded.truncated_key_id, due)
+        kept = (refund.REFUSED,) * (len(carried) - len(signatures))
+        return ((refund.SIGNATURES_FIELD, refund.encode_signatures(signatures + kept)),)
+
     def _unpaid(self) -> Refused:
         return Refused(answers.token_required(self._surroundings.issuer))
 
@@ -264,12 +296,13 @@ class Capsule:
             else:
                 self._send(output, head, receipts, plan)
         if plan.streamed:
-            self._respond.end()
+            self._respond.end(self._refund(plan.tokens_used()))
 
     def _send(self, output: Output, head: Head, receipts: Receipts, plan: Plan) -> None:
         if isinstance(output, Body):
             payload = receipts.complete(output.payload, plan) if output.last else output.payload
-            self._respond.whole(bhttp.Response(head.status, head.headers, payload))
+            trailers = self._refund(plan.tokens_used())
+            self._respond.whole(bhttp.Response(head.status, head.headers, payload, trailers))
         elif isinstance(output, Event):
             self._begin_once(head)
             if output.last:

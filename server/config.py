@@ -7,6 +7,7 @@ from pathlib import Path
 
 from engine.config import EngineConfig
 from wire.inner import DATE_WINDOW_S
+from wire.key_document import DEFAULT_TOKEN_BUDGET
 
 MAX_LIFETIME_S = 6 * 3600
 """Longest life of a key document (`wire.key_document`)."""
@@ -38,8 +39,8 @@ class WorkerConfig:
     device: str = "cpu"
     gpu_count: int = 0
     capacity: int = 1
-    token_budget: int = 4096
-    """Prompt plus completion tokens that one blind token pays for."""
+    token_budget: int = DEFAULT_TOKEN_BUDGET
+    """Prompt plus completion tokens that one blind token pays for; the key document says so."""
 
     list_epoch_s: int = 600
     rotation_s: int = 3600
@@ -63,6 +64,8 @@ class WorkerConfig:
     spent_timeout_s: float = 2.0
     """For one of two tries. A row is inserted in milliseconds; the client waits meanwhile."""
     issuer_refresh_s: float = 300.0
+    event_tick_ms: int = 0
+    """Milliseconds from one event of a stream to the next; 0 lets each leave when it is ready."""
     start_timeout_s: float = 900.0
     """How long the engine may take to load its model."""
 
@@ -88,3 +91,5 @@ class WorkerConfig:
             raise ValueError("a range of one-byte key ids, two for each generation alive at once")
         if min(self.pool, self.max_capsules, self.max_requests, self.max_marks) < 1:
             raise ValueError("limits are at least one")
+        if self.event_tick_ms < 0:
+            raise ValueError("a tick takes time")

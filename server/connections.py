@@ -5,7 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -25,6 +25,8 @@ from server.messages import (
     Marked,
     Marking,
     Message,
+    Refund,
+    Refunded,
     Reject,
     Request,
     Spend,
@@ -76,6 +78,14 @@ class FrontConnection:
         """Spend all rows, or none."""
         self._send(Spend(spend_id, key_id, tuple(rows)))
         return self._receive(Spent).spending
+
+    def refund(self, truncated_key_id: int, messages: Sequence[bytes]) -> tuple[bytes, ...]:
+        """Have one blind signature made for each message, zeros where there is none."""
+        self._send(Refund(truncated_key_id, tuple(messages)))
+        signatures = self._receive(Refunded).signatures
+        if len(signatures) != len(messages):
+            raise ProtocolError("not as many signatures as blinded messages")
+        return signatures
 
     def start(self, *, chunked: bool) -> None:
         """Begin the answer."""
@@ -169,18 +179,21 @@ class WatchedEngine(EngineConnection):
     def __init__(self, sock: socket.socket, geometry: SlotGeometry, front: socket.socket) -> None:
         super().__init__(sock, geometry)
         self._front = front
+        self.on_wait: Callable[[], float | None] = lambda: None
+        """Called before each wait; it returns how many seconds the wait may take at most."""
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
         self._poll.register(front, select.POLLIN)
 
     def wait(self, timeout: float | None = None) -> set[int]:
-        """Wait for the engine.
+        """Wait for the engine; return no slot on timeout, or when `on_wait` is due again.
 
         Raises:
             ClientGone: the client has gone.
             EngineGone: the engine has.
         """
-        self._poll.poll(None if timeout is None else timeout * 1000)
+        bounds = [bound for bound in (timeout, self.on_wait()) if bound is not None]
+        self._poll.poll(min(bounds) * 1000 if bounds else None)
         if peer_closed(self._front):
             raise ClientGone
         return super().wait(0)

@@ -3,7 +3,8 @@
     launcher -> zygote   {"issuer": [base64 SPKI, ...]}     before the model, and when it changes
                          {"model": {...}}                   once
     zygote   -> launcher READY                              when the first capsules wait
-    launcher -> front    {"nodes": {node hex: [key ids]}}   whenever a generation comes or goes
+    launcher -> front    {"nodes": {node hex: base64 application/ohttp-keys}}, the oldest first,
+                                                            whenever a generation comes or goes
     zygote   -> front    number u32, with a socket          a new idle capsule
                          DROP_IDLE                          close those that are idle: out of date
     front    -> zygote   number u32                         that capsule is taken
@@ -20,6 +21,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from wire.key_config import KeyConfig, decode_list, encode_list
 
 READY = b"ready"
 DROP_IDLE = b"drop"
@@ -59,12 +62,13 @@ def decode_for_zygote(packet: bytes) -> ModelMessage | tuple[bytes, ...]:
     return ModelMessage(**{**model, "folder": folder, "digest": digest})
 
 
-def encode_nodes(nodes: Mapping[str, Sequence[int]]) -> bytes:
-    """Encode the names of this worker and the key ids of each."""
-    return json.dumps({"nodes": {node: list(ids) for node, ids in nodes.items()}}).encode()
+def encode_nodes(nodes: Mapping[str, Sequence[KeyConfig]]) -> bytes:
+    """Encode the names of this worker and the key configs of each, the oldest name first."""
+    keys = {node: base64.b64encode(encode_list(configs)) for node, configs in nodes.items()}
+    return json.dumps({"nodes": {node: text.decode() for node, text in keys.items()}}).encode()
 
 
-def decode_nodes(packet: bytes) -> dict[str, list[int]]:
+def decode_nodes(packet: bytes) -> dict[str, tuple[KeyConfig, ...]]:
     """Decode what the launcher told the front."""
-    nodes: dict[str, list[int]] = json.loads(packet)["nodes"]
-    return nodes
+    nodes: dict[str, str] = json.loads(packet)["nodes"]
+    return {node: decode_list(base64.b64decode(keys)) for node, keys in nodes.items()}

@@ -35,7 +35,7 @@ class EngineReadyLine:
                 policy=str(members["policy"]).encode(),
                 max_sequences=int(members["max_sequences"]),
             )
-        except (Malformed, KeyError, TypeError, ValueError) as error:
+        except (Malformed, KeyError, TypeError, ValueError, OverflowError) as error:
             raise StartError("the engine's ready line cannot be read") from error
         if len(parsed.model_digest) != 32:
             raise StartError("the engine's model digest is not 32 bytes")

@@ -20,21 +20,33 @@ from server.config import WorkerConfig
 from server.control import decode_nodes
 from server.errors import PeerGone
 from server.gateway import Gateway, Limits
+from server.http_limits import Connection, Lingering
 from server.metrics import CONTENT_TYPE, Metrics
+from server.refunds import Refunds
 from server.replay import ReplaySet
 from server.sockets import receive_packet
 from server.spending import SpentStore
+from wire.key_config import KeyConfig, encode_list
+from wire.ohttp import KEYS_TYPE
 
 
 @dataclass
 class Listed:
     """The generations that are served now, as the launcher told last."""
 
-    nodes: dict[str, list[int]]
+    nodes: dict[str, tuple[KeyConfig, ...]]
 
     def knows_key(self, key_id: int) -> bool:
         """Whether a key id is one of ours."""
-        return any(key_id in ids for ids in self.nodes.values())
+        return any(key_id == config.key_id for configs in self.nodes.values() for config in configs)
+
+    def offered(self) -> bytes:
+        """Return the newest generation as `application/ohttp-keys`; older ones are only opened.
+
+        X25519 comes first: a client that is not ours may know that KEM alone, or take the first.
+        """
+        newest = list(self.nodes.values())[-1]
+        return encode_list(sorted(newest, key=lambda config: config.kem))
 
 
 class Front:
@@ -49,12 +61,14 @@ class Front:
         self._metrics = Metrics()
         self._pool = CapsulePool(zygote, config.max_capsules)
         self._store = SpentStore(config.spent_socket, timeout_s=config.spent_timeout_s)
+        self._refunds = Refunds(config.issuer_url)
         self._gateway = Gateway(
             self._pool,
             ReplaySet(config.max_marks),
             self._store,
             self._metrics,
             Limits(config.max_body, config.body_timeout_s, config.max_requests),
+            refunder=self._refunds,
             knows_key=self._listed.knows_key,
         )
 
@@ -64,6 +78,7 @@ class Front:
             routes=[
                 Route("/gateway", self._gateway),
                 Route("/health", self._health, methods=["GET"]),
+                Route("/ohttp-keys", self._show_keys, methods=["GET"]),
                 Route("/metrics", self._show_metrics, methods=["GET"]),
             ]
         )
@@ -73,10 +88,12 @@ class Front:
         config = self._config
         server = uvicorn.Server(
             uvicorn.Config(
-                self.application(),
+                Lingering(self.application()),
                 host=config.host,
                 port=config.port,
                 loop="asyncio",
+                http=Connection,
+                ws="none",
                 lifespan="off",
                 log_config=None,
                 access_log=False,
@@ -96,6 +113,7 @@ class Front:
         await serving
         ending.cancel()
         await self._store.close()
+        await self._refunds.close()
 
     def _on_launcher(self) -> None:
         try:
@@ -111,6 +129,12 @@ class Front:
         if not nodes:
             return JSONResponse({"status": "starting", "nodes": []}, status_code=503)
         return JSONResponse({"status": "ok", "nodes": nodes})
+
+    async def _show_keys(self, _: Request) -> Response:
+        if not self._listed.nodes:
+            return Response(status_code=503, headers={"retry-after": "1"})
+        headers = {"cache-control": "no-store"}
+        return Response(self._listed.offered(), headers=headers, media_type=KEYS_TYPE)
 
     async def _show_metrics(self, _: Request) -> Response:
         self._metrics.idle_capsules.set(len(self._pool))

@@ -34,13 +34,17 @@ from server.messages import (
     Mark,
     Marked,
     Message,
+    Refund,
+    Refunded,
     Reject,
     Request,
     Spend,
+    Spending,
     Spent,
     Start,
 )
 from server.metrics import Metrics
+from server.refunds import Refunder, items_of
 from server.replay import ReplaySet
 from server.spending import Store
 from wire import ohttp
@@ -74,6 +78,7 @@ class Gateway:
         pool: where capsules come from.
         replays: the replay set, this worker's only one.
         store: the spent-token store.
+        refunder: where spent tokens are given back, blindly.
         knows_key: whether a key id is one of this node's.
         clock: Unix seconds.
     """
@@ -86,12 +91,14 @@ class Gateway:
         metrics: Metrics,
         limits: Limits,
         *,
+        refunder: Refunder,
         knows_key: Callable[[int], bool],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._pool = pool
         self._replays = replays
         self._store = store
+        self._refunder = refunder
         self._metrics = metrics
         self._limits = limits
         self._knows_key = knows_key
@@ -174,6 +181,12 @@ class Gateway:
         self._metrics.spent(spending)
         return Spent(spending)
 
+    async def refund(self, spend: Spend, refund: Refund) -> Refunded:
+        """Answer REFUND, of a request whose SPEND was answered OK."""
+        signatures = await self._refunder.refund(items_of(spend, refund))
+        self._metrics.refunded(signatures)
+        return Refunded(tuple(signatures))
+
     def answered(self, status: int) -> None:
         """Count an answer."""
         self._metrics.answered(status)
@@ -195,6 +208,8 @@ class Exchange:
         self._turn = 0
         self._started = False
         self._ended = False
+        self._spend: Spend | None = None
+        """What was spent and can still be given back."""
 
     async def run(self, request: Request) -> None:
         """Converse until the answer is complete, or cut.
@@ -225,6 +240,9 @@ class Exchange:
             return
         if isinstance(message, Reject) and not self._turn:
             raise Rejected(message.status)
+        if isinstance(message, Refund):
+            await self._refund(message)
+            return
         self._take_turn(message)
         if isinstance(message, Mark):
             await self._capsule.send(self._gateway.mark(message))
@@ -234,11 +252,19 @@ class Exchange:
                 self._capsule.at_end(self._gateway.leave)
             await self._capsule.send(admitted)
         elif isinstance(message, Spend):
-            await self._capsule.send(await self._gateway.spend(message))
+            spent = await self._gateway.spend(message)
+            self._spend = message if spent.spending is Spending.OK else None
+            await self._capsule.send(spent)
         elif isinstance(message, Start):
             self._started = True
             self._gateway.answered(200)
             await self._send(_response_start(chunked=message.chunked))
+
+    async def _refund(self, refund: Refund) -> None:
+        spend, self._spend = self._spend, None
+        if spend is None or len(refund.messages) > len(spend.rows):
+            raise ProtocolError("a refund of what was not spent")
+        await self._capsule.send(await self._gateway.refund(spend, refund))
 
     def _take_turn(self, message: Message) -> None:
         if type(message) not in self._ORDER[self._turn :]:

@@ -57,7 +57,7 @@ def parse_directory(content: bytes) -> tuple[bytes, ...]:
         ]
         for key in keys:
             load_spki(key)
-    except (WireError, KeyError, TypeError, AttributeError) as error:
+    except (WireError, KeyError, TypeError, AttributeError, UnicodeEncodeError) as error:
         raise IssuerUnavailable("the issuer's directory cannot be read") from error
     if not 0 < len(keys) <= MAX_KEYS:
         raise IssuerUnavailable("the issuer's directory has no key, or too many")

@@ -33,7 +33,6 @@ from server.hardening import ensure_single_thread, harden
 from server.logs import (
     EngineReady,
     Role,
-    RoleEnded,
     WorkerStarting,
     WorkerStopping,
     emit,
@@ -113,12 +112,11 @@ def run(config: WorkerConfig, parts: Parts = PARTS) -> None:
         try:
             _serve(config, parts, roles, ends)
         except PeerGone:
-            roles.wait(DEATH_S)  # a socket ended because its role did: say which
+            roles.wait(DEATH_S)  # a socket ended because its role did: that is what is told
             raise
     except Stopped:
         emit(WorkerStopping())
-    except RoleDied as died:
-        emit(RoleEnded(died.role, died.code))
+    except RoleDied:
         raise SystemExit(1) from None
     except (PeerGone, StartError) as error:
         emit(failure(Role.LAUNCHER, error))
@@ -173,6 +171,7 @@ def fork_roles(config: WorkerConfig, parts: Parts, roles: Roles) -> Ends:
             issuer_name=config.issuer_name,
             max_logprobs=config.engine.max_logprobs,
             pool=config.pool,
+            event_tick_s=config.event_tick_ms / 1000,
         )
 
     def be_engine() -> None:

@@ -153,6 +153,7 @@ class Life:
         self._next_try = float(registered.period.next_at)
         emit(GenerationListed(NodeName(registered.node), registered.period.not_after))
         if first:
+            self._next_sign_of_life = self.clock() + self._sign_of_life_s
             emit(WorkerReady(NodeName(registered.node)))
 
     def _erase_old(self, now: float) -> None:
@@ -171,10 +172,14 @@ class Life:
                 add_leaf(self.config.log_url, listed.leaf, listed.bundle, timeout=LOG_TIMEOUT_S)
             except (LogUnavailable, LeafRefused):
                 emit(NeighbourWaited(Neighbour.LOG, 1))
-        self._next_sign_of_life = self.clock() + self.config.list_epoch_s / SIGNS_OF_LIFE
+        self._next_sign_of_life = self.clock() + self._sign_of_life_s
+
+    @property
+    def _sign_of_life_s(self) -> float:
+        return self.config.list_epoch_s / SIGNS_OF_LIFE
 
     def _tell_front(self) -> None:
-        nodes = {listed.node: listed.period.key_ids for listed in self._listed}
+        nodes = {listed.node: listed.key_configs for listed in self._listed}
         send_packet(self.controls.front, encode_nodes(nodes))
 
     # ---- the issuer's keys, and the model ----

@@ -7,10 +7,12 @@
       MARK(enc, expiry)           -> MARKED(fresh | replayed | full)
       ADMIT                       -> ADMITTED(ok | busy)
       SPEND(spend id, key id, rows) -> SPENT(ok | spent | unavailable)
+      REFUND(key id, blinded)     -> REFUNDED(signatures)    any time after SPEND was OK
       START(chunked) CHUNK... END ->                the answer; without END it was cut
       REJECT(status)              ->                in place of START: the request did not open
 
-Each side sends what it may send once and in this order; a frame out of turn ends the connection.
+Each side sends what it may send once and in this order (REFUND may also come between CHUNKs); a
+frame out of turn ends the connection.
 The front's end of file means that the client has gone.
 """
 
@@ -33,6 +35,7 @@ _EXPIRY = struct.Struct(">Q")
 _STATUS = struct.Struct(">H")
 _DIGEST = 32
 _SPEND_ID = 16
+_SIGNATURE = 256
 MAX_ROWS = 8
 
 
@@ -263,8 +266,57 @@ class Reject:
         return cls(status)
 
 
+@dataclass(frozen=True)
+class Refund:
+    """Give back one spent token for each blinded message. None: only wait as others do."""
+
+    type: ClassVar[int] = 12
+    truncated_key_id: int
+    messages: tuple[bytes, ...]
+
+    def body(self) -> bytes:
+        """The frame's body."""
+        return bytes([self.truncated_key_id]) + b"".join(self.messages)
+
+    @classmethod
+    def parse(cls, body: bytes) -> Refund:
+        """Read the frame's body."""
+        if not body:
+            raise ProtocolError("a REFUND of the wrong length")
+        return cls(body[0], _signatures(body[1:]))
+
+
+@dataclass(frozen=True)
+class Refunded:
+    """The answer to REFUND: a blind signature for each message, zeros where there is none."""
+
+    type: ClassVar[int] = 13
+    signatures: tuple[bytes, ...]
+
+    def body(self) -> bytes:
+        """The frame's body."""
+        return b"".join(self.signatures)
+
+    @classmethod
+    def parse(cls, body: bytes) -> Refunded:
+        """Read the frame's body."""
+        return cls(_signatures(body))
+
+
 Message: TypeAlias = (
-    Request | Mark | Marked | Admit | Admitted | Spend | Spent | Start | Chunk | End | Reject
+    Request
+    | Mark
+    | Marked
+    | Admit
+    | Admitted
+    | Spend
+    | Spent
+    | Start
+    | Chunk
+    | End
+    | Reject
+    | Refund
+    | Refunded
 )
 
 _TYPES: dict[int, type[Message]] = {
@@ -281,6 +333,8 @@ _TYPES: dict[int, type[Message]] = {
         Chunk,
         End,
         Reject,
+        Refund,
+        Refunded,
     )
 }
 
@@ -331,6 +385,12 @@ def _choice(body: bytes, choices: type[IntEnum]) -> int:
     if len(body) != 1 or body[0] not in set(choices):
         raise ProtocolError("an answer that does not exist")
     return body[0]
+
+
+def _signatures(body: bytes) -> tuple[bytes, ...]:
+    if len(body) % _SIGNATURE or len(body) > MAX_ROWS * _SIGNATURE:
+        raise ProtocolError("not a number of signatures or blinded messages")
+    return tuple(body[at : at + _SIGNATURE] for at in range(0, len(body), _SIGNATURE))
 
 
 def _empty(body: bytes) -> None:

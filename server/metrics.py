@@ -6,6 +6,8 @@ that comes from outside.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -15,6 +17,7 @@ from prometheus_client import (
 )
 
 from server.messages import Admission, Marking, Spending
+from wire.refund import REFUSED
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
@@ -34,6 +37,7 @@ class Metrics:
         self._marks = self._counter("marks", "Answers of the replay set.", "marking")
         self._admissions = self._counter("admissions", "Answers about capacity.", "admission")
         self._spends = self._counter("spends", "Answers of the spent-token store.", "spending")
+        self._refunds = self._counter("refunds", "Tokens to be given back.", "outcome")
         self.idle_capsules = self._gauge("capsules_idle", "Capsules waiting for a request.")
         self.busy_capsules = self._gauge("capsules_in_use", "Capsules with a request.")
         self.admitted = self._gauge("requests_admitted", "Requests being served.")
@@ -68,6 +72,11 @@ class Metrics:
     def spent(self, spending: Spending) -> None:
         """Count an answer of the spent-token store."""
         self._spends.labels(spending.name.lower()).inc()
+
+    def refunded(self, signatures: Sequence[bytes]) -> None:
+        """Count the tokens that were given back, and those that the issuer refused."""
+        for signature in signatures:
+            self._refunds.labels("refused" if signature == REFUSED else "signed").inc()
 
     def encode(self) -> bytes:
         """Encode in Prometheus' text format."""

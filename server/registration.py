@@ -35,6 +35,7 @@ class Registration:
 
     period: Period
     node: str
+    key_configs: tuple[KeyConfig, ...]
     leaf: Leaf
     bundle: bytes
 
@@ -77,6 +78,7 @@ def key_document(
         device=config.device,
         gpu_count=config.gpu_count,
         capacity=config.capacity,
+        token_budget=config.token_budget,
         not_before=period.not_before,
         not_after=period.not_after,
     )
@@ -105,4 +107,4 @@ def register(
     bundle = make_bundle(attester, key_document=document, engine_policy=engine.policy).encode()
     digest = hashlib.sha256(bundle).digest()
     leaf = keeper.sign_leaf(period.number, digest, period.not_after)
-    return Registration(period, document.node, Leaf.decode(leaf), bundle)
+    return Registration(period, document.node, document.key_configs, Leaf.decode(leaf), bundle)

@@ -1,24 +1,35 @@
 """How an answer leaves a capsule: as binary HTTP, padded, sealed, over the front.
 
-A chunked request has a chunked response. A stream is sealed event by event; everything else is
-padded to a class as a whole before it is cut into chunks, so that the chunks tell only the class.
-A request that was not chunked gets one sealed message, streamed or not.
+A chunked request has a chunked response. The chunks of a stream all have one size, but for the one
+with the receipt, whose size is a class; an event that does not fit into one takes several.
+Everything else is padded to a class as a whole before it is cut into chunks, so that the chunks
+tell only the class. A request that was not chunked gets one sealed message, streamed or not.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from server.connections import FrontConnection
 from wire import bhttp, ohttp
 from wire.hpke import RecipientContext
-from wire.padding import RESPONSE_CLASSES, pad_event, padded_length
+from wire.padding import (
+    RESPONSE_CLASSES,
+    event_pieces,
+    pad_event_to_class,
+    padded_length,
+)
 
 HeaderFields = bhttp.Fields
 
+END_SIZE = 4096
+"""Bytes of the end of every stream: room for the trailer with eight signatures (2.8 kB), so that
+its size does not tell how many tokens the request carried."""
+
 
 class Responder(Protocol):
-    """Answers one opened request, once: `whole`, or `begin`, `event`..., `end`.
+    """Answers one opened request, once: `whole`, or `begin`, `event`..., and `end` or `cut`.
 
     Every method raises ClientGone when the client has gone. An answer that was begun and is not
     ended can never look complete.
@@ -35,19 +46,18 @@ class Responder(Protocol):
         """Begin a stream of events."""
 
     def event(self, payload: bytes, *, classed: bool = False) -> None:
-        """Send one event, padded to a multiple of the event size; if `classed`, to a class."""
+        """Send one event, in chunks of the event size; if `classed`, as one chunk of a class."""
 
-    def end(self) -> None:
-        """Complete the stream."""
+    def end(self, trailers: HeaderFields = ()) -> None:
+        """Complete the stream, padded to `END_SIZE`."""
+
+    def cut(self) -> None:
+        """Send what is held back, and no end: the stream has failed."""
 
 
-def padded_event(payload: bytes, *, classed: bool) -> bytes:
-    """Return an event padded by comment lines, to the event size or up to a response class."""
-    event = pad_event(payload)
-    if not classed:
-        return event
-    missing = padded_length(len(event), RESPONSE_CLASSES) - len(event)
-    return b":" + b"." * (missing - 2) + b"\n" + event if missing else event
+def padded_pieces(payload: bytes, *, classed: bool) -> Iterable[bytes]:
+    """Return an event as what its chunks hold: pieces of the event size, or one of a class."""
+    return [pad_event_to_class(payload)] if classed else event_pieces(payload)
 
 
 def responder(
@@ -57,7 +67,7 @@ def responder(
     response_nonce: bytes,
     *,
     chunked: bool,
-) -> Responder:
+) -> ChunkedResponder | PlainResponder:
     """Return the responder for a request's framing. `response_nonce` is random, for one use."""
     if chunked:
         return ChunkedResponder(front, ohttp.ChunkedResponseSealer(context, enc, response_nonce))
@@ -76,7 +86,8 @@ class ChunkedResponder:
     def whole(self, response: bhttp.Response) -> None:
         """Send a complete answer: every chunk is full but the last."""
         message = self._encoder.head(response.status, response.headers)
-        message += self._encoder.content(response.content) + self._encoder.end()
+        message += self._encoder.content(response.content)
+        message += self._encoder.end(response.trailers)
         message = message.ljust(padded_length(len(message), RESPONSE_CLASSES), b"\0")
         split = (len(message) - 1) // ohttp.MAX_CHUNK * ohttp.MAX_CHUNK
         sealed = self._sealer.chunk(message[:split]) + self._sealer.final(message[split:])
@@ -88,14 +99,22 @@ class ChunkedResponder:
         self._start(self._sealer.chunk(self._encoder.head(status, headers)))
 
     def event(self, payload: bytes, *, classed: bool = False) -> None:
-        """Send one event as one chunk."""
-        content = self._encoder.content(padded_event(payload, classed=classed))
-        self._front.chunk(self._sealer.chunk(content))
+        """Send one event."""
+        for piece in padded_pieces(payload, classed=classed):
+            self.piece(piece)
 
-    def end(self) -> None:
+    def piece(self, piece: bytes) -> None:
+        """Send a padded piece of an event as one chunk."""
+        self._front.chunk(self._sealer.chunk(self._encoder.content(piece)))
+
+    def end(self, trailers: HeaderFields = ()) -> None:
         """Send the final chunk."""
-        self._front.chunk(self._sealer.final(self._encoder.end()))
+        message = self._encoder.end(trailers).ljust(END_SIZE, b"\0")
+        self._front.chunk(self._sealer.final(message))
         self._front.end()
+
+    def cut(self) -> None:
+        """Nothing is held back."""
 
     def _start(self, sealed: bytes) -> None:
         self.begun = True
@@ -129,9 +148,13 @@ class PlainResponder:
 
     def event(self, payload: bytes, *, classed: bool = False) -> None:
         """Keep one event."""
-        self._events.append(padded_event(payload, classed=classed))
+        self._events += padded_pieces(payload, classed=classed)
 
-    def end(self) -> None:
+    def end(self, trailers: HeaderFields = ()) -> None:
         """Send what was kept."""
         status, headers = self._head
-        self.whole(bhttp.Response(status, headers, b"".join(self._events)))
+        self.whole(bhttp.Response(status, headers, b"".join(self._events), trailers))
+
+    def cut(self) -> None:
+        """Forget what was kept: a message cannot be sent in part."""
+        self._events.clear()

@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from server.errors import ServerError
 from server.hardening import die_with, harden
-from server.logs import Role, RoleStarted, emit, failure, log_to, silence
+from server.logs import Role, RoleEnded, RoleStarted, emit, failure, log_to, silence
 from server.sockets import close_all_but, detach_standard_streams
 
 STOP_S = 5.0
@@ -30,12 +30,7 @@ _STDERR = 2
 
 
 class RoleDied(ServerError):
-    """A role's process ended. `code` is negative for a signal."""
-
-    def __init__(self, role: Role, code: int) -> None:
-        super().__init__(f"{role} ended")
-        self.role = role
-        self.code = code
+    """A role's process ended."""
 
 
 @dataclass(frozen=True)
@@ -77,17 +72,20 @@ class Roles:
         """Wait; return early when `descriptor` can be read.
 
         Raises:
-            RoleDied: a role ended meanwhile.
+            RoleDied: a role ended meanwhile; the log says which.
         """
         if descriptor is not None:
             self._selector.register(descriptor, selectors.EVENT_READ)
         try:
-            for key, _ in self._selector.select(max(0.0, seconds)):
-                if isinstance(key.data, Process):
-                    _, status = os.waitpid(key.data.pid, 0)
-                    raise RoleDied(key.data.role, os.waitstatus_to_exitcode(status))
-                if key.fd == self._text:
-                    self._relay()
+            ready = [key for key, _ in self._selector.select(max(0.0, seconds))]
+            if any(key.fd == self._text for key in ready):
+                self._relay()
+            dead = [key.data for key in ready if isinstance(key.data, Process)]
+            for process in dead:  # one death may have led to another: all are told
+                _, status = os.waitpid(process.pid, 0)
+                emit(RoleEnded(process.role, os.waitstatus_to_exitcode(status)))
+            if dead:
+                raise RoleDied
         finally:
             if descriptor is not None:
                 self._selector.unregister(descriptor)

@@ -21,10 +21,12 @@ from server import capsule
 from server.capsule import Application, Connections, Surroundings
 from server.connections import FrontConnection, KeeperConnection, WatchedEngine
 from server.control import CAPSULE_NUMBER, DROP_IDLE, READY, ModelMessage, decode_for_zygote
-from server.errors import ClientGone, PeerGone
+from server.errors import ClientGone, PeerGone, StartError
 from server.hardening import die_with, harden
 from server.logs import CapsuleCrashed, emit
 from server.openai.application import ServedModel
+from server.rehearsal import rehearse
+from server.sandbox import confine
 from server.sockets import (
     close_all_but,
     detach_standard_streams,
@@ -34,6 +36,9 @@ from server.sockets import (
     stream_pair,
 )
 from server.tokens import AcceptedIssuer
+
+MAX_STILLBORN = 8
+"""Idle capsules that may crash in a row: if none can live, neither can the worker."""
 
 FAILED = 70
 """Exit status of a capsule that failed (EX_SOFTWARE)."""
@@ -63,6 +68,7 @@ class Zygote:
         issuer_name: str,
         max_logprobs: int,
         pool: int,
+        event_tick_s: float = 0.0,
     ) -> None:
         self._sockets = sockets
         self._factory = factory
@@ -70,10 +76,12 @@ class Zygote:
         self._issuer = AcceptedIssuer(issuer_name, ())
         self._max_logprobs = max_logprobs
         self._pool = pool
+        self._event_tick_s = event_tick_s
         self._surroundings: Surroundings | None = None
         self._geometry = SlotGeometry(0, 0)
         self._idle: dict[int, int] = {}  # a capsule's number -> its process
         self._numbers = 0
+        self._stillborn = 0
         self._selector = selectors.DefaultSelector()
 
     def serve(self) -> None:
@@ -112,8 +120,11 @@ class Zygote:
 
     def _warm_up(self, model: ModelMessage) -> None:
         application = self._factory(ServedModel(**vars(model)))
-        self._surroundings = Surroundings(application, self._issuer, self._platform)
+        self._surroundings = Surroundings(
+            application, self._issuer, self._platform, event_tick_s=self._event_tick_s
+        )
         self._geometry = SlotGeometry(model.max_model_len, model.vocab_size, self._max_logprobs)
+        rehearse(self._issuer)
         gc.collect()
         gc.freeze()  # a collection in a capsule shall not copy the zygote's pages
         self._fill()
@@ -122,6 +133,7 @@ class Zygote:
     def _on_front(self) -> None:
         packet, _ = receive_packet(self._sockets.front)
         self._idle.pop(CAPSULE_NUMBER.unpack(packet)[0], None)
+        self._stillborn = 0
 
     def _on_child(self, woken: int) -> None:
         os.read(woken, 4096)
@@ -132,9 +144,13 @@ class Zygote:
                 return
             if not pid:
                 return
-            self._idle = {number: idle for number, idle in self._idle.items() if idle != pid}
+            idle = pid in self._idle.values()
+            self._idle = {number: other for number, other in self._idle.items() if other != pid}
             if code := os.waitstatus_to_exitcode(status):
                 emit(CapsuleCrashed(code))
+                self._stillborn += idle
+            if self._stillborn >= MAX_STILLBORN:
+                raise StartError("capsules crash before they are used")
 
     def _fill(self) -> None:
         while self._surroundings is not None and len(self._idle) < self._pool:
@@ -179,6 +195,7 @@ def _be_capsule(
             KeeperConnection(keeper),
             WatchedEngine(engine, geometry, front),
         )
+        confine()
         capsule.serve(connections, surroundings)
         status = 0
     except ClientGone:
@@ -195,6 +212,7 @@ def run(
     issuer_name: str,
     max_logprobs: int,
     pool: int,
+    event_tick_s: float,
 ) -> None:
     """Be the zygote, until the launcher's socket ends."""
     Zygote(
@@ -204,4 +222,5 @@ def run(
         issuer_name=issuer_name,
         max_logprobs=max_logprobs,
         pool=pool,
+        event_tick_s=event_tick_s,
     ).serve()

@@ -12,6 +12,8 @@ from importlib import import_module
 from rich.console import Console
 from rich.table import Table
 
+from client.errors import ClientError
+
 COMMANDS = {
     "up": "Start every party on this machine and serve a model.",
     "worker": "Run a worker node: attest, register in the log, serve requests.",
@@ -39,7 +41,12 @@ def main(arguments: list[str] | None = None) -> None:
         _print_commands(console)
         sys.exit(2)
     module = import_module(f"sottovoce.commands.{name}")
-    module.app(rest, prog_name=f"sottovoce {name}")
+    try:
+        module.app(rest, prog_name=f"sottovoce {name}")
+    except (ClientError, OSError, ValueError) as error:
+        # What a wrong file, address or key ends in: a sentence for a person, not a trace.
+        Console(stderr=True).print(f"sottovoce {name}: {error}", markup=False, highlight=False)
+        sys.exit(1)
 
 
 def _print_commands(console: Console) -> None:

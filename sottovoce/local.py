@@ -11,9 +11,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from transparency.note import KeyType, VerifierKey
-
 from sottovoce.keys import public_key, write_seed
+from transparency.note import KeyType, VerifierKey
 
 LOG_ORIGIN = "log.sottovoce.invalid/local.simulated"
 ISSUER_NAME = "issuer.sottovoce.invalid"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -16,10 +15,6 @@ from transparency.leaf import Body, IssuerKeyLeaf, ModelLeaf, PolicyLeaf, Releas
 from transparency.publish import AddedLeaf, add_leaf
 from wire import inner
 from wire.privacy_pass import TokenChallenge
-
-ISSUER_KEY_LIFETIME_S = 90 * 86_400
-"""How long an issuer key is in use: longer than a fleet's rotation, so that tokens do not run out
-between two visits of a client."""
 
 
 def publish(log_url: str, seed_file: Path, body: Body) -> AddedLeaf:
@@ -46,7 +41,6 @@ def policy_leaf(policy: bytes) -> PolicyLeaf:
 def issuer_key_leaf(issuer_name: str, key_file: Path) -> IssuerKeyLeaf:
     """Describe an issuer's token key and the one challenge of the fleet."""
     with IssuerKey.from_file(key_file) as key:
-        spki = key.spki
+        spki, period = key.spki, key.period
     challenge = TokenChallenge(issuer_name, b"", inner.AUTHORITY.decode())
-    now = int(time.time())
-    return IssuerKeyLeaf(issuer_name, spki, challenge.encode(), now, now + ISSUER_KEY_LIFETIME_S)
+    return IssuerKeyLeaf(issuer_name, spki, challenge.encode(), period.not_before, period.not_after)

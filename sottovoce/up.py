@@ -6,14 +6,13 @@ import shutil
 import tempfile
 import time
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import httpx
-from engine.digest import model_digest
-from engine.policy import engine_policy
 from rich.console import Console
 
+from engine.digest import model_digest
+from engine.policy import engine_policy
 from issuer.accounts import add_account
 from issuer.keys import create_key_file
 from sottovoce.engine_config import worker_engine
@@ -30,6 +29,7 @@ from sottovoce.local import (
     prepare,
     witness_name,
 )
+from sottovoce.models import ChosenModel, ModelNotFound, choose_model
 from sottovoce.publish import (
     issuer_key_leaf,
     model_leaf,
@@ -38,9 +38,13 @@ from sottovoce.publish import (
     release_leaf,
 )
 from sottovoce.supervisor import Party, Supervisor, interrupt_on_terminate
+from wire.token_life import KeyPeriod
 
 READY_TIMEOUT_S = 240.0
 """How long the parties may take to get ready; a large model loads for minutes."""
+
+ISSUER_KEY_LIFETIME_S = 90 * 86_400
+"""How long the local issuer's one key is in use: longer than any `up`."""
 
 LOCAL_QUOTA = 1_000_000
 """Tokens of the local account: one person pays himself."""
@@ -52,17 +56,14 @@ class UpOptions:
 
     port_base: int
     workers: int
-    model: Path | None
+    model: str | None
+    """A folder or a name on the hub; None for the model in the box."""
     list_epoch_s: int
+    stock_ohttp: bool = False
 
 
 class NotReady(Exception):
     """A party died or stayed silent while starting."""
-
-
-def shipped_model() -> Path:
-    """Return the folder of the model in the box."""
-    return Path(str(files("engine.tinychat") / "model"))
 
 
 class Up:
@@ -75,6 +76,7 @@ class Up:
         self.local = Local(folder, options.port_base, options.workers)
         self.supervisor = Supervisor(folder, self._on_death)
         self._ready = False
+        self._model: ChosenModel
 
     def run(self) -> int:
         """Start everything, say when it is ready, and stay until Ctrl-C; return the exit code."""
@@ -100,8 +102,11 @@ class Up:
         Raises:
             NotReady: a party died or stayed silent.
         """
-        model = self._options.model or shipped_model()
-        name = self._options.model.name if self._options.model else "tinychat"
+        try:
+            self._model = choose_model(self._options.model)
+        except ModelNotFound as error:
+            raise NotReady(str(error)) from None
+        model, name = self._model.folder, self._model.name
         prepare(self.local, list_epoch_s=self._options.list_epoch_s)
         self._say("digesting the model")
         digest = model_digest(model)
@@ -148,6 +153,7 @@ class Up:
             "--database", local.database("issuer"),
             "--key", str(local.issuer_key),
             "--name", ISSUER_NAME,
+            "--spent", str(local.spent_socket),
             "--port", str(local.port(ISSUER)),
         )  # fmt: skip
         start(
@@ -179,6 +185,7 @@ class Up:
             *(word for url in local.worker_urls for word in ("--worker", url)),
             "--log", local.url(LOG),
             "--port", str(local.port(RELAY)),
+            *(("--stock-ohttp",) if self._options.stock_ohttp else ()),
         )  # fmt: skip
         local.account_file.touch(0o600)
         local.account_file.write_text(account + "\n")
@@ -220,8 +227,7 @@ class Up:
 
     def _greet(self) -> None:
         url = f"{self.local.url(PROXY)}/v1"
-        name = self._options.model.name if self._options.model else "tinychat"
-        console = self._console
+        name, console = self._model.name, self._console
         console.print(f"model: {name}, on {self._options.workers} worker(s)", highlight=False)
         console.print(
             "[bold red]WARNING: platform SIMULATED.[/bold red] Every party runs here, under one "
@@ -243,7 +249,8 @@ class Up:
 
 def prepare_issuer(local: Local) -> str:
     """Make the issuer's key and one account; return the account key."""
-    create_key_file(local.issuer_key)
+    now = int(time.time())
+    create_key_file(local.issuer_key, KeyPeriod(now, now + ISSUER_KEY_LIFETIME_S))
     return add_account(local.database("issuer"), LOCAL_QUOTA)
 
 

@@ -130,7 +130,10 @@ class SeenCheckpoint:
         except WireError as error:
             raise Malformed("not a remembered checkpoint") from error
         note, node_list = _members(members, ("checkpoint", "list"))
-        seen = cls(_typed(note, str).encode(), decode_base64(_typed(node_list, str)))
+        try:
+            seen = cls(_typed(note, str).encode(), decode_base64(_typed(node_list, str)))
+        except UnicodeEncodeError:
+            raise Malformed("a remembered checkpoint that is not text") from None
         Checkpoint.parse(Note.parse(seen.checkpoint).text)
         if Leaf.decode(seen.node_list).type is not LeafType.NODE_LIST:
             raise Malformed("the list last seen is a leaf of another type")

@@ -53,13 +53,15 @@ def _refuse_constant(_: str) -> Any:  # noqa: ANN401
 
 
 def decode(data: bytes | str) -> Any:  # noqa: ANN401
-    """Decode strict JSON: UTF-8, no NaN, no duplicate members.
+    """Decode strict JSON: UTF-8 without a byte order mark, no NaN, no duplicate members.
 
     Raises:
         Malformed: anything else.
     """
     try:
-        return json.loads(data, object_pairs_hook=_no_duplicates, parse_constant=_refuse_constant)
+        # Decoded here: given bytes, `json` would take UTF-16 and UTF-32 as well.
+        text = data if isinstance(data, str) else data.decode()
+        return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         # `from None`: the decoder's own exception carries the whole text it was given.
         raise Malformed("not JSON") from None

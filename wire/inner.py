@@ -2,19 +2,23 @@
 
 It holds method, path, content type, date and tokens, nothing else, so that no two clients differ.
 The authority is the same for every node: HPKE names the node. The tokens travel inside, the first
-in `Authorization`, further ones in `sottovoce-tokens`, our extension of RFC 9577.
+in `Authorization`, further ones in `sottovoce-tokens`, our extension of RFC 9577. With them come as
+many blinded messages, for what the request does not use (`wire.refund`): how many tokens a request
+carries is all that its fields tell.
 
     InnerError(Malformed)
     ├── WrongAuthority        another scheme or authority, or a Host that says so
+    ├── ForbiddenForm         CONNECT, or a path that is not plain: absolute URL, dot segments
     ├── ForbiddenPath         not one of the four paths
     ├── ForbiddenMethod       not the method of the path
     ├── UnexpectedTrailers    a trailer section
     ├── RepeatedField         a field that counts is given twice
-    ├── ExpectRefused         Expect, which RFC 9458 (section 6.2) has refused
+    ├── ExpectRefused         Expect, which RFC 9458 (section 5.1) has refused
     ├── WrongContentType      a body that is not JSON, or a body where there is none
     ├── DateMissing           no Date, or not one in the preferred format
     ├── DateOutsideWindow     older or newer than the window
-    └── BadTokens             tokens that cannot be read, or not 0, 1, 2, 4 or 8 of them
+    ├── BadTokens             tokens that cannot be read, or not 0, 1, 2, 4 or 8 of them
+    └── BadBlinded            blinded messages that cannot be read, or not as many as tokens
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from wire.auth_params import decode_base64url, encode_base64url
 from wire.bhttp import Fields, Request
 from wire.errors import Malformed, WireError
 from wire.privacy_pass import Token, format_authorization, parse_authorization
+from wire.refund import BLINDED_FIELD, BlindedMessages
 
 SCHEME = b"https"
 AUTHORITY = b"sottovoce.invalid"
@@ -64,6 +69,10 @@ class InnerError(Malformed):
 
 class WrongAuthority(InnerError):
     """Another scheme or authority than the fixed ones."""
+
+
+class ForbiddenForm(InnerError):
+    """A request to be forwarded somewhere, or around the list of paths; nothing here forwards."""
 
 
 class ForbiddenPath(InnerError):
@@ -102,6 +111,10 @@ class BadTokens(InnerError):
     """Tokens that cannot be read, or a number of them that is not allowed."""
 
 
+class BadBlinded(InnerError):
+    """Blinded messages that cannot be read, or not as many as tokens."""
+
+
 @dataclass(frozen=True)
 class InnerRequest:
     """What a worker acts on. `date` in seconds of Unix time; `query` without the question mark."""
@@ -112,10 +125,18 @@ class InnerRequest:
     body: bytes = field(repr=False)
     date: int
     tokens: tuple[Token, ...]
+    blinded: BlindedMessages | None = None
+    """None from a client that wants nothing back: ours always does."""
 
 
 def build_request(
-    *, method: bytes, path: bytes, body: bytes, date: int, tokens: Sequence[Token] = ()
+    *,
+    method: bytes,
+    path: bytes,
+    body: bytes,
+    date: int,
+    tokens: Sequence[Token] = (),
+    blinded: BlindedMessages | None = None,
 ) -> Request:
     """Build the inner request. The caller rounds `date` (Unix seconds) to the minute.
 
@@ -133,6 +154,8 @@ def build_request(
     if tokens[1:]:
         further = b", ".join(encode_base64url(token.encode()) for token in tokens[1:])
         headers.append((TOKENS_FIELD, further))
+    if blinded is not None:
+        headers.append((BLINDED_FIELD, blinded.encode()))
     request = Request(method, SCHEME, AUTHORITY, path, tuple(headers), body)
     parse_request(request)
     return request
@@ -152,6 +175,8 @@ def parse_request(request: Request) -> InnerRequest:
         raise WrongAuthority("not the authority of inner requests")
     if fields.get(b"host", AUTHORITY) != AUTHORITY:
         raise WrongAuthority("a Host field names another authority")
+    if request.method == b"CONNECT" or not _PLAIN_PATH.fullmatch(request.path):
+        raise ForbiddenForm("not a request for a plain path")
     path, _, query = request.path.partition(b"?")
     if path not in METHODS:
         raise ForbiddenPath("not a path of inner requests")
@@ -162,8 +187,9 @@ def parse_request(request: Request) -> InnerRequest:
     if b"expect" in fields:
         raise ExpectRefused("Expect is not supported")
     _check_body(request, fields)
-    date = _date(fields)
-    return InnerRequest(request.method, path, query, request.content, date, _tokens(fields))
+    date, tokens = _date(fields), _tokens(fields)
+    blinded = _blinded(fields, len(tokens))
+    return InnerRequest(request.method, path, query, request.content, date, tokens, blinded)
 
 
 def check_date(date: int, at: int) -> None:
@@ -176,7 +202,20 @@ def check_date(date: int, at: int) -> None:
         raise DateOutsideWindow("the date is outside the window")
 
 
-_SINGLE = frozenset((b"host", b"expect", b"content-type", b"date", b"authorization", TOKENS_FIELD))
+_PLAIN_PATH = re.compile(rb"(?:/(?!\.{1,2}(?:[/?]|\Z))[^/?]*)+(?:\?.*)?", re.DOTALL)
+"""A path that begins with a slash and has no segment `.` or `..` (RFC 9110, section 4.2.3)."""
+
+_SINGLE = frozenset(
+    (
+        b"host",
+        b"expect",
+        b"content-type",
+        b"date",
+        b"authorization",
+        TOKENS_FIELD,
+        BLINDED_FIELD,
+    )
+)
 
 
 def _single_fields(headers: Fields) -> dict[bytes, bytes]:
@@ -222,6 +261,18 @@ def _tokens(fields: dict[bytes, bytes]) -> tuple[Token, ...]:
     if 1 + len(others) not in TOKEN_COUNTS:
         raise BadTokens("a request carries 1, 2, 4 or 8 tokens")
     return (first, *others)
+
+
+def _blinded(fields: dict[bytes, bytes], count: int) -> BlindedMessages | None:
+    if BLINDED_FIELD not in fields:
+        return None
+    try:
+        blinded = BlindedMessages.decode(fields[BLINDED_FIELD])
+    except WireError:
+        raise BadBlinded("blinded messages that cannot be read") from None
+    if len(blinded.messages) != count:
+        raise BadBlinded("not as many blinded messages as tokens")
+    return blinded
 
 
 # Dates (RFC 9110, section 5.6.7), without the locale that `strftime` would bring in.

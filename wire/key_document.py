@@ -8,6 +8,7 @@ A deterministic CBOR map with text keys:
      "tls_key": bytes / null,         SHA-256 of the direct port's SubjectPublicKeyInfo
      "model": text, "model_digest": bytes, "policy_digest": bytes,
      "device": text, "gpu_count": uint, "capacity": 1 / 2 / 4 / 8,
+     "token_budget": uint,            prompt and completion tokens that one blind token pays for
      "not_before": uint, "not_after": uint}      unix seconds
 
 A node is named by the SHA-256 of these bytes, so there is exactly one encoding of each document;
@@ -31,11 +32,16 @@ MAX_VALIDITY_S = 6 * 3600
 CAPACITIES = (1, 2, 4, 8)
 """Few classes, so that a capacity does not single a node out (DESIGN, section 3, step 4)."""
 
+DEFAULT_TOKEN_BUDGET = 4096
+"""Tokens of the model, prompt and completion, that one blind token pays for where nothing else is
+said: a chat of some length. Most requests then carry one token and so look alike."""
+
 MAX_ENCODED = 16384
 """An X-Wing config is 1.2 kB; a document is below 2 kB. More is not a key document."""
 
 _MAX_TIME = 2**40
 _MAX_GPUS = 64
+_MAX_BUDGET = 2**32
 _MODEL = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,198}[\x21-\x7e])?")
 _DEVICE = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _MEMBERS = frozenset(
@@ -50,6 +56,7 @@ _MEMBERS = frozenset(
         "device",
         "gpu_count",
         "capacity",
+        "token_budget",
         "not_before",
         "not_after",
     }
@@ -70,6 +77,8 @@ class KeyDocument:
         device: the kind of device that computes: `cpu`, `cuda`.
         gpu_count: how many attested GPUs the node claims.
         capacity: the node's capacity class, one of 1, 2, 4, 8.
+        token_budget: prompt and completion tokens that one blind token pays for, 1 to 2^32. In the
+            document, and so in the log, it is the same for all clients of a node.
         not_before: unix seconds.
         not_after: unix seconds, at most six hours after `not_before`.
 
@@ -88,6 +97,7 @@ class KeyDocument:
     capacity: int
     not_before: int
     not_after: int
+    token_budget: int = DEFAULT_TOKEN_BUDGET
 
     def __post_init__(self) -> None:
         _check_key_configs(self.key_configs)
@@ -102,6 +112,9 @@ class KeyDocument:
         _check_integer("capacity", self.capacity, max(CAPACITIES))
         if self.capacity not in CAPACITIES:
             raise Malformed("key document: capacity is not one of the classes")
+        _check_integer("token_budget", self.token_budget, _MAX_BUDGET)
+        if not self.token_budget:
+            raise Malformed("key document: a token that pays for nothing")
         _check_integer("not_before", self.not_before, _MAX_TIME)
         _check_integer("not_after", self.not_after, _MAX_TIME)
         if not 0 < self.not_after - self.not_before <= MAX_VALIDITY_S:
@@ -121,6 +134,7 @@ class KeyDocument:
                 "device": self.device,
                 "gpu_count": self.gpu_count,
                 "capacity": self.capacity,
+                "token_budget": self.token_budget,
                 "not_before": self.not_before,
                 "not_after": self.not_after,
             }

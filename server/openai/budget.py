@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.connection import MAX_SLOTS
-
 from server.openai.errors import ContextLengthExceeded, InvalidRequest
 
 CLASSES = (1, 2, 4, 8)  # how many tokens a request can cost; padding hides anything between
@@ -31,6 +30,11 @@ def tokens_needed(used: int, token_budget: int) -> int:
         f"The request may use {used} tokens in prompts and completions; the most that one request "
         f"can pay for is {CLASSES[-1] * token_budget}. Lower max_tokens or n, or split it.",
     )
+
+
+def tokens_used(used: int, token_budget: int) -> int:
+    """How many tokens `used` tokens of the model use up: whole ones, and one at least."""
+    return max(1, -(-used // token_budget))
 
 
 def completion_room(

@@ -57,6 +57,7 @@ def plan_chat(model: LoadedModel, request: ChatRequest) -> GenerationPlan:
         params=params,
         seed=request.seed,
         tokens_needed=tokens_needed(len(ids) + request.choices * room, model.served.token_budget),
+        token_budget=model.served.token_budget,
         new_stream=lambda: _text_stream(model.tokenizer, request, form),
         constraint=constraint,
     )

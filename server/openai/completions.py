@@ -7,7 +7,6 @@ from itertools import chain
 from typing import Any
 
 from engine.types import Logprobs
-
 from server.openai.budget import completion_room, tokens_needed
 from server.openai.errors import InvalidRequest
 from server.openai.generation import Step
@@ -57,6 +56,7 @@ def plan_completion(model: LoadedModel, request: CompletionRequest) -> Generatio
         tokens_needed=tokens_needed(
             sum(map(len, ids)) + len(ids) * request.choices * room, served.token_budget
         ),
+        token_budget=served.token_budget,
         new_stream=lambda: TextStream(tokenizer.text_bytes, request.stops),
     )
     echoes = [_Echo(p, i, tokenizer) for p, i in zip(prompts, ids, strict=True)]

@@ -25,7 +25,6 @@ from engine.types import (
     SamplingParams,
     VerificationCounts,
 )
-
 from server.openai.errors import EngineFailure
 from server.openai.grammar import Matcher
 from server.openai.text_stream import Piece, TextStream
@@ -119,7 +118,7 @@ class _Sequence:
         """Hand prompt and parameters to the engine."""
         job = self.job
         if job.matcher is not None:
-            self.slot.set_mask(1, job.matcher.mask())
+            self._set_mask(1, job.matcher)
         self.slot.submit(job.prompt, job.params, group=job.group, index_in_group=job.index_in_group)
 
     def advance(self) -> Iterator[Step]:
@@ -158,8 +157,12 @@ class _Sequence:
         for token_id in self.slot.ids(self._consumed, sampled):
             matcher.consume(token_id)
         self._consumed = sampled
-        self.slot.set_mask(sampled + 1, matcher.mask())
+        self._set_mask(sampled + 1, matcher)
         self.wrote = True
+
+    def _set_mask(self, position: int, matcher: Matcher) -> None:
+        # The grammar's masks are whole words and may be a word longer than the model's ids need.
+        self.slot.set_mask(position, matcher.mask()[: self.slot.geometry.mask_size])
 
     def _text(self, finish: FinishReason | None) -> Iterator[Step]:
         """Turn released ids to text; ends the sequence at a stop string or where the engine did."""

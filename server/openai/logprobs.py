@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.types import Logprobs
-
 from server.openai.tokenizer import Tokenizer
 
 Json = dict[str, Any]

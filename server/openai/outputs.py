@@ -86,5 +86,8 @@ class Plan(Protocol):
     def usage(self) -> Usage:
         """Token counts; valid once the `last` output was yielded."""
 
+    def tokens_used(self) -> int:
+        """How many of the tokens were used up; valid once the `last` output was yielded."""
+
     def counts(self) -> VerificationCounts:
         """Verification and transfer counts; valid once the `last` output was yielded."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from engine.connection import EngineConnection
 from engine.types import SamplingParams, VerificationCounts
-
+from server.openai import budget
 from server.openai import counts as counting
 from server.openai.errors import ApiError, EngineFailure, error_body
 from server.openai.generation import Generation, Job, Step
@@ -54,6 +54,7 @@ class Terms:
     params: SamplingParams
     seed: int | None
     tokens_needed: int
+    token_budget: int
     new_stream: Callable[[], TextStream]
     constraint: Constraint | None = None
 
@@ -171,6 +172,13 @@ class GenerationPlan:
         """Token counts; valid once the `last` output was yielded."""
         generated = self._generation.completion_tokens() if self._generation else 0
         return Usage(sum(map(len, self._terms.prompts)), generated)
+
+    def tokens_used(self) -> int:
+        """How many of the tokens were used up; valid once the `last` output was yielded."""
+        usage = self.usage()
+        return budget.tokens_used(
+            usage.prompt_tokens + usage.completion_tokens, self._terms.token_budget
+        )
 
     def counts(self) -> VerificationCounts:
         """Counts over all sequences; valid once the `last` output was yielded."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from engine.types import MAX_LOGIT_BIAS, SamplingParams
-
 from server.openai.errors import InvalidRequest
 from server.openai.model_files import ModelFiles
 from server.openai.schemas import SamplingFields

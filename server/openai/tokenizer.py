@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import tokenizers
-from engine.types import MAX_EOS_IDS
 from llguidance import LLTokenizer
 
+from engine.types import MAX_EOS_IDS
 from server.openai.model_files import ModelFiles, UnusableModel
 
 

@@ -18,7 +18,7 @@ from sottovoce.bench.line import Line, line
 from sottovoce.bench.load import Stream, completion, http_request, read_stream, read_streams
 from sottovoce.bench.random_model import HALF_B, Shape, write_random_model
 from sottovoce.bench.stack import Stack, running
-from sottovoce.up import shipped_model
+from sottovoce.models import choose_model
 
 _PATH = "/v1/chat/completions"
 _SETTLE_S = 0.3
@@ -45,7 +45,7 @@ def measure(sizes: PathSizes, shape: Shape = HALF_B) -> Iterator[Line]:
     yield from _small_model(sizes)
     with tempfile.TemporaryDirectory(prefix="sottovoce-bench-") as folder:
         model = Path(folder) / f"random-{_billions(shape)}b"
-        write_random_model(model, shape, shipped_model())
+        write_random_model(model, shape, choose_model(None).folder)
         wanted = 2 * sizes.streams * (sizes.rounds + 1) + sizes.single_pairs + 64
         with running(model, tokens=wanted) as stack:
             _warm(stack, sizes)

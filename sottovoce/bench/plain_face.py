@@ -22,6 +22,11 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 import uvicorn
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route, Router
+
+from client import sse
 from engine import process
 from engine.connection import EngineConnection
 from engine.slot import SlotGeometry
@@ -32,11 +37,6 @@ from server.openai.application import Application, ServedModel
 from server.openai.errors import ApiError, error_body
 from server.openai.outputs import Body, Event, Head, Output
 from server.sockets import packet_pair, receive_packet, send_packet
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route, Router
-
-from client import sse
 
 
 def engine_with_plain_face(port: int) -> Callable[[int, WorkerConfig, int], None]:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from server.messages import Spend, Spending
 from server.spending import SpentStore
-
 from sottovoce.bench.line import Line, line
 from sottovoce.bench.postgres import running_postgres
 

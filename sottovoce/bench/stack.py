@@ -16,6 +16,7 @@ from rich.console import Console
 from client.wallet import Wallet
 from sottovoce.bench.cost import processor_time, roles_of
 from sottovoce.local import ISSUER, ISSUER_NAME, PROXY, Local
+from sottovoce.models import choose_model
 from sottovoce.publish import issuer_key_leaf
 from sottovoce.supervisor import Party, Supervisor
 from sottovoce.up import Up, UpOptions
@@ -32,11 +33,10 @@ class _Supervisor(Supervisor):
     """Starts the benchmark's worker where `up` asks for one."""
 
     def __init__(
-        self, folder: Path, on_death: Callable[[Party, int], None], plain_port: int, tokens: int
+        self, folder: Path, on_death: Callable[[Party, int], None], plain_port: int
     ) -> None:
         super().__init__(folder, on_death)
         self._plain_port = plain_port
-        self._tokens = tokens
 
     def start(self, name: str, *arguments: str) -> None:
         """Start a party."""
@@ -51,13 +51,14 @@ class Stack(Up):
 
     def __init__(self, model: Path | None, *, tokens: int) -> None:
         port_base = free_port_base()
-        options = UpOptions(port_base, workers=1, model=model, list_epoch_s=_EPOCH_S)
+        wanted = None if model is None else str(model)
+        options = UpOptions(port_base, workers=1, model=wanted, list_epoch_s=_EPOCH_S)
         super().__init__(options, Console(file=io.StringIO()))
         self.plain_port = port_base + _PLAIN
         self.proxy_port = self.local.port(PROXY)
-        self.model_name = model.name if model else "tinychat"
+        self.model_name = choose_model(wanted).name
         self._tokens = tokens
-        self.supervisor = _Supervisor(self.local.folder, self._on_death, self.plain_port, tokens)
+        self.supervisor = _Supervisor(self.local.folder, self._on_death, self.plain_port)
 
     def _start_path(self, model: Path, name: str, account: str) -> None:
         # A full purse beforehand: drawing tokens is not what is measured.

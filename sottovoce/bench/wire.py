@@ -18,7 +18,6 @@ from server.keeper_messages import Binding, NewGeneration, Packet, PublicKeys, e
 from server.messages import Request
 from server.responses import padded_event
 from server.sockets import packet_pair, receive_packet, send_packet
-
 from sottovoce.bench import redemption, relaying
 from sottovoce.bench.line import Line, line
 from wire import bhttp, inner, ohttp, padding

@@ -44,7 +44,6 @@ def worker(
     from dataclasses import replace  # noqa: PLC0415
 
     from server.launcher import PARTS  # noqa: PLC0415
-
     from sottovoce.commands import worker as command  # noqa: PLC0415
 
     def engine(control: int, config: object, ready: int) -> None:

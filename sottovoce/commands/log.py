@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from engine.digest import model_digest
-from engine.policy import engine_policy
 
 from client.trust import load_trust
+from engine.digest import model_digest
+from engine.policy import engine_policy
 from sottovoce.admission import admission
 from sottovoce.engine_config import worker_engine
 from sottovoce.publish import (

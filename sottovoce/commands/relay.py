@@ -24,6 +24,16 @@ def serve(
     authorities: Annotated[
         Path | None, typer.Option(help="PEM roots for workers and log; else the system's.")
     ] = None,
+    requests_per_s: Annotated[
+        float, typer.Option(min=1, help="Requests of one address, in the long run.")
+    ] = RelayConfig.requests_per_s,
+    burst: Annotated[
+        int, typer.Option(min=1, help="Requests of one address at once.")
+    ] = RelayConfig.burst,
+    stock_ohttp: Annotated[
+        bool,
+        typer.Option(help="Also serve plain OHTTP clients, which this relay could deceive."),
+    ] = False,
 ) -> None:
     """Forward encapsulated requests, and nothing else."""
     serve_relay(
@@ -35,5 +45,8 @@ def serve(
             certificate=certificate,
             private_key=private_key,
             authorities=authorities,
+            requests_per_s=requests_per_s,
+            burst=burst,
+            stock_ohttp=stock_ohttp,
         )
     )

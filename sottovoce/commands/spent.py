@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from issuer.spent import SpentConfig, serve_spent
 
 app = typer.Typer(add_completion=False, help=__doc__)

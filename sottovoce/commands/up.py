@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,11 +17,16 @@ def run(
     port_base: Annotated[int, typer.Option(help="The proxy's port; the others follow.")] = 8080,
     workers: Annotated[int, typer.Option(min=1, max=16, help="How many workers.")] = 1,
     model: Annotated[
-        Path | None, typer.Option(help="A Hugging Face model folder; else the model in the box.")
+        str | None,
+        typer.Option(help="A Hugging Face model folder or hub name; else the model in the box."),
     ] = None,
     list_epoch: Annotated[
         int, typer.Option(min=2, help="Seconds of a node-list epoch; a fleet uses 600.")
     ] = 60,
+    stock_ohttp: Annotated[
+        bool, typer.Option(help="Let the relay serve plain OHTTP clients, for interoperation.")
+    ] = False,
 ) -> None:
     """Start everything, print the endpoint, and stay until Ctrl-C."""
-    raise typer.Exit(Up(UpOptions(port_base, workers, model, list_epoch), Console()).run())
+    options = UpOptions(port_base, workers, model, list_epoch, stock_ohttp)
+    raise typer.Exit(Up(options, Console()).run())

@@ -6,11 +6,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+<<<<<<< HEAD
 from server.config import WorkerConfig
 from server.launcher import PARTS
 from server.launcher import run as run_worker
+=======
+>>>>>>> main
 
 from client.trust import load_trust
+from server.config import WorkerConfig
+from server.launcher import run as run_worker
 from sottovoce.engine_config import worker_engine
 
 app = typer.Typer(add_completion=False, help=__doc__)
@@ -33,6 +38,9 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     platform: Annotated[str, typer.Option(help="The platform that quotes.")] = "simulated",
     index: Annotated[int, typer.Option(min=0, max=15, help="Chooses the OHTTP key ids.")] = 0,
+    event_tick_ms: Annotated[
+        int, typer.Option(min=0, help="Milliseconds between the events of a stream; 0: at once.")
+    ] = 0,
 ) -> None:
     """Attest, register in the log, and serve until SIGTERM."""
     believed = load_trust(trust)
@@ -52,6 +60,7 @@ def serve(
             list_epoch_s=believed.list_epoch_s,
             first_key_id=KEY_IDS * index,
             key_ids=KEY_IDS,
+            event_tick_ms=event_tick_ms,
         ),
         context.obj or PARTS,  # a benchmark brings parts of its own
     )

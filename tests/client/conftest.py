@@ -4,9 +4,9 @@ import asyncio
 
 import httpx
 import pytest
-from attestation.verifier.policy import ClientPolicy
 from simulator import ACCOUNT_KEY, World
 
+from attestation.verifier.policy import ClientPolicy
 from client.nodes import NodeDirectory
 from client.transport import Transport
 from client.wallet import Wallet
@@ -31,6 +31,7 @@ class Client:
             account_key=ACCOUNT_KEY,
             issuer_keys=self.directory.issuer_keys,
             http=http,
+            anonymous=lambda: httpx.AsyncClient(transport=httpx.ASGITransport(world.app())),
         )
         self.transport = Transport(
             directory=self.directory, wallet=self.wallet, relay_url="http://relay", http=http

@@ -51,7 +51,10 @@ def test_every_request_has_the_same_shape(run, world):
     run(scenario)
     first, second = world.nodes[0].seen
     assert [name for name, _ in headers(first)] == [name for name, _ in headers(second)]
-    assert {name for name, _ in headers(first)} == {b"content-type", b"date", b"authorization"}
+    names = {b"content-type", b"date", b"authorization", b"sottovoce-blinded"}
+    assert {name for name, _ in headers(first)} == names
+    assert len(first.request.blinded.messages) == len(first.request.tokens) == 1
+    assert first.request.blinded != second.request.blinded
     assert first.request.date % 60 == 0
     assert first.request.tokens[0] != second.request.tokens[0]
 

@@ -5,7 +5,7 @@ import json
 import stat
 
 import pytest
-from simulator import IssuerKey, generate
+from simulator import unlogged_key
 
 from client.errors import IssuerError, WalletEmpty
 from client.wallet import BATCH, LOW_WATER, Wallet
@@ -48,7 +48,7 @@ def test_the_keeper_fills_up_to_the_low_water_mark(run, monkeypatch):
 
 
 def test_an_issuer_that_signs_with_an_unlogged_key_is_caught(run, world):
-    world.issuer_key = IssuerKey(generate())
+    world.issuer_key = unlogged_key(world)
 
     async def scenario(client):
         with pytest.raises(IssuerError, match="logged key"):

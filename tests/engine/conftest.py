@@ -1,23 +1,36 @@
 """Tiny models with random weights, an engine without its process, and a device to play with."""
 
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 import transformers
 
+from engine.build import build
 from engine.config import EngineConfig
-from engine.core import build
+from engine.connection import EngineConnection
 from engine.device import StepInput, TorchDevice
 from engine.kv_cache import KVPool
 from engine.loader import load
-from engine.slot import Slot
+from engine.slot import Slot, SlotGeometry
 from engine.types import EngineState, SamplingParams
 
 torch.set_num_threads(1)
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
+ROOT = Path(__file__).parents[2]
+SCRUB = {
+    "PYTHONMALLOC": "malloc",
+    "GLIBC_TUNABLES": "glibc.malloc.perturb=165:glibc.malloc.tcache_count=0",
+}
+"""Under which freed memory is overwritten; a worker demands these settings of itself."""
 VOCAB = 199
 _COMMON = {
     "hidden_size": 32,
@@ -229,3 +242,69 @@ def lab(load_model, stock_logits):
 def prompt_ids():
     """A function (length, seed) -> ids."""
     return prompt_of
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from engine.config import EngineConfig
+from engine.process import run
+control, ready = int(sys.argv[1]), int(sys.argv[2])
+run(control, EngineConfig(model=Path(sys.argv[3]), dtype="float32", threads=1, block_size=16,
+    max_model_len=512, kv_blocks=64, max_sequences=4), ready)
+"""
+
+
+class EngineProcess:
+    """What a launcher and a zygote do: start it, and hand it capsules' sockets."""
+
+    def __init__(self, folder):
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        read, write = os.pipe()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(theirs.fileno()), str(write), str(folder)],
+            pass_fds=[theirs.fileno(), write],
+            cwd=ROOT,
+            env=os.environ | SCRUB,
+            stderr=subprocess.PIPE,
+        )
+        theirs.close()
+        os.close(write)
+        with os.fdopen(read) as file:
+            line = file.readline()
+        self.ready = json.loads(line) if line else None
+
+    @property
+    def geometry(self):
+        ready = self.ready
+        return SlotGeometry(ready["max_model_len"], ready["vocab_size"], ready["max_logprobs"])
+
+    def raw_socket(self):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        socket.send_fds(self.control, [b"c"], [theirs.fileno()])
+        theirs.close()
+        return ours
+
+    def connect(self):
+        return EngineConnection(self.raw_socket(), self.geometry)
+
+    def stop(self):
+        self.control.close()
+        errors = self.process.communicate(timeout=20)[1]
+        return self.process.returncode, errors
+
+
+@pytest.fixture(scope="session")
+def engine_process():
+    """The class: a function from a model folder to a running engine process."""
+    return EngineProcess
+
+
+@pytest.fixture(scope="session")
+def engine(model_folder):
+    """One engine process for all tests that do not end it."""
+    process = EngineProcess(model_folder("llama"))
+    assert process.ready, process.stop()
+    yield process
+    code, errors = process.stop()
+    assert (code, errors) == (0, b"")

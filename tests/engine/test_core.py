@@ -43,7 +43,7 @@ def test_states_and_outcome_of_a_whole_life(lab, local_engine):
     local.done(slot)
     assert (slot.state, slot.finish) == (EngineState.ERASED, FinishReason.LENGTH)
     assert slot.sampled == 3
-    assert not any(bytes(slot._bytes)[8192:])
+    assert not any(bytes(slot._views.bytes)[8192:])
     assert slot.counts().checks == 0
     assert slot.counts().decisions == bytes(32)
 
@@ -137,8 +137,8 @@ def test_cancel_erases_at_once_wherever_it_strikes(lab, local_engine, steps):
         local.engine.step()
     local.cancel(slot)
     assert (slot.state, slot.finish) == (EngineState.ERASED, FinishReason.ABORTED)
-    assert not any(bytes(slot._bytes)[:4096])
-    assert not any(bytes(slot._bytes)[8192:])
+    assert not any(bytes(slot._views.bytes)[:4096])
+    assert not any(bytes(slot._views.bytes)[8192:])
     assert not local.engine.busy
     local.assert_clean()
 
@@ -289,7 +289,7 @@ def test_a_mask_that_allows_nothing_fails_that_sequence_only(lab, local_engine):
     local.run()
     assert (slot.state, slot.finish) == (EngineState.FAILED, FinishReason.FAILED)
     assert slot.error is ErrorCode.NO_CANDIDATE
-    assert not any(bytes(slot._bytes)[8192:])
+    assert not any(bytes(slot._views.bytes)[8192:])
     assert good.finish is FinishReason.LENGTH
     local.done(slot)
     assert (slot.state, slot.error) == (EngineState.ERASED, ErrorCode.NO_CANDIDATE)
@@ -301,9 +301,9 @@ def test_a_lying_slot_fails_itself_only(lab, local_engine):
     good = local.submit(lab.prompt(5), max_new_tokens=5)
     # Ids beyond the vocabulary, written behind the back of `submit`.
     bad = local.submit(lab.prompt(5), max_new_tokens=5)
-    bad._words[local.geometry.prompt_offset // 4 + 2] = 2**31 - 1
+    bad._views.words[local.geometry.prompt_offset // 4 + 2] = 2**31 - 1
     worse = local.submit(lab.prompt(5), max_new_tokens=5)
-    worse._words[local.geometry.prompt_offset // 4] = 2**32 - 1
+    worse._views.words[local.geometry.prompt_offset // 4] = 2**32 - 1
     local.run()
     assert good.finish is FinishReason.LENGTH
     for slot in (bad, worse):
@@ -326,7 +326,7 @@ def test_a_failing_step_ends_its_sequences_and_no_others(lab, local_engine):
     local.engine._device.step = original
     for slot in slots:
         assert (slot.state, slot.error) == (EngineState.FAILED, ErrorCode.STEP_FAILED)
-        assert not any(bytes(slot._bytes)[8192:])
+        assert not any(bytes(slot._views.bytes)[8192:])
     local.assert_clean()
     assert len(local.generate(lab.prompt(20), max_new_tokens=3)) == 3
 

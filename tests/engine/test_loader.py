@@ -90,7 +90,7 @@ def test_what_does_not_fit_is_named(folder, fields, reason):
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("falcon", "attention interface"), ("qwen3_next", "linear_attention")],
+    [("falcon", "attention interface"), ("mamba", "linear_attention")],
 )
 def test_architectures_that_do_not_fit_are_refused(model_folder, name, reason):
     with pytest.raises(UnsupportedModel, match=reason):

@@ -3,78 +3,19 @@
 import json
 import os
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from engine.config import EngineConfig
-from engine.connection import EngineConnection
 from engine.digest import model_digest
 from engine.errors import EngineGone, ModelFiles
 from engine.process import run
-from engine.slot import Slot, SlotGeometry
+from engine.slot import Slot
 from engine.types import EngineState, ErrorCode, FinishReason, SamplingParams
 
 ROOT = Path(__file__).parents[2]
-PROGRAM = """
-import sys
-from pathlib import Path
-from engine.config import EngineConfig
-from engine.process import run
-control, ready = int(sys.argv[1]), int(sys.argv[2])
-run(control, EngineConfig(model=Path(sys.argv[3]), dtype="float32", threads=1, block_size=16,
-    max_model_len=512, kv_blocks=64, max_sequences=4), ready)
-"""
-
-
-class EngineProcess:
-    """What a launcher and a zygote do: start it, and hand it capsules' sockets."""
-
-    def __init__(self, folder):
-        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        read, write = os.pipe()
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(theirs.fileno()), str(write), str(folder)],
-            pass_fds=[theirs.fileno(), write],
-            cwd=ROOT,
-            stderr=subprocess.PIPE,
-        )
-        theirs.close()
-        os.close(write)
-        with os.fdopen(read) as file:
-            line = file.readline()
-        self.ready = json.loads(line) if line else None
-
-    @property
-    def geometry(self):
-        ready = self.ready
-        return SlotGeometry(ready["max_model_len"], ready["vocab_size"], ready["max_logprobs"])
-
-    def raw_socket(self):
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        socket.send_fds(self.control, [b"c"], [theirs.fileno()])
-        theirs.close()
-        return ours
-
-    def connect(self):
-        return EngineConnection(self.raw_socket(), self.geometry)
-
-    def stop(self):
-        self.control.close()
-        errors = self.process.communicate(timeout=20)[1]
-        return self.process.returncode, errors
-
-
-@pytest.fixture(scope="module")
-def engine(model_folder):
-    process = EngineProcess(model_folder("llama"))
-    assert process.ready, process.stop()
-    yield process
-    code, errors = process.stop()
-    assert (code, errors) == (0, b"")
 
 
 @pytest.fixture
@@ -125,7 +66,7 @@ def test_a_stream_from_submit_to_erased(connection, prompt_ids):
     connection.wake(0)
     wait_for(connection, lambda: slot.state is EngineState.ERASED)
     assert slot.finish is FinishReason.LENGTH
-    assert not any(bytes(slot._bytes)[8192:])
+    assert not any(bytes(slot._views.bytes)[8192:])
 
 
 def test_several_slots_and_a_group(connection, prompt_ids):
@@ -159,7 +100,7 @@ def test_cancel_while_it_runs(connection, prompt_ids):
     wait_for(connection, lambda: slot.state is EngineState.ERASED)
     assert slot.finish is FinishReason.ABORTED
     assert slot.sampled < 490
-    assert not any(bytes(slot._bytes)[8192:])
+    assert not any(bytes(slot._views.bytes)[8192:])
 
 
 def test_done_at_a_stop_string(connection, prompt_ids):
@@ -183,7 +124,7 @@ def test_a_capsule_that_dies_leaves_an_erased_slot(engine, prompt_ids):
     while witness.state is not EngineState.ERASED:
         assert time.monotonic() < end
         time.sleep(0.01)
-    assert not any(bytes(witness._bytes)[8192:])
+    assert not any(bytes(witness._views.bytes)[8192:])
     witness.close()
 
 
@@ -191,7 +132,7 @@ def test_an_invalid_request_fails_in_its_slot(connection, prompt_ids):
     connection.open_slots(1)
     slot = connection.slots[0]
     slot.submit(prompt_ids(4), params(), group=1, index_in_group=0)
-    slot._words[6] = 10**6  # a prompt longer than the slot
+    slot._views.words[6] = 10**6  # a prompt longer than the slot
     connection.wake(0)
     wait_for(connection, lambda: slot.state is EngineState.FAILED)
     assert slot.error is ErrorCode.INVALID_REQUEST
@@ -246,8 +187,8 @@ def test_an_idle_engine_sleeps(engine):
     assert cpu() - before <= 1  # ticks of 10 ms
 
 
-def test_the_end_of_the_control_socket_ends_everything(model_folder, prompt_ids):
-    process = EngineProcess(model_folder("llama"))
+def test_the_end_of_the_control_socket_ends_everything(engine_process, model_folder, prompt_ids):
+    process = engine_process(model_folder("llama"))
     connection = process.connect()
     connection.open_slots(1)
     slot = submit(connection, 0, prompt_ids(10), max_new_tokens=490)

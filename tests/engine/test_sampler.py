@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -34,9 +35,10 @@ def reference_distribution(logits, *, temperature=1.0, top_k=0, top_p=1.0, min_p
 def draw_many(logits, count, **params):
     """Positions 0 .. count-1 of one sequence, in batches."""
     counts = [0] * len(logits)
-    template = torch.tensor(logits)
+    template, one = torch.tensor(logits), row(**params)
     for start in range(0, count, 10_000):
-        rows = [row(position=i, **params) for i in range(start, min(start + 10_000, count))]
+        positions = range(start, min(start + 10_000, count))
+        rows = [replace(one, position=i) for i in positions]
         draws = sample(template.repeat(len(rows), 1), rows)
         assert bool(draws.valid.all())
         for i, n in enumerate(draws.ids.bincount(minlength=len(logits)).tolist()):

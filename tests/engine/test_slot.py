@@ -47,7 +47,7 @@ def pair():
 
 
 def contents(slot):
-    return bytes(slot._bytes)
+    return bytes(slot._views.bytes)
 
 
 def test_a_request_arrives_as_it_was_written(pair):
@@ -154,13 +154,13 @@ def test_the_engine_does_not_believe_a_slot(pair):
     capsule.submit([5], FULL, group=0, index_in_group=0)
     clean = contents(capsule)[:4096]
     for word, value in ((6, 33), (6, 0), (7, 33), (8, 1025), (13, 50), (28, 0)):
-        capsule._bytes[:4096] = clean
-        capsule._words[word] = value
+        capsule._views.bytes[:4096] = clean
+        capsule._views.words[word] = value
         if word == 28:
-            capsule._doubles[9] = math.nan
+            capsule._views.doubles[9] = math.nan
         with pytest.raises(InvalidRequest):
             engine.request()
-    capsule._words[0] = 99
+    capsule._views.words[0] = 99
     assert engine.command is Command.CANCEL
 
 

@@ -1,5 +1,6 @@
 // A Privacy Pass client and origin by @cloudflare/privacypass-ts (RFC 9577; RFC 9578, type 0x0002).
 import { answer, bytes } from "./lines.mjs";
+import { nameIssuer } from "./named_issuer.mjs";
 import {
   AuthorizationHeader,
   fetchToken,
@@ -14,19 +15,6 @@ import {
 
 const { BlindRSAMode, Client, getPublicKeyBytes, Origin } = publicVerif;
 const newClient = () => new Client(BlindRSAMode.PSS);
-
-const originalFetch = globalThis.fetch;
-
-/** The package reaches an issuer at https:// and its name. Stand in for the names and the
- * certificates of a network: any host is `url`, and the account's key goes along. */
-function nameIssuer(url, accountKey) {
-  globalThis.fetch = async (asked, init = {}) => {
-    const { pathname } = new URL(asked);
-    const headers = new Headers(init.headers);
-    headers.set("authorization", `Bearer ${accountKey}`);
-    return originalFetch(`${url}${pathname}`, { ...init, headers });
-  };
-}
 
 const fields = (challenge) => ({
   token_type: challenge.tokenType,

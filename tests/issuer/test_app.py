@@ -7,6 +7,7 @@ import base64
 import hashlib
 import logging
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, closing
 from pathlib import Path
@@ -17,13 +18,15 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_private_key
 from starlette.applications import Starlette
 
-from issuer import database, service
+from issuer import app, database, service
 from issuer.accounts import add_account
 from issuer.app import IssuerConfig, application
-from issuer.errors import SigningFault
-from issuer.keys import IssuerKey, KeyRing
+from issuer.errors import SigningFault, StoreUnavailable
+from issuer.keys import IssuerKey, KeyRing, generate
+from issuer.spent_client import SpentClient
 from wire import privacy_pass
 from wire.privacy_pass import ISSUER_DIRECTORY_TYPE, TOKEN_REQUEST_TYPE, TOKEN_RESPONSE_TYPE
+from wire.token_life import EXCHANGE_S, KeyPeriod
 
 pytestmark = pytest.mark.anyio
 
@@ -286,3 +289,31 @@ async def test_nothing_of_a_request_reaches_a_log_or_an_error(
         repr(token_request[3:35])[2:-1],
     ]
     assert not [text for text in texts for secret in secrets if secret in text]
+
+
+async def test_the_rows_of_a_key_that_is_over_are_dropped_and_the_key_not_listed(
+    serving: Serving, sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = int(time.time())
+    old = IssuerKey(generate(), KeyPeriod(now - 10 * EXCHANGE_S, now - EXCHANGE_S))
+    new = IssuerKey(generate(), KeyPeriod(now - EXCHANGE_S, now + EXCHANGE_S))
+    while new.truncated_key_id == old.truncated_key_id:
+        new = IssuerKey(generate(), new.period)
+    retired: list[bytes] = []
+
+    async def retire(_: SpentClient, key_id: bytes) -> None:
+        retired.append(key_id)
+        if len(retired) == 1:
+            raise StoreUnavailable("not there yet")
+
+    monkeypatch.setattr(SpentClient, "retire", retire)
+    monkeypatch.setattr(app, "RETIRE_LOOK_S", 0.01)
+    config = IssuerConfig("", 0, sqlite_url, (), "issuer.example", tmp_path / "spent", "o.invalid")
+    async with serving(application(config, KeyRing([old, new]))) as client:
+        while len(retired) < 2:  # noqa: ASYNC110 - a test may poll
+            await asyncio.sleep(0.01)
+        response = await client.get("/.well-known/private-token-issuer-directory")
+    assert set(retired) == {old.key_id}
+    (listed,) = response.json()["token-keys"]
+    assert base64.urlsafe_b64decode(listed["token-key"]) == new.spki
+    assert listed["not-before"] == new.period.not_before

@@ -91,7 +91,8 @@ def test_the_issuer_serves_ends_on_sigint_and_logs_no_account_key(
     tmp_path: Path, sqlite_url: str, issuer_pem: bytes
 ) -> None:
     key_file = tmp_path / "issuer.pem"
-    key_file.write_bytes(issuer_pem)
+    period = b"Not-Before: 2020-01-01T00:00:00Z\nNot-After: 2120-01-01T00:00:00Z\n"
+    key_file.write_bytes(period + issuer_pem)
     account_key = add_account(sqlite_url, 1)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

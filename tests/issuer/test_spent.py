@@ -15,7 +15,15 @@ from starlette.applications import Starlette
 
 from issuer import database
 from issuer.errors import MalformedRequest
-from issuer.spent import BODY_LIMIT, application, parse_retire, parse_spend
+from issuer.spent import (
+    BODY_LIMIT,
+    REFUND_BODY_LIMIT,
+    application,
+    parse_exchange,
+    parse_refunds,
+    parse_retire,
+    parse_spend,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -112,7 +120,41 @@ def test_anything_but_exactly_a_retirement_is_malformed(body: bytes) -> None:
         parse_retire(body)
 
 
-@pytest.mark.parametrize("path", ["/spend", "/retire"])
+EXCHANGE = {"spend_id": SPEND_ID, "key_id": KEY_ID, "row": ROWS[0], "binding": ROWS[1]}
+REFUND = {"ticket": ROWS[0], "binding": ROWS[1]}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"binding": None}, {"row": [ROWS[0]]}, {"rows": ROWS[:1]}, {"spend_id": KEY_ID}],
+)
+def test_anything_but_exactly_an_exchange_is_malformed(changed: dict[str, object]) -> None:
+    parse_exchange(json.dumps(EXCHANGE).encode())
+    with pytest.raises(MalformedRequest):
+        parse_exchange(json.dumps(EXCHANGE | changed).encode())
+
+
+@pytest.mark.parametrize(
+    "refunds",
+    [
+        [],
+        {},
+        [REFUND] * 65,
+        [[]],
+        [REFUND | {"account": "a"}],
+        [{"ticket": ROWS[0]}],
+        [REFUND | {"ticket": ROWS[0].upper() + "A"}],
+    ],
+)
+def test_anything_but_exactly_a_batch_of_refunds_is_malformed(refunds: object) -> None:
+    largest = json.dumps({"refunds": [REFUND] * 64}).encode()
+    assert len(parse_refunds(largest)) == 64
+    assert len(largest) < REFUND_BODY_LIMIT
+    with pytest.raises(MalformedRequest):
+        parse_refunds(json.dumps({"refunds": refunds}).encode())
+
+
+@pytest.mark.parametrize("path", ["/spend", "/exchange", "/retire"])
 async def test_a_malformed_body_is_422_and_a_long_one_413(
     client: httpx.AsyncClient, path: str
 ) -> None:

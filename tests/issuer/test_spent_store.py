@@ -10,9 +10,10 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import text
 
-from issuer.database import Database
+from issuer.database import Database, Schema
 from issuer.errors import KeyRetired, Spent
-from issuer.spent_store import SCHEMA, Spend, SpentStore
+from issuer.spent_store import SCHEMA, Refund, Spend, SpentStore
+from wire.refund import tickets
 
 pytestmark = pytest.mark.anyio
 
@@ -169,3 +170,41 @@ async def test_what_was_spent_stays_spent_when_the_store_is_opened_again(databas
         outcomes = await asyncio.gather(store.spend(spend(name, A), at=NOW), return_exceptions=True)
         await store.close()
     assert isinstance(outcomes[0], Spent)
+
+
+async def test_a_store_of_the_first_release_keeps_its_rows(database_url: str) -> None:
+    first = Schema(SCHEMA.name, SCHEMA.steps[:1])
+    old = await Database.open(database_url, first)
+    async with old.transaction() as connection:
+        insert = text("INSERT INTO spent VALUES (:row, :key, :claim, :arrival)")
+        values = {"row": A, "key": KEY, "claim": bytes(32), "arrival": NOW - NOW % 60}
+        await connection.execute(insert, values)
+    await old.close()
+    store = await SpentStore.open(database_url)
+    with pytest.raises(Spent):
+        await store.spend(spend("second", A), at=NOW)
+    await store.spend(spend("third", B), at=NOW)
+    assert await store.retire(KEY) == 2
+    await store.close()
+
+
+async def test_refunds_of_a_retired_key_are_refused(store: SpentStore) -> None:
+    request = spend("first", A)
+    (ticket,) = tickets(request.spend_id, KEY, [A])
+    await store.spend(request, at=NOW)
+    await store.retire(KEY)
+    assert await store.refund([Refund(ticket, B)], at=NOW) == [False]
+
+
+async def test_racing_batches_with_the_same_tickets_in_any_order_bind_each_once(
+    store: SpentStore,
+) -> None:
+    request = spend("first", A, B, C, D)
+    due = tickets(request.spend_id, KEY, request.rows)
+    await store.spend(request, at=NOW)
+    batches = [
+        [Refund(ticket, bytes([number]) * 32) for ticket in (due if number % 2 else due[::-1])]
+        for number in range(8)
+    ]
+    answers = await asyncio.gather(*(store.refund(batch, at=NOW) for batch in batches))
+    assert sum(sum(answer) for answer in answers) == len(due)

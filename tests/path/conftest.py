@@ -25,7 +25,7 @@ def free_port_base():
     first = os.getpid() * 211 % 18_000
     for base in (10_000 + (first + step) % 18_000 for step in range(0, 18_000, 211)):
         try:
-            for offset in (*range(8), 41, 42, 100, 101, 102):
+            for offset in (*range(8), 41, 42, 43, 100, 101, 102):
                 with closing(socket.socket()) as probe:
                     probe.bind(("127.0.0.1", base + offset))
         except OSError:

@@ -6,8 +6,8 @@ import os
 
 import httpx
 import pytest
-from attestation.bundle import Bundle
 
+from attestation.bundle import Bundle
 from sottovoce.local import RELAY, WORKER
 from wire.hpke import Kem
 from wire.key_document import KeyDocument

@@ -103,6 +103,51 @@ def curl(stack, body):
     return run.stdout
 
 
+def test_a_json_schema_binds_the_answer(sdk):
+    schema = {
+        "type": "object",
+        "properties": {"city": {"enum": ["Paris", "Rome"]}, "number": {"enum": [1, 2]}},
+        "required": ["city", "number"],
+        "additionalProperties": False,
+    }
+    completion = sdk.chat.completions.create(
+        model=MODEL,
+        messages=MESSAGES,
+        max_tokens=40,
+        response_format={
+            "type": "json_schema",
+            "json_schema": {"name": "answer", "schema": schema, "strict": True},
+        },
+    )
+    answer = json.loads(completion.choices[0].message.content)
+    assert answer["city"] in {"Paris", "Rome"}
+    assert answer["number"] in {1, 2}
+    check_attestation(completion.model_extra["attestation"])
+
+
+def test_a_forced_tool_is_called(sdk):
+    function = {
+        "name": "get_weather",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"enum": ["Paris", "Rome"]}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    }
+    completion = sdk.chat.completions.create(
+        model=MODEL,
+        messages=[{"role": "user", "content": "What is the weather in Rome?"}],
+        tools=[{"type": "function", "function": function}],
+        tool_choice="required",
+        max_tokens=60,
+    )
+    assert completion.choices[0].finish_reason == "tool_calls"
+    [call] = completion.choices[0].message.tool_calls
+    assert call.function.name == "get_weather"
+    assert json.loads(call.function.arguments)["city"] in {"Paris", "Rome"}
+
+
 def test_models_come_from_the_node_list(sdk):
     assert [model.id for model in sdk.models.list()] == [MODEL]
     assert sdk.models.retrieve(MODEL).owned_by == "sottovoce"

@@ -3,62 +3,15 @@
 import asyncio
 import time
 
-import httpx
 import pytest
-from attestation.verifier.policy import ClientPolicy
+from path_user import run
 from tap import Tap
 
-from client.exchange import Exchange, InnerRequest
-from client.nodes import NodeDirectory
-from client.trust import load_trust
-from client.wallet import Wallet
-from sottovoce.local import ISSUER, RELAY
+from sottovoce.local import RELAY
 
 pytestmark = pytest.mark.xdist_group("stack")
 
 RACERS = 8
-BODY = b'{"max_tokens":2,"model":"tinychat","prompt":"Hello"}'
-PATH = b"/v1/completions"
-
-
-class User:
-    """A client taken apart, so that a test can misuse its pieces."""
-
-    def __init__(self, stack, http):
-        self.http = http
-        self.relay = stack.local.url(RELAY)
-        self.directory = NodeDirectory(
-            trust=load_trust(stack.local.trust),
-            policy=ClientPolicy(accepted_weaknesses=frozenset({"simulated", "compute-unverified"})),
-            relay_url=self.relay,
-            http=http,
-        )
-        self.wallet = Wallet(
-            issuer_url=stack.local.url(ISSUER),
-            account_key=stack.local.account_file.read_text().strip(),
-            issuer_keys=self.directory.issuer_keys,
-            http=http,
-        )
-
-    async def request(self, tokens, *, date=None):
-        minute = int(time.time()) // 60 * 60 if date is None else date
-        return InnerRequest(b"POST", PATH, BODY, minute, tokens)
-
-    async def ask(self, node, request, relay=None):
-        exchange = await Exchange.open(self.http, relay or self.relay, node, request)
-        body = await exchange.body()
-        await exchange.close()
-        return exchange.head.status, body
-
-
-def run(stack, scenario):
-    async def main():
-        async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
-            user = User(stack, http)
-            await user.wallet.refill()
-            return await scenario(user)
-
-    return asyncio.run(main())
 
 
 def test_a_token_spends_once_under_racing_attempts(stack):

@@ -4,7 +4,10 @@ import asyncio
 import contextlib
 import json
 import socket
+import subprocess
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import h11
 import httpx
@@ -182,6 +185,80 @@ def relay_between():
             yield Setup(worker, client, url)
 
     return between
+
+
+SERVE = """
+import sys
+from relay.app import serve
+from relay.config import RelayConfig
+url, port, changes = sys.argv[1:]
+serve(RelayConfig("127.0.0.1", int(port), (url,), url, **eval(changes)))
+"""
+
+
+@dataclass
+class RelayProcess:
+    """A relay in a process of its own, and everything it writes."""
+
+    process: subprocess.Popen
+    port: int
+    folder: Path
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def written(self):
+        return b"".join(path.read_bytes() for path in self.folder.rglob("*") if path.is_file())
+
+    def kib(self, field):
+        """A line of the kernel's account of its memory: VmRSS, or VmHWM, the most it ever was."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.split(f"{field}:")[1].split()[0])
+
+    def forget_peak(self):
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
+    async def connect(self):
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+
+async def healthy(port):
+    async with httpx.AsyncClient(trust_env=False) as client:
+        for _ in range(400):
+            with contextlib.suppress(httpx.TransportError):
+                answer = await client.get(f"http://127.0.0.1:{port}/health")
+                if answer.json()["nodes"]:
+                    return
+            await asyncio.sleep(0.05)
+    raise AssertionError("the relay did not start")
+
+
+@pytest.fixture
+def relay_process(tmp_path):
+    """A relay as a real process: `async with relay_process(worker, ...) as relay`."""
+
+    @contextlib.asynccontextmanager
+    async def started(worker, **changes):
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        arguments = [worker.url, str(port), repr(changes)]
+        with (tmp_path / "output").open("wb") as output:
+            process = subprocess.Popen(  # noqa: ASYNC220 - its start is over in a moment
+                [sys.executable, "-c", SERVE, *arguments],
+                stdout=output,
+                stderr=output,
+                env={"PYTHONPATH": str(Path.cwd()), "HOME": str(tmp_path), "TMPDIR": str(tmp_path)},
+            )
+        try:
+            await healthy(port)
+            yield RelayProcess(process, port, tmp_path)
+        finally:
+            process.kill()
+            process.wait()
+
+    return started
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from relay import app as relay_app
+from relay import logs as relay_logs
 from relay.config import RelayConfig
 
 pytestmark = pytest.mark.anyio
@@ -140,8 +141,8 @@ def test_a_service_that_cannot_start_says_so(monkeypatch):
 
 def test_the_event_loop_reports_failures_without_detail(caplog):
     context = {"exception": ValueError("canary"), "transport": "canary", "message": "canary"}
-    relay_app._log_without_detail(None, context)
-    relay_app._log_without_detail(None, {"message": "canary"})
+    relay_logs.log_without_detail(None, context)
+    relay_logs.log_without_detail(None, {"message": "canary"})
     assert [record.getMessage() for record in caplog.records] == [
         "unhandled ValueError in the event loop",
         "unhandled NoneType in the event loop",
@@ -151,6 +152,7 @@ def test_the_event_loop_reports_failures_without_detail(caplog):
 SERVE = """
 import sys
 from relay.app import serve
+from relay import logs as relay_logs
 from relay.config import RelayConfig
 serve(RelayConfig("127.0.0.1", int(sys.argv[1]), (sys.argv[2],), sys.argv[2], drain_timeout_s=10))
 """

@@ -11,8 +11,7 @@ The body of a request is JSON; every member is optional:
     fail        "prepare", "run", "midstream": raise an error whose text is the prompt
                 "stderr": write the prompt to standard error, in Python and natively
                 "exit", "midexit": end the process at once, before or after the first event
-    show        "fds": answer with the file descriptors of the capsule
-                "ps": answer with what the kernel says of the capsule's protections
+    show        "escapes": try everything a capsule must not do; answer with what succeeded
 
 The engine keeps a journal of what happens to its slots, so that tests can read it.
 """
@@ -22,11 +21,11 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import resource
 import selectors
 import socket
 import struct
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -93,6 +92,9 @@ class FakePlan:
     def streamed(self) -> bool:
         return self.order.get("stream", False)
 
+    def tokens_used(self) -> int:
+        return self.order.get("used", self.tokens_needed)
+
     def run(
         self, engine: EngineConnection, rng_seed: Callable[[], int], _now: int
     ) -> Iterator[Output]:
@@ -142,16 +144,8 @@ class FakePlan:
             libc.dprintf(2, b"%s\n", prompt.encode())
 
     def _show(self) -> Any:
-        if self.order.get("show") == "fds":
-            entries = list(Path("/proc/self/fd").iterdir())
-            return [str(entry.readlink()) for entry in entries if entry.is_symlink()]
-        if self.order.get("show") == "ps":
-            libc = ctypes.CDLL(None)
-            return {
-                "dumpable": libc.prctl(3, 0, 0, 0, 0),
-                "no_new_privs": libc.prctl(39, 0, 0, 0, 0),
-                "core": resource.getrlimit(resource.RLIMIT_CORE)[0],
-            }
+        if self.order.get("show") == "escapes":
+            return [name for name, attempt in ESCAPES.items() if _succeeds(attempt)]
         return None
 
     def usage(self) -> Usage:
@@ -160,6 +154,41 @@ class FakePlan:
     def counts(self) -> VerificationCounts:
         assert self._counts is not None
         return self._counts
+
+
+def _succeeds(attempt: Callable[[], Any]) -> bool:
+    try:
+        attempt()
+    except (OSError, RuntimeError):
+        return False
+    return True
+
+
+ESCAPES: dict[str, Callable[[], Any]] = {
+    "read a file": lambda: Path("/etc/hostname").read_text(),
+    "write a file": lambda: Path("/tmp/escaped").write_text("x"),
+    "list a folder": lambda: list(Path("/proc").iterdir()),
+    "make a socket": lambda: socket.socket(socket.AF_INET),
+    "make a unix socket": lambda: socket.socket(socket.AF_UNIX),
+    "make a socket pair": socket.socketpair,
+    "make a pipe": os.pipe,
+    "start a program": lambda: os.execv("/bin/true", ["true"]),
+    "start a process": os.fork,
+    "start a thread": lambda: threading.Thread(target=int).start(),
+    "signal its parent": lambda: os.kill(os.getppid(), 0),
+    "open another process": lambda: os.pidfd_open(os.getppid()),
+    "change its user": lambda: os.setuid(os.getuid()),
+    "become dumpable": lambda: _refused(ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)),
+    "trace its parent": lambda: _refused(ctypes.CDLL(None).ptrace(16, os.getppid(), 0, 0)),
+    "read its parent": lambda: _refused(
+        ctypes.CDLL(None).process_vm_readv(os.getppid(), None, 0, None, 0, 0)
+    ),
+}
+
+
+def _refused(result: int) -> None:
+    if result < 0:
+        raise OSError
 
 
 # ---- engine ----

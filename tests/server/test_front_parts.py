@@ -27,6 +27,8 @@ from server.messages import (
     Marked,
     Marking,
     Message,
+    Refund,
+    Refunded,
     Request,
     Spend,
     Spending,
@@ -175,6 +177,11 @@ class NoStore:
         return Spending.OK
 
 
+class NoRefunds:
+    async def refund(self, items: Any) -> list[bytes]:
+        return [b"s" * 256 for _ in items]
+
+
 def gateway(pool: Any = None, **limits: Any) -> Gateway:
     settings = {"max_body": 100, "body_timeout_s": 0.05, "max_requests": 1, **limits}
     return Gateway(
@@ -183,6 +190,7 @@ def gateway(pool: Any = None, **limits: Any) -> Gateway:
         NoStore(),
         Metrics(),
         Limits(**settings),
+        refunder=NoRefunds(),
         knows_key=lambda key_id: key_id == 1,
         clock=lambda: NOW,
     )
@@ -268,6 +276,32 @@ def test_a_capsule_out_of_turn_before_its_answer_is_a_503(script):
     assert sent[0]["status"] == 503
 
 
+PAID = (MARK, Admit(), SPEND)
+REFUND = Refund(7, (b"m" * 256,))
+
+
+def test_a_refund_is_answered_once_after_the_spend_and_inside_the_answer():
+    capsule = ScriptedCapsule(*PAID, Start(True), Chunk(b"x"), REFUND, Chunk(b"y"), End())
+    sent = asyncio.run(post(gateway(capsule), b"\x01"))
+
+    assert capsule.told[-1] == Refunded((b"s" * 256,))
+    assert b"".join(message.get("body", b"") for message in sent) == b"xy"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        (REFUND,),
+        (MARK, Admit(), REFUND),
+        (*PAID, REFUND, REFUND),
+        (*PAID, Refund(7, (b"m" * 256, b"n" * 256))),
+    ],
+)
+def test_a_refund_of_what_was_not_spent_or_of_more_or_twice_ends_the_capsule(script):
+    sent = asyncio.run(post(gateway(ScriptedCapsule(*script)), b"\x01"))
+    assert sent[0]["status"] == 503
+
+
 @pytest.mark.parametrize(
     "script", [(Start(True),), (Start(True), Chunk(b"x"), MARK), (Start(True), Start(True), End())]
 )
@@ -343,7 +377,7 @@ def test_no_message_to_the_front_has_room_for_a_key():
     # What a capsule tells the front: hashes, numbers, and bytes that were sealed before.
     fields = {
         kind.__name__: set(kind.__annotations__) - {"type"}
-        for kind in (Mark, Admit, Spend, Start, Chunk, End)
+        for kind in (Mark, Admit, Spend, Start, Chunk, End, Refund)
     }
     assert fields == {
         "Mark": {"enc", "expiry"},
@@ -352,6 +386,7 @@ def test_no_message_to_the_front_has_room_for_a_key():
         "Start": {"chunked"},
         "Chunk": {"data"},
         "End": set(),
+        "Refund": {"truncated_key_id", "messages"},
     }
 
 
@@ -367,6 +402,9 @@ MESSAGES = [
     Admitted(1),
     SPEND,
     Spend(b"i" * 16, b"k" * 32, (b"r" * 32,) * 8),
+    Refund(7, ()),
+    Refund(7, (b"m" * 256,) * 8),
+    Refunded((b"s" * 256,)),
     Start(False),
     Chunk(os.urandom(9)),
     End(),

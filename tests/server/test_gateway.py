@@ -181,11 +181,11 @@ def test_a_client_that_goes_away_takes_its_capsule_and_its_slot_with_it(worker):
         ) as response,
     ):
         assert next(response.iter_raw())
-        assert len(worker.capsules()) == 3
+        until(lambda: len(worker.capsules()) == 3, worker=worker)
     until(lambda: worker.journal().count("erased cancel") == cancelled + 1, worker=worker)
     until(lambda: len(worker.capsules()) == 2, worker=worker)
     until(lambda: "sottovoce_requests_admitted 0.0" in worker.metrics(), worker=worker)
-    assert "sottovoce_capsules_in_use 0.0" in worker.metrics()
+    until(lambda: "sottovoce_capsules_in_use 0.0" in worker.metrics(), worker=worker)
 
 
 def test_a_client_that_goes_away_while_nothing_is_sent_is_noticed_too(worker):
@@ -296,6 +296,7 @@ def test_no_prompt_reaches_the_log_whatever_happens_to_it(worker):
 def test_a_full_node_says_busy_inside_the_answer(start_worker):
     with start_worker(max_requests=1) as worker:
         worker.wait_for("WorkerReady")
+        until(lambda: httpx.get(f"{worker.url}/health", trust_env=False).status_code == 200)
         long = worker.encapsulate({"delay": 500, "tokens": 3}, tokens=(wallet.draw(),))
         with ThreadPoolExecutor(1) as executor:
             first = executor.submit(worker.post, long)

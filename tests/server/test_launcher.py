@@ -37,7 +37,7 @@ def test_when_one_role_dies_the_whole_worker_ends(start_worker, role, number):
         everybody = pids(worker)
         os.kill(worker.pid(role), number)
         assert worker.process.wait(20) == 1
-        assert worker.logged("RoleEnded")[0]["role"] == role
+        assert role in [ended["role"] for ended in worker.logged("RoleEnded")]
         until(lambda: not any(alive(pid) for pid in everybody))
 
 
@@ -97,7 +97,7 @@ def test_capsules_forked_before_a_new_issuer_key_are_replaced(start_worker, new_
 def test_a_role_that_fails_at_the_start_may_say_why_and_the_worker_ends(start_worker):
     with start_worker(host="no such host") as worker:
         assert worker.process.wait(30) == 1
-        assert worker.logged("RoleEnded")[0]["role"] == "front"
+        assert "front" in [ended["role"] for ended in worker.logged("RoleEnded")]
         assert worker.logged("RoleFailed")[0]["role"] == "front"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Iterator
@@ -54,6 +55,7 @@ class World:
     front: Any
     zygote: Any
     added: list[Any] = field(default_factory=list)
+    renewed: list[Any] = field(default_factory=list)
     log_says: Exception | None = None
     issuer_says: Exception | None = None
     issuer_keys: tuple[bytes, ...] = (b"k1",)
@@ -65,7 +67,11 @@ class World:
         assert timeout
         if self.log_says:
             raise self.log_says
-        self.added.append((leaf, KeyDocument.decode(Bundle.decode(bundle).key_document)))
+        added = (leaf, KeyDocument.decode(Bundle.decode(bundle).key_document))
+        if added in self.added:
+            self.renewed.append((self.now, leaf))
+        else:
+            self.added.append(added)
 
     def fetch(self, _url: str) -> tuple[bytes, ...]:
         if self.issuer_says:
@@ -86,7 +92,8 @@ class World:
         self.front.setblocking(False)
         while True:
             try:
-                nodes = decode_nodes(receive_packet(self.front)[0])
+                told = decode_nodes(receive_packet(self.front)[0])
+                nodes = {node: sorted(c.key_id for c in told[node]) for node in told}
             except BlockingIOError:
                 return nodes
 
@@ -184,6 +191,18 @@ def test_the_successor_is_listed_lead_seconds_before_its_predecessor_runs_out(wo
     assert second.receipt_key != first.receipt_key
 
 
+def test_a_worker_shows_that_it_lives_until_its_document_runs_out(world):
+    world.live_until(START + CONFIG.lifetime_s + 600)
+
+    (first, document), (second, _) = world.added
+    shown = [at for at, leaf in world.renewed if leaf == first]
+    pauses = {later - earlier for earlier, later in itertools.pairwise(shown)}
+    assert pauses == {CONFIG.list_epoch_s / 4}
+    assert shown[0] == START + CONFIG.list_epoch_s / 4
+    assert document.not_after - 150 <= shown[-1] < document.not_after
+    assert world.renewed[-1][1] == second
+
+
 def test_an_old_generation_is_open_until_list_epoch_and_date_window_have_passed(world):
     first_ends = START + CONFIG.lifetime_s + CONFIG.list_epoch_s + DATE_WINDOW_S
     world.live_until(first_ends - 1)
@@ -194,9 +213,9 @@ def test_an_old_generation_is_open_until_list_epoch_and_date_window_have_passed(
 
 
 def test_days_of_rotation_use_no_key_id_twice_at_once(world):
-    world.live_until(START + 50 * CONFIG.rotation_s)
+    world.live_until(START + 20 * CONFIG.rotation_s)
 
-    assert len(world.added) == 51
+    assert len(world.added) == 21
     assert len(world.keyring.generations) <= 3
     assert {i for g in world.keyring.generations.values() for i in g.keys} <= set(range(32, 48))
 
@@ -307,6 +326,7 @@ def test_the_directory_of_an_issuer_is_read(new_neighbours):
         b'{"token-keys":[{"token-type":2,"token-key":"AAAA"}]}',
         b'{"token-keys":[{"token-type":2,"token-key":7}]}',
         b'{"token-keys":[{"token-type":2}]}',
+        b'{"token-keys":[{"token-type":2,"token-key":"\\ud800"}]}',
     ],
 )
 def test_what_is_no_directory_is_refused(content):

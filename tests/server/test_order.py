@@ -34,6 +34,8 @@ from server.messages import (
     Marked,
     Marking,
     Message,
+    Refund,
+    Refunded,
     Reject,
     Request,
     Spend,
@@ -51,6 +53,13 @@ from wire import bhttp, inner
 from wire.hpke import Aead, Kdf, Kem
 from wire.key_config import KeyConfig
 from wire.privacy_pass import parse_challenges
+from wire.refund import (
+    BLINDED_FIELD,
+    REFUSED,
+    SIGNATURES_FIELD,
+    BlindedMessages,
+    decode_signatures,
+)
 
 NOW = 1_800_000_030
 DOCUMENT = b"D" * 32
@@ -138,6 +147,7 @@ class Stage:
                 Mark: Marked(self.marking),
                 Admit: Admitted(self.admission),
                 Spend: Spent(self.spending),
+                Refund: Refunded(tuple(_signed(m) for m in getattr(message, "messages", ()))),
             }
             if type(message) in answers:
                 front.sendall(encode(answers[type(message)]))
@@ -150,6 +160,10 @@ class Stage:
         without_chunks = [name for name in names if name != "Chunk"]
         prepared = ["prepared"] * self.application.prepared
         return [*without_chunks, *prepared, *self.submitted, *(["signed"] * self.signed)]
+
+
+def _signed(message: bytes) -> bytes:
+    return wallet.digest(message) * 8
 
 
 def _receive(sock: socket.socket) -> Message | None:
@@ -182,9 +196,12 @@ def token() -> Any:
     return wallet.draw()
 
 
-def play(stage: Stage, order: Any = None, *, tokens: Any = (), **fields: Any) -> bhttp.Response:
+def play(
+    stage: Stage, order: Any = None, *, tokens: Any = (), blinded: Any = None, **fields: Any
+) -> bhttp.Response:
     """Play an inner request and open the answer."""
-    request = wallet.inner_request(order or {}, tokens=tokens, date=fields.pop("date", NOW))
+    date = fields.pop("date", NOW)
+    request = wallet.inner_request(order or {}, tokens=tokens, date=date, blinded=blinded)
     sent = wallet.send(stage.config, _changed(request, **fields))
     return sent.open(stage.play(sent.encapsulated))
 
@@ -435,6 +452,93 @@ def test_a_good_request_takes_every_step_once_and_in_order(stage, token):
         *("prepared", "submit", "erased done", "signed"),
     ]
     assert isinstance(stage.asked[-1], End)
+
+
+# 11 refund
+
+
+def blinded(count: int) -> BlindedMessages:
+    return BlindedMessages(7, tuple(os.urandom(256) for _ in range(count)))
+
+
+def returned(response: bhttp.Response, messages: BlindedMessages) -> list[bool]:
+    """For which messages a signature came back; each must be that message's."""
+    value = dict(response.trailers)[SIGNATURES_FIELD]
+    signatures = decode_signatures(value, len(messages.messages))
+    for message, signature in zip(messages.messages, signatures, strict=True):
+        assert signature in (REFUSED, _signed(message))
+    return [signature != REFUSED for signature in signatures]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("used", [1, 3, 4, 9])
+def test_what_was_not_used_is_given_back_and_no_more(stage, stream, used):
+    tokens, messages = tuple(wallet.draw() for _ in range(4)), blinded(4)
+    order = {"price": 2, "used": used, "stream": stream}
+    response = play(stage, order, tokens=tokens, blinded=messages)
+
+    assert response.status == 200
+    due = max(0, 4 - used)
+    assert returned(response, messages) == [True] * due + [False] * (4 - due)
+    # Several tokens: the front is asked whatever is due, so that the pause tells nothing.
+    assert stage.steps.count("Refund") == 1
+
+
+def test_a_request_with_one_token_that_was_computed_asks_for_nothing(stage, token):
+    messages = blinded(1)
+    response = play(stage, tokens=(token,), blinded=messages)
+
+    assert returned(response, messages) == [False]
+    assert "Refund" not in stage.steps
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_request_that_fails_after_its_spend_gets_everything_back(stage, count):
+    stage._compute = lambda sock, _stop: sock.close()
+    tokens, messages = tuple(wallet.draw() for _ in range(count)), blinded(count)
+    response = play(stage, tokens=tokens, blinded=messages)
+
+    assert (response.status, code(response)) == (500, "internal_error")
+    assert returned(response, messages) == [True] * count
+
+
+def test_nothing_comes_back_of_what_was_not_spent(stage, token):
+    stage.spending = Spending.SPENT
+    response = play(stage, tokens=(token,), blinded=blinded(1))
+
+    assert response.status == 401
+    assert not response.trailers
+    assert "Refund" not in stage.steps
+
+
+def test_a_client_that_wants_nothing_back_gets_no_trailer(stage):
+    tokens = tuple(wallet.draw() for _ in range(4))
+    response = play(stage, {"used": 1}, tokens=tokens)
+
+    assert response.status == 200
+    assert not response.trailers
+
+
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_more_or_fewer_blinded_messages_than_tokens_are_refused(stage, token, count):
+    request = wallet.inner_request({}, tokens=(token, wallet.draw()), date=NOW)
+    headers = (*request.headers, (BLINDED_FIELD, blinded(count).encode()))
+    response = play(stage, headers=headers)
+
+    assert response.status == 400
+    assert stage.steps == ["Start", "End"]
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_the_end_of_a_stream_has_one_size(stage, count):
+    tokens = tuple(wallet.draw() for _ in range(count))
+    sizes = []
+    for messages in (None, blinded(count)):
+        stage.asked.clear()
+        play(stage, {"stream": True, "used": 1}, tokens=tokens, blinded=messages)
+        *_, last = (message for message in stage.asked if isinstance(message, Chunk))
+        sizes.append(len(last.data))
+    assert sizes[0] == sizes[1]
 
 
 def test_an_engine_that_goes_away_is_an_internal_error(stage, token):

@@ -19,6 +19,7 @@ from wire.hpke import Aead, Kem
 from wire.key_config import KeyConfig
 from wire.key_document import KeyDocument
 from wire.receipt import Receipt, ResponseHash, request_hash, verify, without_attestation
+from wire.refund import BlindedMessages
 
 ISSUER_NAME = "issuer.sottovoce.invalid"
 
@@ -47,9 +48,14 @@ def draw(number: int = 0, *, issuer_name: str = ISSUER_NAME) -> privacy_pass.Tok
         salt=os.urandom(privacy_pass.SALT_LENGTH),
         blind=os.urandom(privacy_pass.BLIND_LENGTH),
     )
-    numbers = issuer_key(number).private_numbers()
-    signed = pow(int.from_bytes(request.blinded, "big"), numbers.d, numbers.public_numbers.n)
-    return pending.finish(signed.to_bytes(256, "big"))
+    return pending.finish(_sign_raw(int.from_bytes(request.blinded, "big"), number))
+
+
+def _sign_raw(blinded: int, number: int) -> bytes:
+    """The raw private operation by the Chinese remainder theorem; not fit for a real issuer."""
+    n = issuer_key(number).private_numbers()
+    at_p, at_q = pow(blinded, n.dmp1, n.p), pow(blinded, n.dmq1, n.q)
+    return (at_q + (at_p - at_q) * n.iqmp % n.p * n.q).to_bytes(256, "big")
 
 
 def inner_request(
@@ -57,6 +63,7 @@ def inner_request(
     *,
     tokens: tuple[privacy_pass.Token, ...] = (),
     date: int | None = None,
+    blinded: BlindedMessages | None = None,
 ) -> bhttp.Request:
     body = order if isinstance(order, bytes) else json.dumps(order).encode()
     now = int(time.time()) if date is None else date
@@ -66,6 +73,7 @@ def inner_request(
         body=body,
         date=now // 60 * 60,
         tokens=tokens,
+        blinded=blinded,
     )
 
 

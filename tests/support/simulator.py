@@ -41,6 +41,7 @@ from wire import bhttp, canonical_json, hpke, inner, ohttp, padding, privacy_pas
 from wire.key_config import KeyConfig
 from wire.key_document import KeyDocument
 from wire.merkle import leaf_hash
+from wire.refund import REFUSED, SIGNATURES_FIELD, encode_signatures
 
 ORIGIN = "log.test.invalid/world.simulated"
 ISSUER_NAME = "issuer.test.invalid"
@@ -185,8 +186,8 @@ class Sealed:
     def content(self, data):
         return self._sealer.chunk(self._encoder.content(data))
 
-    def final(self):
-        return self._sealer.final(self._encoder.end())
+    def final(self, trailers=()):
+        return self._sealer.final(self._encoder.end(trailers))
 
 
 USAGE = b'"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}'
@@ -226,7 +227,7 @@ class Cut(Exception):
     """The node dies here."""
 
 
-def stream(node, opened, change):
+def stream(node, opened, change, trailers=()):
     sealed = Sealed(opened, headers=((b"content-type", b"text/event-stream"),))
     yield sealed.head()
     salt = opened.context.export(ohttp.RESPONSE_SALT_LABEL, ohttp.SALT_LENGTH)
@@ -240,10 +241,10 @@ def stream(node, opened, change):
     signed = node.sign(opened, **{"response_hash": digest.digest(), **change({})})
     yield sealed.content(padding.pad_event(attested(last, signed)))
     yield sealed.content(padding.pad_event(b"[DONE]"))
-    yield sealed.final()
+    yield sealed.final(trailers)
 
 
-def body(node, opened, change, attest):
+def body(node, opened, change, attest, trailers=()):
     sealed = Sealed(opened, headers=((b"content-type", b"application/json"),))
     yield sealed.head()
     salt = opened.context.export(ohttp.RESPONSE_SALT_LABEL, ohttp.SALT_LENGTH)
@@ -251,12 +252,36 @@ def body(node, opened, change, attest):
     digest.add(BODY)
     signed = node.sign(opened, **{"response_hash": digest.digest(), **change({})})
     yield sealed.content(attested(BODY, signed) if attest else BODY)
-    yield sealed.final()
+    yield sealed.final(trailers)
 
 
 def attested(payload, signed):
     member = json.dumps({"receipt": base64.b64encode(signed).decode()}).encode()
     return receipt.with_attestation(payload, member)
+
+
+def unlogged_key(world):
+    """A key that no leaf vouches for; its modulus is above the logged one's, so it signs all."""
+    while True:
+        key = IssuerKey(generate())
+        if key._raw.modulus > world.issuer_key._raw.modulus:
+            return key
+
+
+def refund(sign, count):
+    """Answer a streamed or whole request and give back `count` tokens, signed by `sign`."""
+
+    def answer(node, opened):
+        blinded = opened.request.blinded.messages
+        signatures = [sign(message) for message in blinded[:count]]
+        signatures += [REFUSED] * (len(blinded) - count)
+        trailers = ((SIGNATURES_FIELD, encode_signatures(signatures)),)
+        streamed = json.loads(opened.request.body).get("stream", False)
+        parts = stream if streamed else body
+        arguments = (lambda claims: claims,) if streamed else (lambda claims: claims, True)
+        yield from parts(node, opened, *arguments, trailers=trailers)
+
+    return answer
 
 
 def refuse(status, code, headers=()):
@@ -290,8 +315,10 @@ class World:
         self.leaves = []
         self.sizes = []
         self._listed = {}
-        pem = generate()
-        self.issuer_key = IssuerKey(pem)
+        self.issuer_key = IssuerKey(generate())
+        self.exchanged = []
+        """What was posted to be exchanged: the header fields and the body."""
+        self.exchange_status = 200
         self.log = Signer.from_seed(self.origin, KeyType.ED25519, seed("log"))
         self.witnesses = [
             Signer.from_seed(f"w{i}.test.invalid", KeyType.COSIGNATURE, seed(f"w{i}"))
@@ -304,11 +331,21 @@ class World:
             self.add(self.issuer_leaf(), "issuer"),
         ]
 
-    def issuer_leaf(self):
+    def rotate(self):
+        """Publish a newer issuer key, half a minute old; the issuer signs with it from now on."""
+        self.issuer_key = IssuerKey(generate())
+        now = int(time.time())
+        self.published.append(self.add(self.issuer_leaf(now - 30, now + 90 * 86_400), "issuer"))
+
+    def issuer_leaf(self, not_before=None, not_after=None):
         challenge = privacy_pass.TokenChallenge(ISSUER_NAME, b"", inner.AUTHORITY.decode())
         now = int(time.time())
         return IssuerKeyLeaf(
-            ISSUER_NAME, self.issuer_key.spki, challenge.encode(), now - 60, now + 86_400
+            ISSUER_NAME,
+            self.issuer_key.spki,
+            challenge.encode(),
+            not_before or now - 60,
+            not_after or now + 86_000,
         )
 
     def trust_text(self):
@@ -377,6 +414,7 @@ class World:
             routes=[
                 Route("/nodes", self._nodes),
                 Route("/token-request", self._token_request, methods=["POST"]),
+                Route("/token-exchange", self._token_exchange, methods=["POST"]),
                 Route("/{node}", self._relay, methods=["POST"]),
             ]
         )
@@ -391,6 +429,16 @@ class World:
         if request.headers.get("authorization") != f"Bearer {ACCOUNT_KEY}":
             return Response(status_code=401)
         blinded = privacy_pass.TokenRequest.decode(await request.body()).blinded
+        return Response(
+            self.issuer_key.blind_sign(blinded), media_type=privacy_pass.TOKEN_RESPONSE_TYPE
+        )
+
+    async def _token_exchange(self, request):
+        body = await request.body()
+        self.exchanged.append((dict(request.headers), body))
+        if self.exchange_status != 200:
+            return Response(status_code=self.exchange_status)
+        blinded = privacy_pass.TokenRequest.decode(body[privacy_pass.TOKEN_LENGTH :]).blinded
         return Response(
             self.issuer_key.blind_sign(blinded), media_type=privacy_pass.TOKEN_RESPONSE_TYPE
         )

@@ -8,6 +8,8 @@ import threading
 class Tap:
     """Listens on a free port and forwards to `port`; `bytes` holds everything, both ways.
 
+    `connections` holds, for each, what came and what went back.
+
     `spoil(data)` may change what comes back; returning None cuts the connection there.
     """
 
@@ -17,6 +19,7 @@ class Tap:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.requests = []
         self.responses = []
+        self.connections = []
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
@@ -43,20 +46,27 @@ class Tap:
                 near, _ = self._listener.accept()
             except OSError:
                 return
-            far = socket.create_connection(self._target)
-            for source, sink, record, spoil in (
-                (near, far, self.requests, None),
-                (far, near, self.responses, self._spoil),
+            try:
+                far = socket.create_connection(self._target)
+            except OSError:
+                near.close()  # the target is down: so is the way to it
+                continue
+            came, went = [], []
+            self.connections.append((came, went))
+            for source, sink, records, spoil in (
+                (near, far, (self.requests, came), None),
+                (far, near, (self.responses, went), self._spoil),
             ):
                 threading.Thread(
-                    target=self._pump, args=(source, sink, record, spoil), daemon=True
+                    target=self._pump, args=(source, sink, records, spoil), daemon=True
                 ).start()
 
     @staticmethod
-    def _pump(source, sink, record, spoil):
+    def _pump(source, sink, records, spoil):
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                record.append(data)
+                for record in records:
+                    record.append(data)
                 if spoil is not None and (data := spoil(data)) is None:
                     break
                 sink.sendall(data)

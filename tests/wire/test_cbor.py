@@ -67,8 +67,37 @@ def test_any_bytes_decode_to_their_own_encoding_or_are_refused(data):
         b"\x9b\xff\xff\xff\xff\xff\xff\xff\xff",  # an array of 2^64-1 items
         b"\x5b\x00\x00\x00\x00\x40\x00\x00\x00",  # a claimed gigabyte
         b"\x81" * 5000,  # deep nesting
+        b"\x81" * 64 + b"\x00",
+        b"\xc2\x49\x01" + bytes(8),  # an integer of 65 bits
+        b"\xc4\x82\x1b" + b"\x7f" * 8 + b"\x01",  # a decimal fraction beyond every number
+        b"\xc5\x82\x1a\x7f\xff\xff\xff\x01",  # a big float
+        b"\xc1\x00",  # a date
+        b"\xd8\x23\x61(",  # a regular expression
+        b"\xf7",  # undefined
+        b"\xf8\xff",  # a simple value without a meaning
+        b"",
     ],
 )
 def test_other_encodings_are_refused(data):
     with pytest.raises(Malformed):
         cbor.decode(data)
+
+
+def test_references_are_refused_before_they_multiply():
+    """Items that refer to each other: 270 bytes for a list of 2^40 items."""
+    items = [b"\xd8\x1c\x80"] + [
+        b"\xd8\x1c\x82" + 2 * (b"\xd8\x1d\x18" + bytes([n])) for n in range(24, 64)
+    ]
+    with pytest.raises(Malformed):
+        cbor.decode(b"\x98" + bytes([len(items)]) + b"".join(items))
+
+
+def test_an_integer_of_more_than_64_bits_is_not_written():
+    for number in (1 << 64, -(1 << 64) - 1):
+        with pytest.raises(Malformed):
+            cbor.encode([number])
+    assert cbor.decode(cbor.encode(-(1 << 64))) == -(1 << 64)
+
+
+def test_the_one_tag_there_is_a_use_for_is_kept():
+    assert cbor.decode(b"\xd2\x80") == cbor2.CBORTag(18, [])

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from wire import bhttp, inner
 from wire.errors import Malformed
 from wire.privacy_pass import Token, format_authorization
+from wire.refund import BlindedMessages
 
 DATE = 784111777  # Sun, 06 Nov 1994 08:49:37 GMT, the example of RFC 9110, section 5.6.7
 TOKENS = [Token(bytes([n]) * 32, bytes(32), bytes(32), bytes(256)) for n in range(9)]
@@ -72,14 +73,17 @@ ONE_FORGERY_PER_CHECK = [
     (inner.WrongAuthority, dataclasses.replace(build(), scheme=b"http")),
     (inner.WrongAuthority, with_fields((b"host", b"example.com"))),
     (inner.ForbiddenPath, dataclasses.replace(build(), path=b"/v1/embeddings")),
-    (inner.ForbiddenPath, dataclasses.replace(build(), path=b"/v1/../v1/models")),
-    (inner.ForbiddenPath, dataclasses.replace(build(), path=b"https://sottovoce.invalid" + CHAT)),
+    (inner.ForbiddenForm, dataclasses.replace(build(), path=b"/v1/../v1/models")),
+    (inner.ForbiddenForm, dataclasses.replace(build(), path=b"/v1/.")),
+    (inner.ForbiddenForm, dataclasses.replace(build(), path=b"/..?a")),
+    (inner.ForbiddenForm, dataclasses.replace(build(), path=b"https://sottovoce.invalid" + CHAT)),
     (inner.ForbiddenPath, dataclasses.replace(build(), path=CHAT + b"/")),
     (inner.ForbiddenPath, dataclasses.replace(build(), path=b"//v1/models")),
-    (inner.ForbiddenPath, dataclasses.replace(build(), path=b"")),
+    (inner.ForbiddenPath, dataclasses.replace(build(), path=b"/v1/%2e%2e/v1/models")),
+    (inner.ForbiddenForm, dataclasses.replace(build(), path=b"")),
     (inner.ForbiddenMethod, dataclasses.replace(build(), method=b"GET")),
-    (inner.ForbiddenPath, dataclasses.replace(build(), method=b"CONNECT", path=b"")),
-    (inner.ForbiddenMethod, dataclasses.replace(build(), method=b"CONNECT")),
+    (inner.ForbiddenForm, dataclasses.replace(build(), method=b"CONNECT", path=b"")),
+    (inner.ForbiddenForm, dataclasses.replace(build(), method=b"CONNECT")),
     (inner.ForbiddenMethod, dataclasses.replace(build(), path=b"/v1/models")),
     (inner.UnexpectedTrailers, dataclasses.replace(build(), trailers=((b"a", b"b"),))),
     (inner.RepeatedField, with_fields((b"date", inner.http_date(DATE)))),
@@ -184,3 +188,15 @@ def test_a_mutated_inner_request_is_read_or_refused_by_name(data):
         inner.parse_request(bhttp.decode_request(bytes(encoded)))
     except Malformed:
         return
+
+
+def test_blinded_messages_come_with_as_many_tokens_and_in_no_other_number():
+    for count in (1, 2, 4):
+        blinded = BlindedMessages(7, tuple(bytes([n + 1]) * 256 for n in range(count)))
+        request = build(tokens=TOKENS[:count], blinded=blinded)
+        assert inner.parse_request(request).blinded == blinded
+        for other in {1, 2, 4} - {count}:
+            with pytest.raises(inner.BadBlinded):
+                build(tokens=TOKENS[:other], blinded=blinded)
+        with pytest.raises(inner.BadBlinded):
+            build(tokens=(), blinded=blinded)

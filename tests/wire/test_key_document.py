@@ -59,8 +59,8 @@ def test_the_encoding_is_a_sorted_map_that_a_foreign_decoder_reads():
 
 
 def test_the_known_answer():
-    assert len(ENCODED) == 1522
-    assert DOCUMENT.node == "22df75c4c6e8c0e8b4c69c560d5773ee1cdc49d994091667ded95be6ee64cf43"
+    assert len(ENCODED) == 1538
+    assert DOCUMENT.node == "f36a15a11b54e817d06f04ac212c2065bd929581fa84359446c403139a63320c"
 
 
 def test_a_node_is_named_by_the_digest_of_the_encoding():
@@ -72,6 +72,9 @@ def test_a_node_is_named_by_the_digest_of_the_encoding():
 @pytest.mark.parametrize(
     "changes",
     [
+        {"token_budget": 0},
+        {"token_budget": 2**32 + 1},
+        {"token_budget": True},
         {"receipt_key": bytes(31)},
         {"receipt_key": "0" * 32},
         {"receipt_key": bytearray(32)},

@@ -24,6 +24,28 @@ def test_an_event_takes_the_smallest_size_that_holds_it(length, size):
     assert len(padding.pad_event(bytes(length))) == size
 
 
+@given(ONE_LINE)
+def test_the_pieces_of_an_event_all_have_one_size(payload):
+    pieces = padding.event_pieces(payload)
+    assert {len(piece) for piece in pieces} == {padding.EVENT_SIZE}
+    assert b"".join(pieces) == padding.pad_event(payload)
+
+
+@given(st.binary(max_size=20_000).map(lambda data: data.replace(b"\n", b"").replace(b"\r", b"")))
+def test_an_event_of_a_class_has_the_length_of_one(payload):
+    event = padding.pad_event_to_class(payload)
+    assert len(event) in padding.RESPONSE_CLASSES
+    assert event.endswith(b"\ndata: " + payload + b"\n\n")
+    assert all(line.startswith(b":") for line in event.split(b"\n")[:-3])
+
+
+def test_a_padding_event_is_a_comment_of_the_same_size():
+    assert len(padding.PADDING_EVENT) == padding.EVENT_SIZE
+    comment, blank, end = padding.PADDING_EVENT.split(b"\n")
+    assert comment.startswith(b":")
+    assert blank == end == b""
+
+
 @pytest.mark.parametrize("payload", [b"a\nb", b"a\rb", b"\n"])
 def test_a_payload_of_two_lines_is_refused(payload):
     with pytest.raises(Malformed, match="one line"):

@@ -81,9 +81,9 @@ def test_the_card_covers_every_skill():
 
 @pytest.mark.parametrize("held_out", [False, True])
 def test_the_cards_numbers_hold_in_a_small_evaluation(loaded, held_out):
-    """Twelve questions a skill: the mean is close, and no skill is far off."""
-    measured = scores(list(answered(loaded, questions(SEED + 1, held_out=held_out, each=12))))
+    """Ten questions a skill: the mean is close, and no skill is far off."""
+    measured = scores(list(answered(loaded, questions(SEED + 1, held_out=held_out, each=10))))
     claimed = {skill: columns[held_out] / 100 for skill, columns in card_numbers().items()}
     apart = [measured[skill].share - claimed[skill] for skill in SKILLS]
-    assert abs(sum(apart)) / len(apart) < 0.06
+    assert abs(sum(apart)) / len(apart) < 0.07
     assert max(map(abs, apart)) < 0.45

@@ -12,10 +12,10 @@ from types import SimpleNamespace
 import httpx2
 import openai
 import pytest
-from engine.slot import Command, Slot, SlotGeometry
-from engine.types import EngineState, ErrorCode, FinishReason, VerificationCounts
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from engine.slot import Command, Slot, SlotGeometry
+from engine.types import EngineState, ErrorCode, FinishReason, VerificationCounts
 from server.openai.application import Application, ServedModel
 from server.openai.errors import ApiError, error_body
 from server.openai.outputs import Body, Event, Head
@@ -255,12 +255,13 @@ class ScriptedEngine:
     def _write_row(self, index: int, row: int, token_id: int, top: int) -> None:
         if top < 0:
             return
-        slot = self.slots[index]
-        first = self.geometry.rows_offset // 4 + row * self.geometry.row_words
-        slot._floats[first] = logprob_of(token_id)
+        rows = self.slots[index].rows_buffer()
+        words, floats = rows.cast("I"), rows.cast("f")
+        first = row * self.geometry.row_words
+        floats[first] = logprob_of(token_id)
         for at, other in enumerate(self.top_ids[:top]):
-            slot._words[first + 1 + at] = other
-            slot._floats[first + 1 + self.geometry.max_logprobs + at] = logprob_of(other)
+            words[first + 1 + at] = other
+            floats[first + 1 + self.geometry.max_logprobs + at] = logprob_of(other)
 
     def _erase(self, index: int) -> bool:
         self.slots[index].erase()

@@ -6,10 +6,10 @@ import json
 from dataclasses import replace
 
 import pytest
-from engine.errors import EngineGone
-from engine.types import EngineState, ErrorCode, FinishReason
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from engine.errors import EngineGone
+from engine.types import EngineState, ErrorCode, FinishReason
 from server.openai.errors import ApiError, error_body
 from server.openai.outputs import Event, Head, Usage
 from server.openai.schemas import ChatRequest

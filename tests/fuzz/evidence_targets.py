@@ -1,0 +1,67 @@
+"""The decoders of `attestation`."""
+
+from __future__ import annotations
+
+from attestation import simulated_quote
+from attestation.bundle import Bundle
+from attestation.errors import MalformedEvidence
+from attestation.simulated_quote import SimulatedQuote
+from attestation.verifier.engine_policy import EnginePolicy
+from tests.fuzz.target import Target
+from tests.fuzz.wire_targets import DATE, key_document
+from wire import canonical_json
+
+ERRORS = (MalformedEvidence,)
+POLICY = canonical_json.encode(
+    {
+        "version": 1,
+        "verification": "none",
+        "transfers": "none",
+        "prefix_cache": "request",
+        "device": "cpu",
+        "optimisations": {"paging": {"state": "on", "form": "blocks"}},
+    }
+)
+QUOTE = SimulatedQuote(b"\x01" * 32, b"\x02" * 64, DATE, b"\x03" * 32)
+
+
+def bundles() -> list[bytes]:
+    document = key_document().encode()
+    plain = Bundle(document, "simulated", b"quote", POLICY)
+    full = Bundle(document, "tdx", b"quote", POLICY, b"collateral", (b"one", b"two"), b"events")
+    return [plain.encode(), full.encode()]
+
+
+TARGETS = (
+    Target(
+        "bundle",
+        Bundle.decode,
+        ERRORS,
+        bundles,
+        ("attestation.bundle:Bundle.decode",),
+        Bundle.encode,
+    ),
+    Target(
+        "simulated-claims",
+        SimulatedQuote.decode,
+        ERRORS,
+        lambda: [QUOTE.encode()],
+        ("attestation.simulated_quote:SimulatedQuote.decode",),
+        SimulatedQuote.encode,
+    ),
+    Target(
+        "simulated-quote",
+        simulated_quote.split,
+        ERRORS,
+        lambda: [simulated_quote.join(QUOTE.encode(), b"\x04" * 64)],
+        ("attestation.simulated_quote:split",),
+        lambda parts: simulated_quote.join(*parts),
+    ),
+    Target(
+        "engine-policy",
+        EnginePolicy.decode,
+        ERRORS,
+        lambda: [POLICY],
+        ("attestation.verifier.engine_policy:EnginePolicy.decode",),
+    ),
+)
