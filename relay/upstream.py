@@ -1,7 +1,7 @@
 """The relay's one way out: plain HTTP requests with exactly the fields given, tried once.
 
-It is a transport of httpx's kind without its client. A client would add a user agent, keep cookies, follow
-redirects, look for proxies in the environment and log each URL.
+It is a transport of httpx's kind without its client. A client would add a user agent, keep cookies,
+follow redirects, look for proxies in the environment and log each URL.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Upstream:
         async with self._send(httpx.Request("GET", url), timeout_s) as response:
             body = bytearray()
             try:
-                async for piece in response.aiter_raw():
+                async for piece in pieces(response):
                     body += piece
                     if len(body) > limit:
                         raise Unreachable
@@ -96,3 +96,10 @@ class Upstream:
             yield response
         finally:
             await response.aclose()
+
+
+def pieces(response: httpx.Response) -> AsyncIterator[bytes]:
+    """Return the content of a response, each piece as it comes."""
+    if not isinstance(response.stream, httpx.AsyncByteStream):
+        raise TypeError("a response that was not read asynchronously")
+    return aiter(response.stream)

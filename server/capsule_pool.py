@@ -27,6 +27,9 @@ END_S = 60.0
 (`connections.ERASE_TIMEOUT_S`)."""
 
 
+_READ_SIZE = 64 * 1024
+
+
 class NoCapsule(ServerError):
     """As many capsules are in use as may be, or none was forked in time."""
 
@@ -37,6 +40,7 @@ class CapsuleConnection:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self._received = bytearray()
         self._at_end: list[Callable[[], None]] = []
 
     def at_end(self, call: Callable[[], None]) -> None:
@@ -61,11 +65,27 @@ class CapsuleConnection:
         Raises:
             PeerGone: the capsule has gone. ProtocolError: what came is no message.
         """
-        try:
-            length = frame_length(await self._reader.readexactly(LENGTH.size))
-            return decode(await self._reader.readexactly(length))
-        except (asyncio.IncompleteReadError, ConnectionError) as error:
-            raise PeerGone from error
+        while (frame := self._frame()) is None:
+            try:
+                data = await self._reader.read(_READ_SIZE)
+            except ConnectionError as error:
+                raise PeerGone from error
+            if not data:
+                raise PeerGone
+            self._received += data
+        return decode(frame)
+
+    def _frame(self) -> bytes | None:
+        """Take one whole frame off what was received; None if there is none (yet)."""
+        received = self._received
+        if len(received) < LENGTH.size:
+            return None
+        end = LENGTH.size + frame_length(received[: LENGTH.size])
+        if len(received) < end:
+            return None
+        frame = bytes(received[LENGTH.size : end])
+        del received[:end]
+        return frame
 
     def hang_up(self) -> None:
         """Let the capsule see the end of the client at once."""

@@ -93,7 +93,7 @@ def machine() -> str:
 
 @cache
 def commit() -> str:
-    """Return the commit measured, with `+` if files differ from it; "unknown" outside a checkout."""
+    """Return the commit measured, with `+` if files differ; "unknown" outside a checkout."""
     try:
         head = _git("rev-parse", "--short=12", "HEAD")
         changed = _git("status", "--porcelain", "--untracked-files=no")

@@ -20,6 +20,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 
 import uvicorn
 from starlette.requests import Request
@@ -50,7 +51,8 @@ def engine_with_plain_face(port: int) -> Callable[[int, WorkerConfig, int], None
             die_with(parent)
             engines.close()
             os.close(to_line)
-            _be_face(socket.socket(fileno=control), ours, config, port, line, ready)
+            ends = _Ends(socket.socket(fileno=control), ours, line, ready)
+            _be_face(ends, config, port)
             os._exit(0)
         ours.close()
         os.close(control)
@@ -61,15 +63,18 @@ def engine_with_plain_face(port: int) -> Callable[[int, WorkerConfig, int], None
     return serve
 
 
-def _be_face(
-    control: socket.socket,
-    engine: socket.socket,
-    config: WorkerConfig,
-    port: int,
-    line: int,
-    ready: int,
-) -> None:
-    with os.fdopen(line, "rb") as reader:
+@dataclass(frozen=True)
+class _Ends:
+    """The face's ends: where capsules' sockets come from and go to, and the engine's one line."""
+
+    control: socket.socket
+    engine: socket.socket
+    line: int
+    ready: int
+
+
+def _be_face(ends: _Ends, config: WorkerConfig, port: int) -> None:
+    with os.fdopen(ends.line, "rb") as reader:
         text = reader.readline()
     if not text:
         return
@@ -85,10 +90,10 @@ def _be_face(
             token_budget=config.token_budget,
         )
     )
-    threading.Thread(target=_forward, args=(control, engine), daemon=True).start()
-    os.write(ready, text)
-    os.close(ready)
-    serve_plainly(PlainFace(application, engine, geometry), port)
+    threading.Thread(target=_forward, args=(ends.control, ends.engine), daemon=True).start()
+    os.write(ends.ready, text)
+    os.close(ends.ready)
+    serve_plainly(PlainFace(application, ends.engine, geometry), port)
 
 
 def _forward(control: socket.socket, engine: socket.socket) -> None:

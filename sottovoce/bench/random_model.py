@@ -10,6 +10,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -69,12 +70,12 @@ def _config(shape: Shape, ends: dict[str, object]) -> dict[str, object]:
     }
 
 
-def _grown(tokenizer: dict[str, dict[str, dict[str, int]]], size: int) -> dict[str, object]:
+def _grown(tokenizer: dict[str, Any], size: int) -> dict[str, Any]:
     vocabulary = tokenizer["model"]["vocab"]
     taken = {*vocabulary.values(), *(token["id"] for token in tokenizer["added_tokens"])}
     free = (i for i in range(size) if i not in taken)
     vocabulary.update({f"\u0120n{i}": i for i in free})  # U+0120 is byte-level BPE's space
-    return dict(tokenizer)
+    return tokenizer
 
 
 def _weights(shape: Shape) -> dict[str, torch.Tensor]:

@@ -16,7 +16,6 @@ from server.connections import KeeperConnection
 from server.hardening import die_with
 from server.keeper_messages import Binding, NewGeneration, Packet, PublicKeys, encode_generation
 from server.messages import Request
-from server.responses import padded_event
 from server.sockets import packet_pair, receive_packet, send_packet
 from sottovoce.bench import redemption, relaying
 from sottovoce.bench.line import Line, line
@@ -147,9 +146,7 @@ def _chunks(count: int) -> Iterator[float]:
     encoder = bhttp.ResponseEncoder()
     encoder.head(200, ())
     payload = b'{"id":"chatcmpl-0","text":"'.ljust(198, b"x") + b'"}'
-    yield from _timed(
-        lambda: sealer.chunk(encoder.content(padded_event(payload, classed=False))), count
-    )
+    yield from _timed(lambda: sealer.chunk(encoder.content(padding.pad_event(payload))), count)
 
 
 def _timed(work: Callable[[], object], count: int, batch: int = 50) -> Iterator[float]:

@@ -6,15 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-<<<<<<< HEAD
-from server.config import WorkerConfig
-from server.launcher import PARTS
-from server.launcher import run as run_worker
-=======
->>>>>>> main
 
 from client.trust import load_trust
 from server.config import WorkerConfig
+from server.launcher import PARTS
 from server.launcher import run as run_worker
 from sottovoce.engine_config import worker_engine
 
