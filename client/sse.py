@@ -6,8 +6,6 @@ event   = *( comment | "data: " payload ) blank line
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 DONE = b"[DONE]"
 
 
@@ -20,17 +18,26 @@ class EventParser:
     """Splits a byte stream into the payloads of its events; comments (padding) are left out."""
 
     def __init__(self) -> None:
-        self._buffer = b""
+        self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield the payload of each event that `data` completes."""
-        *events, self._buffer = (self._buffer + data).split(b"\n\n")
-        for event in events:
-            lines = [line for line in event.split(b"\n") if line.startswith(b"data:")]
-            if lines:
-                yield b"\n".join(line[5:].removeprefix(b" ") for line in lines)
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the payload of each event that `data` completes."""
+        # Only new bytes are searched, so a long event in small pieces takes no longer than once.
+        searched = max(0, len(self._buffer) - 1)
+        self._buffer += data
+        payloads, start = [], 0
+        while (end := self._buffer.find(b"\n\n", searched)) >= 0:
+            payloads += _payload(bytes(self._buffer[start:end]))
+            start = searched = end + 2
+        del self._buffer[:start]
+        return payloads
 
     @property
     def empty(self) -> bool:
         """Whether the stream so far ended with a whole event."""
         return not self._buffer.strip(b"\n")
+
+
+def _payload(event: bytes) -> list[bytes]:
+    lines = [line for line in event.split(b"\n") if line.startswith(b"data:")]
+    return [b"\n".join(line[5:].removeprefix(b" ") for line in lines)] if lines else []

@@ -1,9 +1,9 @@
 """Deterministic CBOR (RFC 8949, section 4.2.1): one value, one encoding.
 
 Of CBOR's values: integers of 64 bits, byte and text strings, arrays, maps, false, true, null, and
-the one tag there is a use for. What others mean (dates, fractions, regular expressions, references
-to items elsewhere) is never evaluated: a hundred bytes of references can stand for a value larger
-than any memory.
+in front of a whole item the one tag there is a use for. What others mean (dates, fractions, regular
+expressions, references to items elsewhere) is never evaluated: a hundred bytes of references can
+stand for a value larger than any memory.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def _head(data: bytes, offset: int) -> tuple[int, int, int]:
         if argument < (24 if width == 1 else 1 << (4 * width)):
             raise Malformed("a CBOR head that is longer than it needs to be")
     if (kind == _SIMPLE and argument not in _SIMPLE_VALUES) or (
-        kind == _TAG and argument not in TAGS
+        kind == _TAG and (offset > 0 or argument not in TAGS)
     ):
         raise Malformed("a kind of CBOR value that no format here has")
     return kind, argument, end

@@ -1,3 +1,5 @@
+import time
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,3 +28,15 @@ def test_an_unfinished_event_is_noticed():
     parser = sse.EventParser()
     assert list(parser.feed(b"data: {}\n")) == []
     assert not parser.empty
+
+
+def test_a_long_event_in_small_pieces_is_read_in_one_pass():
+    parser = sse.EventParser()
+    data = sse.encode(b"x" * 2_000_000)
+    began = time.process_time()
+    found = [
+        payload for at in range(0, len(data), 100) for payload in parser.feed(data[at : at + 100])
+    ]
+    assert time.process_time() - began < 2  # searched and copied again each time: minutes
+    assert [len(payload) for payload in found] == [2_000_000]
+    assert parser.empty

@@ -10,8 +10,9 @@ from client import sse
 from client.canonical import canonical_body, parse_body
 from client.errors import RequestRefused, TrustFileError
 from client.trust import parse_trust
-from issuer.errors import MalformedRequest
-from issuer.spent import parse_retire, parse_spend
+from issuer.errors import KeyUnusable, MalformedRequest
+from issuer.keys import parse_period
+from issuer.spent import parse_exchange, parse_refunds, parse_retire, parse_spend
 from relay.cache import _lifetime
 from relay.errors import WrongMediaType
 from relay.forward import forwarded_headers
@@ -106,6 +107,9 @@ FRAMES = (
     messages.Chunk(b"sealed"),
     messages.End(),
     messages.Reject(422),
+    messages.Refund(7, (b"\x01" * 256,)),
+    messages.Refund(7, ()),
+    messages.Refunded((bytes(256), b"\x02" * 256)),
 )
 
 
@@ -219,6 +223,21 @@ def spend_orders() -> Iterator[bytes]:
     yield json.dumps(order).encode()
 
 
+def exchange_orders() -> Iterator[bytes]:
+    order = {"spend_id": bytes(16), "key_id": DIGEST, "row": DIGEST, "binding": bytes(32)}
+    yield json.dumps({name: value.hex() for name, value in order.items()}).encode()
+
+
+def refund_orders() -> Iterator[bytes]:
+    item = {"ticket": DIGEST.hex(), "binding": bytes(32).hex()}
+    for count in (1, 3):
+        yield json.dumps({"refunds": [item] * count}).encode()
+
+
+def key_files() -> Iterator[bytes]:
+    yield b"Not-Before: 2026-11-01T00:00:00Z\nNot-After: 2026-12-01T00:00:00Z\n-----BEGIN "
+
+
 TARGETS = (
     Target("events", read_events, (), lambda: [pad_event(b"{}") + pad_event(b"[DONE]")], ()),
     Target("body", read_body, (RequestRefused,), bodies, ("client.canonical:parse_body",)),
@@ -292,6 +311,21 @@ TARGETS = (
         (),
     ),
     Target("spend", parse_spend, (MalformedRequest,), spend_orders, ("issuer.spent:parse_spend",)),
+    Target(
+        "exchange",
+        parse_exchange,
+        (MalformedRequest,),
+        exchange_orders,
+        ("issuer.spent:parse_exchange",),
+    ),
+    Target(
+        "refunds",
+        parse_refunds,
+        (MalformedRequest,),
+        refund_orders,
+        ("issuer.spent:parse_refunds",),
+    ),
+    Target("period", parse_period, (KeyUnusable,), key_files, ("issuer.keys:parse_period",)),
     Target(
         "retire",
         parse_retire,

@@ -53,7 +53,9 @@ def fuzz(target: Target) -> Outcome:
         *(f"-dict={dictionary()}", str(corpus)),
     ]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    report = "" if done.returncode == 0 else "\n".join(done.stderr.splitlines()[-40:])
+    # The exception is on standard output, libFuzzer's own words on standard error.
+    said = (*done.stdout.splitlines()[-25:], *done.stderr.splitlines()[-12:])
+    report = "" if done.returncode == 0 else "\n".join(said)
     return Outcome(
         target.name, runs_of(done.stderr), report, tuple(sorted(set(found.iterdir()) - before))
     )

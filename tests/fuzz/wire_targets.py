@@ -11,7 +11,18 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.fuzz.target import Target, pieces_of
-from wire import auth_params, bhttp, canonical_json, cbor, chunks, inner, ohttp, receipt, varint
+from wire import (
+    auth_params,
+    bhttp,
+    canonical_json,
+    cbor,
+    chunks,
+    inner,
+    ohttp,
+    receipt,
+    refund,
+    varint,
+)
 from wire.bhttp import Content, End, Head, Request, Response
 from wire.errors import Malformed, OpenFailed, Truncated, WireError
 from wire.hpke import (
@@ -329,7 +340,59 @@ def payloads() -> Iterator[bytes]:
 
 WIRE = (WireError,)
 
+
+def blinded() -> Iterator[bytes]:
+    for count in (1, 2, 8):
+        messages = tuple(bytes([index + 1]) * 256 for index in range(count))
+        yield refund.BlindedMessages(9, messages).encode()
+
+
+def signatures() -> Iterator[bytes]:
+    yield refund.encode_signatures([b"\x01" * 256, refund.REFUSED])
+
+
+def batches() -> Iterator[bytes]:
+    for count in (1, 3):
+        items = [
+            refund.RefundItem(bytes([index]) * 32, TokenRequest(9, bytes([index]) * 256))
+            for index in range(count)
+        ]
+        yield refund.encode_batch(items)
+
+
 TARGETS = (
+    Target(
+        "blinded",
+        refund.BlindedMessages.decode,
+        (WireError,),
+        blinded,
+        ("wire.refund:BlindedMessages.decode",),
+        refund.BlindedMessages.encode,
+    ),
+    Target(
+        "signatures",
+        lambda data: refund.decode_signatures(data, 2),
+        (WireError,),
+        signatures,
+        ("wire.refund:decode_signatures",),
+        refund.encode_signatures,
+    ),
+    Target(
+        "batch",
+        refund.decode_batch,
+        (WireError,),
+        batches,
+        ("wire.refund:decode_batch",),
+        refund.encode_batch,
+    ),
+    Target(
+        "batch-response",
+        lambda data: refund.decode_batch_response(data, 2),
+        (WireError,),
+        lambda: [bytes(512)],
+        ("wire.refund:decode_batch_response",),
+        b"".join,
+    ),
     Target(
         "varint",
         split_varint,

@@ -20,7 +20,7 @@ from server.answers import (
     wrong_date,
 )
 from server.openai.errors import ContextLengthExceeded
-from server.responses import responder
+from server.responses import END_SIZE, responder
 from server.ticks import TickedResponder
 from tests.server import wallet
 from tests.server.conftest import until
@@ -120,7 +120,7 @@ def test_events_of_a_real_worker_have_one_size_whatever_they_hold(worker):
     _, *events, last, done, final = shapes[0]
     assert set(events) == {PIECE} == {done}
     assert last == 4096 + 2 + 16
-    assert final < 32
+    assert final == END_SIZE + 16
     assert all(shape == shapes[0] for shape in shapes), shapes
 
     sent = worker.encapsulate({"stream": True, "prompt": "x" * 2000}, tokens=(wallet.draw(),))
@@ -154,7 +154,8 @@ class Pieces:
         name = "nothing" if piece == PADDING_EVENT else piece.split(b"data: ")[-1][:1].decode()
         self.sent.append((self.clock(), name))
 
-    def end(self) -> None:
+    def end(self, trailers: object) -> None:
+        assert trailers == ()
         self.sent.append((self.clock(), "end"))
 
 

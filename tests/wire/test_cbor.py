@@ -71,6 +71,8 @@ def test_any_bytes_decode_to_their_own_encoding_or_are_refused(data):
         b"\xc2\x49\x01" + bytes(8),  # an integer of 65 bits
         b"\xc4\x82\x1b" + b"\x7f" * 8 + b"\x01",  # a decimal fraction beyond every number
         b"\xc5\x82\x1a\x7f\xff\xff\xff\x01",  # a big float
+        b"\xd2\xd2\x00",  # a tag inside, where cbor2's own is not safe to be a key
+        b"\xa1\xd2\x00\x00",
         b"\xc1\x00",  # a date
         b"\xd8\x23\x61(",  # a regular expression
         b"\xf7",  # undefined
