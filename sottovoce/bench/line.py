@@ -42,11 +42,10 @@ class Line:
 
 def line(case: str, unit: str, measured: Sequence[float], *, emulated: bool = False) -> Line:
     """Return the line of a case from its measurements, at least one."""
-    low, middle, high = (
-        statistics.quantiles(measured, n=4, method="inclusive")
-        if len(measured) > 1
-        else measured * 3
-    )
+    if len(measured) > 1:
+        low, middle, high = statistics.quantiles(measured, n=4, method="inclusive")
+    else:
+        low = middle = high = measured[0]
     return Line(
         case,
         _rounded(middle),
