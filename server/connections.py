@@ -59,6 +59,7 @@ class FrontConnection:
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
+        self._held = b""
 
     def request(self) -> Request:
         """Wait for the one request this capsule is for."""
@@ -88,8 +89,8 @@ class FrontConnection:
         return signatures
 
     def start(self, *, chunked: bool) -> None:
-        """Begin the answer."""
-        self._send(Start(chunked))
+        """Begin the answer; leaves with what is sent next, so that the front wakes once."""
+        self._held = encode(Start(chunked))
 
     def chunk(self, data: bytes) -> None:
         """Send sealed bytes of the answer; nothing for no bytes."""
@@ -108,6 +109,8 @@ class FrontConnection:
         self._write(encode(message))
 
     def _write(self, frame: bytes) -> None:
+        if self._held:
+            frame, self._held = self._held + frame, b""
         try:
             self.socket.sendall(frame)
         except (BrokenPipeError, ConnectionResetError) as error:

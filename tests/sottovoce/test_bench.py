@@ -56,13 +56,13 @@ def test_one_measurement_is_its_own_spread():
 def test_processor_time_counts_this_process():
     before = processor_time(1).own
     assert before >= 0
-    with pytest.raises(OSError):
+    with pytest.raises(FileNotFoundError):
         processor_time(2**22 + 1)
 
 
 def test_bench_wire_has_the_cases_that_goals_name():
     command = [sys.executable, "-m", "sottovoce", "bench", "wire", "--json", "--quick"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=110)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stderr[-2000:]
     cases = [check(text) for text in done.stdout.splitlines()]
     assert [case.partition(" @ ")[0] for case in cases[:4]] == list(NAMED)

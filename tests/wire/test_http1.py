@@ -1,5 +1,7 @@
 """RFC 9112: responses read as they come, and nothing read that is not clear."""
 
+import contextlib
+
 import h11
 import pytest
 from hypothesis import given
@@ -27,7 +29,9 @@ def test_a_response_may_be_cut_into_reads_anywhere(at):
     assert content == CONTENT
     assert reader.complete
     assert reader.reusable
-    assert reader.head == http1.ResponseHead(200, ((b"transfer-encoding", b"chunked"), (b"a", b"b")))
+    assert reader.head == http1.ResponseHead(
+        200, ((b"transfer-encoding", b"chunked"), (b"a", b"b"))
+    )
 
 
 @pytest.mark.parametrize("at", range(len(WHOLE)))
@@ -60,10 +64,8 @@ def test_what_h11_writes_is_read(pieces, size):
 @given(st.binary(max_size=300), st.integers(0, len(WHOLE)), st.integers(0, len(WHOLE)))
 def test_whatever_comes_is_read_or_refused(noise, start, stop):
     mutated = WHOLE[:start] + noise + WHOLE[stop:]
-    try:
+    with contextlib.suppress(Malformed):
         read(mutated, ended=True)
-    except Malformed:
-        pass
 
 
 def test_a_length_announces_the_content():
