@@ -73,6 +73,16 @@ class Stack:
             f"{self.base_url}/chat/completions", json=request, timeout=timeout, trust_env=False
         )
 
+    def settled(self):
+        """Whether every worker is in the log again, not only enough of them to serve."""
+        try:
+            healths = [
+                httpx.get(f"{url}/health", trust_env=False) for url in self.local.worker_urls
+            ]
+        except httpx.HTTPError:
+            return False
+        return all(health.json()["nodes"] for health in healths)
+
     def serves(self):
         """Whether a completion succeeds now."""
         try:

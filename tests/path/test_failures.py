@@ -51,7 +51,10 @@ def test_a_killed_party_gives_a_clear_error_or_none_and_comes_back(stack, party)
         assert response.status_code in {502, 503, 504}
         assert response.headers["x-should-retry"] == "false"
         assert openai_error(response)["code"]
-    stack.until(lambda: stack.process(party) not in (None, process) and stack.serves(), timeout=90)
+    stack.until(
+        lambda: stack.process(party) not in (None, process) and stack.serves() and stack.settled(),
+        timeout=90,
+    )
 
 
 def test_the_relay_down_is_named(stack):

@@ -99,6 +99,13 @@ class Worker:
             **arguments,
         )
 
+    def serves(self) -> bool:
+        """Whether the front answers and has a generation to serve."""
+        try:
+            return httpx.get(f"{self.url}/health", trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False  # it does not listen yet
+
     def metrics(self) -> str:
         return httpx.get(f"{self.url}/metrics", trust_env=False).text
 
@@ -178,7 +185,7 @@ def new_neighbours() -> Iterator[Callable[[], Neighbours]]:
 def shared_worker(new_neighbours: Callable[[], Neighbours]) -> Iterator[Worker]:
     with running_worker(new_neighbours()) as worker:
         worker.wait_for("WorkerReady")
-        until(lambda: httpx.get(f"{worker.url}/health", trust_env=False).status_code == 200)
+        until(worker.serves, worker=worker)
         yield worker
 
 

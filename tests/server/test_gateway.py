@@ -296,7 +296,7 @@ def test_no_prompt_reaches_the_log_whatever_happens_to_it(worker):
 def test_a_full_node_says_busy_inside_the_answer(start_worker):
     with start_worker(max_requests=1) as worker:
         worker.wait_for("WorkerReady")
-        until(lambda: httpx.get(f"{worker.url}/health", trust_env=False).status_code == 200)
+        until(worker.serves, worker=worker)
         long = worker.encapsulate({"delay": 500, "tokens": 3}, tokens=(wallet.draw(),))
         with ThreadPoolExecutor(1) as executor:
             first = executor.submit(worker.post, long)

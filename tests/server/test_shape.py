@@ -210,7 +210,7 @@ def test_the_events_of_a_real_worker_leave_at_ticks(start_worker, order):
     """Tokens that come at once and tokens that come slowly leave in the same rhythm."""
     with start_worker(event_tick_ms=round(TICK_S * 1000)) as worker:
         worker.wait_for("WorkerReady")
-        until(lambda: httpx.get(f"{worker.url}/health", trust_env=False).status_code == 200)
+        until(worker.serves, worker=worker)
         sent = worker.encapsulate({"stream": True, **order}, tokens=(wallet.draw(),))
         arrivals, content = [], b""
         with httpx.stream(
