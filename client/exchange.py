@@ -69,6 +69,9 @@ class Exchange:
             response=opener.export(ohttp.RESPONSE_SALT_LABEL, ohttp.SALT_LENGTH),
         )
         self._response = response
+        stream = response.stream  # the content as it comes: `Response.aiter_raw` adds nothing to it
+        assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101 - an asynchronous client's
+        self._stream = stream
         self._opener = opener
         self._decoder = bhttp.ResponseDecoder()
         self._events = self._read()
@@ -165,7 +168,7 @@ class Exchange:
 
     async def _read(self) -> AsyncIterator[bhttp.Head | bhttp.Content | bhttp.End]:
         try:
-            async for data in self._response.aiter_raw():
+            async for data in self._stream:
                 for plaintext in self._opener.feed(data):
                     for event in self._decoder.feed(plaintext):
                         yield event

@@ -27,6 +27,7 @@ from attestation.verifier.policy import ClientPolicy
 from client import openai_errors, page, sse
 from client.canonical import canonical_body, parse_body
 from client.errors import ClientError, NodeListError, RequestRefused
+from client.http1 import Http1Transport
 from client.nodes import NodeDirectory
 from client.transport import Answer, Transport
 from client.trust import Trust
@@ -74,10 +75,10 @@ class Proxy:
         self.config = config
         # One connection a stream; `trust_env` off so that no environment proxy sees a request.
         self.http = httpx.AsyncClient(
+            transport=Http1Transport(httpx.create_ssl_context(trust_env=False)),
             timeout=TIMEOUT,
             trust_env=False,
             follow_redirects=False,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
             headers={"user-agent": "sottovoce", "accept": "*/*", "accept-encoding": "identity"},
         )
         self.directory = NodeDirectory(

@@ -20,6 +20,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import httpx
@@ -59,6 +60,12 @@ class StoredToken:
 
     token: privacy_pass.Token
     not_after: int
+
+    @cached_property
+    def entry(self) -> str:
+        """The token as the file has it; the file is written whole for every request."""
+        token = base64.b64encode(self.token.encode()).decode()
+        return json.dumps({"token": token, "not_after": self.not_after})
 
 
 def _anonymous() -> httpx.AsyncClient:
@@ -301,11 +308,8 @@ class Wallet:
     def _save(self) -> None:
         if self._path is not None:
             under_way = [] if self._exchanging is None else [self._exchanging[0]]
-            entries = [
-                {"token": base64.b64encode(s.token.encode()).decode(), "not_after": s.not_after}
-                for s in (*self._stock, *under_way)
-            ]
-            write_private(self._path, json.dumps(entries).encode())
+            entries = ",".join(stored.entry for stored in (*self._stock, *under_way))
+            write_private(self._path, f"[{entries}]".encode())
 
 
 async def _post(

@@ -60,6 +60,14 @@ class EngineConnection:
         poller = select.poll()
         poller.register(self._socket, select.POLLIN)
         poller.poll(None if timeout is None else timeout * 1000)
+        return self.changes()
+
+    def changes(self) -> set[int]:
+        """Return the numbers of the slots that may have changed; does not wait.
+
+        Raises:
+            EngineGone: the engine closed the socket.
+        """
         changed: set[int] = set()
         while (packet := self._receive()) is not None:
             changed.add(packet[0])

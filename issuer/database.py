@@ -12,10 +12,11 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 from sqlalchemy import (
     URL,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     Connection,
     Text,
     column,
+    create_engine,
     event,
     insert,
     make_url,
@@ -35,6 +37,8 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from issuer.errors import DatabaseUnavailable, DatabaseUnusable
+
+_T = TypeVar("_T")
 
 _DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
@@ -63,6 +67,7 @@ class Database:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self._direct = _Direct(engine.url) if engine.dialect.name == "sqlite" else None
         self.dialect = engine.dialect.name
         """`sqlite` or `postgresql`."""
 
@@ -99,13 +104,58 @@ class Database:
             async with self._engine.begin() as connection:
                 yield connection
         except (SQLAlchemyError, OSError) as error:
-            # `from None`: a driver's message may hold the values of the statement.
-            kind = type(error).__name__
-            raise DatabaseUnavailable(f"the database did not answer ({kind})") from None
+            raise _unavailable(error) from None
+
+    async def run(self, work: Callable[[Connection], _T]) -> _T:
+        """Run one transaction whose statements `work` executes; return what it returns.
+
+        As `transaction`, but on SQLite the whole of it runs at once in a thread: there each
+        statement of the other way waits for several changes of thread.
+
+        Raises:
+            DatabaseUnavailable: as `transaction` does.
+        """
+        if self._direct is not None:
+            return await self._direct.run(work)
+        async with self.transaction() as connection:
+            return await connection.run_sync(work)
 
     async def close(self) -> None:
         """Close every connection."""
+        if self._direct is not None:
+            await self._direct.close()
         await self._engine.dispose()
+
+
+class _Direct:
+    """One connection to an SQLite file, used by one thread, opened when it is first needed."""
+
+    def __init__(self, url: URL) -> None:
+        self._engine = create_engine(
+            url.set(drivername="sqlite"), hide_parameters=True, pool_size=1
+        )
+        event.listen(self._engine, "connect", _prepare_sqlite)
+        event.listen(self._engine, "begin", _begin_immediate)
+        self._thread = ThreadPoolExecutor(1)
+
+    async def run(self, work: Callable[[Connection], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, work)
+
+    async def close(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.dispose)
+        self._thread.shutdown()
+
+    def _transact(self, work: Callable[[Connection], _T]) -> _T:
+        try:
+            with self._engine.begin() as connection:
+                return work(connection)
+        except (SQLAlchemyError, OSError) as error:
+            raise _unavailable(error) from None
+
+
+def _unavailable(error: Exception) -> DatabaseUnavailable:
+    # Raised `from None`: a driver's message may hold the values of the statement.
+    return DatabaseUnavailable(f"the database did not answer ({type(error).__name__})")
 
 
 class Store:
@@ -123,8 +173,7 @@ class Store:
 
     async def ping(self) -> None:
         """Ask the database for nothing; raises DatabaseUnavailable."""
-        async with self._database.transaction() as connection:
-            await connection.execute(select(1))
+        await self._database.run(lambda connection: connection.execute(select(1)).close())
 
     async def close(self) -> None:
         """Close the database."""

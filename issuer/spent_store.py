@@ -15,9 +15,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, LargeBinary, column, delete, or_, select, table, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    LargeBinary,
+    column,
+    delete,
+    or_,
+    select,
+    table,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from issuer.database import Database, Schema, Store
 from issuer.errors import KeyRetired, Spent
@@ -99,14 +108,17 @@ class SpentStore(Store):
             DatabaseUnavailable: the database did not answer. Ask again with the same spend id.
         """
         claims = _claims(spend)
-        async with self._database.transaction() as connection:
-            await _require_current(connection, spend.key_id)
-            inserted = await self._add(connection, spend.key_id, claims, at, binding)
+
+        def work(connection: Connection) -> None:
+            _require_current(connection, spend.key_id)
+            inserted = self._add(connection, spend.key_id, claims, at, binding)
             if inserted == len(spend.rows):
                 return
             # An exception undoes the rows that were added beside those that were not.
-            if inserted > 0 or await _recorded(connection, claims, binding) != claims:
+            if inserted > 0 or _recorded(connection, claims, binding) != claims:
                 raise Spent("a token was spent before")
+
+        await self._database.run(work)
 
     async def refund(self, refunds: Sequence[Refund], *, at: int) -> list[bool]:
         """Bind each ticket to its blinded message; return for which that message may be signed.
@@ -118,7 +130,8 @@ class SpentStore(Store):
             DatabaseUnavailable: the database did not answer. Ask again.
         """
         granted = set()
-        async with self._database.transaction() as connection:
+
+        def work(connection: Connection) -> None:
             # In sorted order, like the rows of a spend.
             for refund in sorted(set(refunds), key=lambda one: (one.ticket, one.binding)):
                 bind = (
@@ -131,8 +144,10 @@ class SpentStore(Store):
                     .values(binding=refund.binding)
                     .returning(_SPENT.c.row)
                 )
-                if (await connection.execute(bind)).first() is not None:
+                if connection.execute(bind).first() is not None:
                     granted.add(refund)
+
+        await self._database.run(work)
         return [refund in granted for refund in refunds]
 
     async def retire(self, key_id: bytes) -> int:
@@ -141,15 +156,13 @@ class SpentStore(Store):
         Asked again, it drops what a spend racing with the first call may have left.
         """
         remember = self._insert(_RETIRED).values(key_id=key_id).on_conflict_do_nothing()
-        async with self._database.transaction() as connection:
-            await connection.execute(remember)
-        async with self._database.transaction() as connection:
-            dropped = await connection.execute(delete(_SPENT).where(_SPENT.c.key_id == key_id))
-        return dropped.rowcount
+        drop = delete(_SPENT).where(_SPENT.c.key_id == key_id)
+        await self._database.run(lambda connection: connection.execute(remember).close())
+        return await self._database.run(lambda connection: connection.execute(drop).rowcount)
 
-    async def _add(
+    def _add(
         self,
-        connection: AsyncConnection,
+        connection: Connection,
         key_id: bytes,
         claims: Mapping[bytes, bytes],
         at: int,
@@ -161,8 +174,10 @@ class SpentStore(Store):
             {"row": row, "key_id": key_id, "claim": claim, "arrival": arrival, "binding": binding}
             for row, claim in sorted(claims.items())
         ]
-        insert = self._insert(_SPENT).values(values).on_conflict_do_nothing()
-        return len((await connection.execute(insert.returning(_SPENT.c.row))).all())
+        # One row is written as one: SQLAlchemy compiles a list of rows anew each time.
+        written = values[0] if len(values) == 1 else values
+        insert = self._insert(_SPENT).values(written).on_conflict_do_nothing()
+        return len(connection.execute(insert.returning(_SPENT.c.row)).all())
 
 
 def _claims(spend: Spend) -> dict[bytes, bytes]:
@@ -170,17 +185,17 @@ def _claims(spend: Spend) -> dict[bytes, bytes]:
     return dict(zip(spend.rows, map(ticket_hash, made), strict=True))
 
 
-async def _require_current(connection: AsyncConnection, key_id: bytes) -> None:
+def _require_current(connection: Connection, key_id: bytes) -> None:
     query = select(_RETIRED.c.key_id).where(_RETIRED.c.key_id == key_id)
-    if (await connection.execute(query)).first() is not None:
+    if connection.execute(query).first() is not None:
         raise KeyRetired("the tokens' key is retired")
 
 
-async def _recorded(
-    connection: AsyncConnection, claims: Mapping[bytes, bytes], binding: bytes | None
+def _recorded(
+    connection: Connection, claims: Mapping[bytes, bytes], binding: bytes | None
 ) -> dict[bytes, bytes]:
     query = select(_SPENT.c.row, _SPENT.c.claim).where(_SPENT.c.row.in_(claims))
     if binding is not None:
         # Else one who spent a token under the spend id of its exchange would still hold a ticket.
         query = query.where(_SPENT.c.binding == binding)
-    return dict((await connection.execute(query)).all())
+    return dict(connection.execute(query).tuples().all())

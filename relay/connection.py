@@ -16,6 +16,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from relay.addresses import Limited, Places
 
+MAX_HEAD = 64 * 1024
+"""Most bytes of a header section; the server's own default."""
+
 
 @dataclass(frozen=True)
 class ConnectionLimits:
@@ -25,6 +28,25 @@ class ConnectionLimits:
     unread_timeout_s: float
     limited: Limited
     places: Places
+
+
+class _Http(h11.Connection):
+    """h11, which writes the chunks of a streamed answer without consulting its tables for each.
+
+    An answer is some hundred chunks, one a token. Everything else about a message, its end
+    included, is h11's.
+    """
+
+    _streaming = False
+
+    def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override] # h11 overloads it
+        """Return the bytes of an event; raises as h11 does."""
+        if self._streaming and type(event) is h11.Data and self.our_state is h11.SEND_BODY:
+            return b"%x\r\n%b\r\n" % (len(event.data), event.data) if event.data else b""
+        written = super().send(event)
+        if isinstance(event, h11.Response):
+            self._streaming = b"\r\ntransfer-encoding: chunked\r\n" in (written or b"").lower()
+        return written
 
 
 class Connection(H11Protocol):
@@ -38,6 +60,7 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a header section, if the address may have another connection."""
+        self.conn = _Http(h11.SERVER, MAX_HEAD)
         super().connection_made(transport)
         self._await_head()
         key = self.limits.limited.key(self.client[0]) if self.client else None

@@ -23,7 +23,7 @@ from relay.body import RequestBody
 from relay.errors import ClientGone, Refusal, UnknownNode, WrongMediaType
 from relay.nodes import NODE, NodeDirectory
 from relay.problem import refused
-from relay.upstream import Upstream
+from relay.upstream import Upstream, pieces
 
 MEDIA_TYPES = frozenset(("message/ohttp-req", "message/ohttp-chunked-req"))
 """What an encapsulated request is sent as (RFC 9458; draft-ietf-ohai-chunked-ohttp-08)."""
@@ -94,7 +94,7 @@ class Forwarder:
         async with sent as response:
             await send(_start(response))
             try:
-                async for piece in response.aiter_raw():
+                async for piece in pieces(response):
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
             except httpx.TransportError:
                 # The response stays without its end, so that the server closes the connection.

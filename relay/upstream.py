@@ -1,7 +1,7 @@
 """The relay's one way out: plain HTTP requests with exactly the fields given, tried once.
 
-It is httpx's transport without its client. A client would add a user agent, keep cookies, follow
-redirects, look for proxies in the environment and log each URL.
+It is a transport of httpx's kind without its client. A client would add a user agent, keep cookies,
+follow redirects, look for proxies in the environment and log each URL.
 """
 
 from __future__ import annotations
@@ -16,17 +16,10 @@ from typing import Self
 import httpx
 
 from relay.errors import TimedOut, Unreachable
+from relay.http1 import Http1Transport
 
 _CONNECT_TIMEOUT_S = 5.0  # a worker is near; whoever takes longer to accept is not serving
 _WRITE_TIMEOUT_S = 30.0  # a worker reads as fast as the network, or is stuck
-
-_LIMITS = httpx.Limits(
-    max_connections=4096,  # as many as the relay serves (`relay.app`): no queue of its own
-    max_keepalive_connections=64,
-    # Below the 5 s after which common servers (uvicorn among them) close an idle connection: a
-    # request must not be lost in a connection that is just being closed, as it is not retried.
-    keepalive_expiry=2.0,
-)
 
 
 @dataclass(frozen=True)
@@ -43,9 +36,7 @@ class Upstream:
 
     def __init__(self, authorities: Path | None = None) -> None:
         context = ssl.create_default_context(cafile=authorities)
-        self._transport = httpx.AsyncHTTPTransport(
-            verify=context, trust_env=False, retries=0, limits=_LIMITS
-        )
+        self._transport = Http1Transport(context)
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()
@@ -81,7 +72,7 @@ class Upstream:
         async with self._send(httpx.Request("GET", url), timeout_s) as response:
             body = bytearray()
             try:
-                async for piece in response.aiter_raw():
+                async for piece in pieces(response):
                     body += piece
                     if len(body) > limit:
                         raise Unreachable
@@ -105,3 +96,10 @@ class Upstream:
             yield response
         finally:
             await response.aclose()
+
+
+def pieces(response: httpx.Response) -> AsyncIterator[bytes]:
+    """Return the content of a response, each piece as it comes."""
+    if not isinstance(response.stream, httpx.AsyncByteStream):
+        raise TypeError("a response that was not read asynchronously")
+    return aiter(response.stream)

@@ -27,6 +27,15 @@ END_S = 60.0
 (`connections.ERASE_TIMEOUT_S`)."""
 
 
+FEW = 2
+"""Idle capsules that are too few to put off the forking of another."""
+
+REPORT_S = 0.05
+"""How long after the beginning of an answer it is put off: until its first bytes are through."""
+
+_READ_SIZE = 64 * 1024
+
+
 class NoCapsule(ServerError):
     """As many capsules are in use as may be, or none was forked in time."""
 
@@ -37,7 +46,14 @@ class CapsuleConnection:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self._received = bytearray()
+        self.on_start: Callable[[], None] = lambda: None
+        """Called by `started`."""
         self._at_end: list[Callable[[], None]] = []
+
+    def started(self) -> None:
+        """Say that the answer has begun."""
+        self.on_start()
 
     def at_end(self, call: Callable[[], None]) -> None:
         """Have `call` called once the capsule has ended, not when its client has gone."""
@@ -61,11 +77,27 @@ class CapsuleConnection:
         Raises:
             PeerGone: the capsule has gone. ProtocolError: what came is no message.
         """
-        try:
-            length = frame_length(await self._reader.readexactly(LENGTH.size))
-            return decode(await self._reader.readexactly(length))
-        except (asyncio.IncompleteReadError, ConnectionError) as error:
-            raise PeerGone from error
+        while (frame := self._frame()) is None:
+            try:
+                data = await self._reader.read(_READ_SIZE)
+            except ConnectionError as error:
+                raise PeerGone from error
+            if not data:
+                raise PeerGone
+            self._received += data
+        return decode(frame)
+
+    def _frame(self) -> bytes | None:
+        """Take one whole frame off what was received; None if there is none (yet)."""
+        received = self._received
+        if len(received) < LENGTH.size:
+            return None
+        end = LENGTH.size + frame_length(received[: LENGTH.size])
+        if len(received) < end:
+            return None
+        frame = bytes(received[LENGTH.size : end])
+        del received[:end]
+        return frame
 
     def hang_up(self) -> None:
         """Let the capsule see the end of the client at once."""
@@ -83,6 +115,26 @@ class CapsuleConnection:
         self._writer.close()
         for call in self._at_end:
             call()
+
+
+class _Report:
+    """Tells the zygote once that a capsule was taken.
+
+    A fork, and the new capsule's rehearsal, take a processor for some milliseconds. As long as
+    enough capsules wait, that is put off until the answer has begun.
+    """
+
+    def __init__(self, pool: CapsulePool, number: int) -> None:
+        self._pool = pool
+        self._number: int | None = number
+
+    def soon(self) -> None:
+        asyncio.get_running_loop().call_later(REPORT_S, self.now)
+
+    def now(self) -> None:
+        number, self._number = self._number, None
+        if number is not None:
+            self._pool.report(number)
 
 
 class CapsulePool:
@@ -122,30 +174,40 @@ class CapsulePool:
             raise NoCapsule
         self.in_use += 1
         try:
-            sock = await self._take()
+            number, sock = await self._take()
         except BaseException:
             self.in_use -= 1
             raise
+        report = _Report(self, number)
+        if self._idle.qsize() <= FEW:
+            report.now()
         connection = CapsuleConnection(*await asyncio.open_unix_connection(sock=sock))
+        connection.on_start = report.soon
         try:
             yield connection
         finally:
+            report.now()
             connection.hang_up()
             ending = asyncio.create_task(self._await_end(connection))
             _ENDING.add(ending)
             ending.add_done_callback(_ENDING.discard)
 
-    async def _take(self) -> socket.socket:
+    def report(self, number: int) -> None:
+        """Tell the zygote that a capsule was taken; it forks another then."""
+        if not self.closed.is_set():
+            with contextlib.suppress(PeerGone):  # its end shows where capsules come from
+                send_packet(self._zygote, CAPSULE_NUMBER.pack(number))
+
+    async def _take(self) -> tuple[int, socket.socket]:
         while True:
             try:
                 number, sock = await asyncio.wait_for(self._idle.get(), WAIT_S)
             except TimeoutError:
                 raise NoCapsule from None
-            if not self.closed.is_set():
-                send_packet(self._zygote, CAPSULE_NUMBER.pack(number))
             if not peer_closed(sock):
-                return sock
+                return number, sock
             sock.close()
+            self.report(number)
 
     async def _await_end(self, connection: CapsuleConnection) -> None:
         try:

@@ -19,7 +19,6 @@ from server.messages import (
     Admission,
     Admit,
     Admitted,
-    Chunk,
     End,
     Mark,
     Marked,
@@ -35,6 +34,7 @@ from server.messages import (
     Start,
     decode,
     encode,
+    encode_chunk,
     frame_length,
 )
 from server.sockets import peer_closed, receive_packet, send_packet
@@ -59,6 +59,7 @@ class FrontConnection:
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
+        self._held = b""
 
     def request(self) -> Request:
         """Wait for the one request this capsule is for."""
@@ -88,13 +89,13 @@ class FrontConnection:
         return signatures
 
     def start(self, *, chunked: bool) -> None:
-        """Begin the answer."""
-        self._send(Start(chunked))
+        """Begin the answer; leaves with what is sent next, so that the front wakes once."""
+        self._held = encode(Start(chunked))
 
     def chunk(self, data: bytes) -> None:
         """Send sealed bytes of the answer; nothing for no bytes."""
         if data:
-            self._send(Chunk(data))
+            self._write(encode_chunk(data))
 
     def end(self) -> None:
         """Say that the answer is complete."""
@@ -105,8 +106,13 @@ class FrontConnection:
         self._send(Reject(status))
 
     def _send(self, message: Message) -> None:
+        self._write(encode(message))
+
+    def _write(self, frame: bytes) -> None:
+        if self._held:
+            frame, self._held = self._held + frame, b""
         try:
-            self.socket.sendall(encode(message))
+            self.socket.sendall(frame)
         except (BrokenPipeError, ConnectionResetError) as error:
             raise ClientGone from error
 
@@ -182,8 +188,9 @@ class WatchedEngine(EngineConnection):
         self.on_wait: Callable[[], float | None] = lambda: None
         """Called before each wait; it returns how many seconds the wait may take at most."""
         self._poll = select.poll()
-        self._poll.register(sock, select.POLLIN)
-        self._poll.register(front, select.POLLIN)
+        self._engine_fd, self._front_fd = sock.fileno(), front.fileno()
+        self._poll.register(self._engine_fd, select.POLLIN)
+        self._poll.register(self._front_fd, select.POLLIN)
 
     def wait(self, timeout: float | None = None) -> set[int]:
         """Wait for the engine; return no slot on timeout, or when `on_wait` is due again.
@@ -193,10 +200,11 @@ class WatchedEngine(EngineConnection):
             EngineGone: the engine has.
         """
         bounds = [bound for bound in (timeout, self.on_wait()) if bound is not None]
-        self._poll.poll(min(bounds) * 1000 if bounds else None)
-        if peer_closed(self._front):
+        ready = dict(self._poll.poll(min(bounds) * 1000 if bounds else None))
+        # A socket that has ended is ready to be read.
+        if self._front_fd in ready and peer_closed(self._front):
             raise ClientGone
-        return super().wait(0)
+        return self.changes() if self._engine_fd in ready else set()
 
     def abandon(self, deadline: float = ERASE_TIMEOUT_S) -> None:
         """Cancel every slot and wait until the engine has erased them all.

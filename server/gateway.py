@@ -257,6 +257,7 @@ class Exchange:
             await self._capsule.send(spent)
         elif isinstance(message, Start):
             self._started = True
+            self._capsule.started()
             self._gateway.answered(200)
             await self._send(_response_start(chunked=message.chunked))
 

@@ -14,6 +14,9 @@ import h11
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+MAX_HEAD = 64 * 1024
+"""Most bytes of a header section; the server's own default."""
+
 HEAD_TIMEOUT_S = 10.0
 """For a header section: a few hundred bytes from a relay."""
 
@@ -30,6 +33,25 @@ SILENCE_S = 1.0
 """Whoever sends nothing for so long is reading the answer, or gone."""
 
 
+class _Http(h11.Connection):
+    """h11, which writes the chunks of a streamed answer without consulting its tables for each.
+
+    An answer is some hundred chunks, one a token. Everything else about a message, its end
+    included, is h11's.
+    """
+
+    _streaming = False
+
+    def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override] # h11 overloads it
+        """Return the bytes of an event; raises as h11 does."""
+        if self._streaming and type(event) is h11.Data and self.our_state is h11.SEND_BODY:
+            return b"%x\r\n%b\r\n" % (len(event.data), event.data) if event.data else b""
+        written = super().send(event)
+        if isinstance(event, h11.Response):
+            self._streaming = b"\r\ntransfer-encoding: chunked\r\n" in (written or b"").lower()
+        return written
+
+
 class Connection(H11Protocol):
     """An HTTP/1.1 connection that is closed, without a word, when it takes too long."""
 
@@ -38,6 +60,7 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a header section."""
+        self.conn = _Http(h11.SERVER, MAX_HEAD)
         super().connection_made(transport)
         self._await_head()
 

@@ -30,6 +30,8 @@ MAX_FRAME = 24 * 1024 * 1024
 
 LENGTH = struct.Struct(">I")
 
+_HEAD = struct.Struct(">IB")
+
 _ENC_LENGTHS = (32, 1120)
 _EXPIRY = struct.Struct(">Q")
 _STATUS = struct.Struct(">H")
@@ -351,7 +353,18 @@ def encode(message: Message) -> bytes:
     return LENGTH.pack(len(body) + 1) + bytes([message.type]) + body
 
 
-def frame_length(prefix: bytes) -> int:
+def encode_chunk(data: bytes) -> bytes:
+    """Encode the frame of `Chunk(data)`: one for every token, so at once.
+
+    Raises:
+        ProtocolError: longer than `MAX_FRAME`.
+    """
+    if len(data) + 1 > MAX_FRAME:
+        raise ProtocolError("a frame longer than frames may be")
+    return _HEAD.pack(len(data) + 1, Chunk.type) + data
+
+
+def frame_length(prefix: bytes | bytearray) -> int:
     """Return how many bytes follow a frame's four bytes of length.
 
     Raises:

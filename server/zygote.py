@@ -25,7 +25,7 @@ from server.errors import ClientGone, PeerGone, StartError
 from server.hardening import die_with, harden
 from server.logs import CapsuleCrashed, emit
 from server.openai.application import ServedModel
-from server.rehearsal import rehearse
+from server.rehearsal import rehearse, touch
 from server.sandbox import confine
 from server.sockets import (
     close_all_but,
@@ -196,6 +196,7 @@ def _be_capsule(
             WatchedEngine(engine, geometry, front),
         )
         confine()
+        touch(surroundings.issuer)
         capsule.serve(connections, surroundings)
         status = 0
     except ClientGone:

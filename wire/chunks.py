@@ -43,6 +43,8 @@ class ChunkSealer:
         """Seal as many chunks as `plaintext` needs; none for none, an empty one being illegal."""
         if self._ended:
             raise ValueError("the final chunk has been sealed")
+        if 0 < len(plaintext) <= MAX_CHUNK:
+            return self._non_final(plaintext)
         return b"".join(self._non_final(piece) for piece in _pieces(plaintext))
 
     def final(self, plaintext: bytes = b"") -> bytes:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from wire import cbor
@@ -159,7 +160,7 @@ class KeyDocument:
             raise Unsupported("key document: another version")
         return cls(**members | {"key_configs": _decode_configs(members["key_configs"])})
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
         """SHA-256 of the encoding, 32 bytes."""
         return hashlib.sha256(self.encode()).digest()

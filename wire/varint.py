@@ -20,6 +20,8 @@ def encode(n: int) -> bytes:
     Raises:
         ValueError: negative, or beyond 2^62 - 1.
     """
+    if 64 <= n < 16384:
+        return (0x4000 | n).to_bytes(2, "big")  # what almost every chunk's length is
     if not 0 <= n <= MAX:
         raise ValueError("no variable-length integer holds this value")
     length = next(size for size in _LENGTH_BITS if n < 1 << (8 * size - 2))

@@ -53,8 +53,11 @@ class _Choice:
         self._top = top_logprobs
         self._logprobs: list[Json] = []
         self._begun = False
+        self._plain = form is None and top_logprobs < 0
 
     def entries(self, step: Step) -> list[Json]:
+        if self._begun and self._plain and step.piece is not None and step.finish is None:
+            return [self._entry({"content": step.piece.text})]  # one of many: straight on
         deltas = [self._delta(part) for part in self._parts(step)]
         if step.piece is not None and self._top >= 0:
             shown = zip((token.data for token in step.piece.tokens), step.logprobs, strict=True)

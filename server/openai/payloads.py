@@ -12,6 +12,8 @@ from server.openai.outputs import Usage
 
 Json = dict[str, Any]
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 _ALPHABET = string.ascii_letters + string.digits
 
 
@@ -23,7 +25,7 @@ def random_id(prefix: str, length: int = 24) -> str:
 def encode(payload: Json, *, last: bool = False) -> bytes:
     """Encode a payload; the last one of an answer ends with the place of its receipt."""
     members = {**payload, "attestation": None} if last else payload
-    return json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()
+    return _ENCODER.encode(members).encode()
 
 
 def usage_members(usage: Usage) -> Json:

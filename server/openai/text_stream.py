@@ -58,7 +58,10 @@ class TextStream:
         position, self.fed = self.fed, self.fed + 1
         if not data:
             return None
-        self._held.append(ShownToken(position, token_id, data))
+        token = ShownToken(position, token_id, data)
+        if not self._held and not self._stops and not unfinished(data):
+            return _piece((token,), data)  # nothing to wait for: most tokens of most answers
+        self._held.append(token)
         held = b"".join(token.data for token in self._held)
         end = self._stop_in(held)
         if end is not None:

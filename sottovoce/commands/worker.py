@@ -9,6 +9,7 @@ import typer
 
 from client.trust import load_trust
 from server.config import WorkerConfig
+from server.launcher import PARTS
 from server.launcher import run as run_worker
 from sottovoce.engine_config import worker_engine
 
@@ -20,6 +21,7 @@ KEY_IDS = 16
 
 @app.command()
 def serve(
+    context: typer.Context,
     model: Annotated[Path, typer.Option(help="Folder of a Hugging Face model.")],
     name: Annotated[str, typer.Option(help="The model's public name.")],
     trust: Annotated[Path, typer.Option(help="trust.toml.")],
@@ -54,5 +56,6 @@ def serve(
             first_key_id=KEY_IDS * index,
             key_ids=KEY_IDS,
             event_tick_ms=event_tick_ms,
-        )
+        ),
+        context.obj or PARTS,  # a benchmark brings parts of its own
     )
