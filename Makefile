@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 MODEL ?=
 ARGS ?=
 
-.PHONY: up test soak check lint types floors interop fuzz clean
+.PHONY: up test soak bench check lint types floors interop fuzz clean
 
 # Clients and codecs of others, for the tests; without npm those tests skip and say so.
 PEERS := $(if $(shell command -v npm),tests/interop/node_modules/.package-lock.json)
@@ -41,6 +41,10 @@ interop: $(VENV)/.ready $(PEERS)
 fuzz: $(VENV)/.ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fuzz]'
 	$(BIN)/python -m tests.fuzz.run $(ARGS)
+
+bench: $(VENV)/.ready
+	$(BIN)/sottovoce bench wire
+	$(BIN)/sottovoce bench path
 
 check: lint types floors test
 
