@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 MODEL ?=
 ARGS ?=
 
-.PHONY: up test soak check lint types floors interop fuzz clean
+.PHONY: up test soak check lint types floors interop fuzz bench clean
 
 # Clients and codecs of others, for the tests; without npm those tests skip and say so.
 PEERS := $(if $(shell command -v npm),tests/interop/node_modules/.package-lock.json)
@@ -53,6 +53,11 @@ types: $(VENV)/.ready
 
 floors: $(VENV)/.ready
 	$(BIN)/lint-imports
+
+# On a machine that does nothing else: figures of a busy one say little.
+bench: $(VENV)/.ready
+	$(BIN)/sottovoce bench wire $(ARGS)
+	$(BIN)/sottovoce bench path $(ARGS)
 
 clean:
 	rm -rf $(VENV)
