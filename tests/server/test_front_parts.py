@@ -250,6 +250,9 @@ class ScriptedCapsule:
     def at_end(self, call: Any) -> None:
         self.ends.append(call)
 
+    def started(self) -> None:
+        """Nobody waits for the beginning of a scripted answer."""
+
     @asynccontextmanager
     async def capsule(self) -> AsyncIterator[ScriptedCapsule]:
         yield self
