@@ -62,8 +62,12 @@ class _Reader(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.ended.done():
-            status = bytes(self._received[:12]).decode("ascii", "replace")
-            self.ended.set_exception(LoadFailed(f"a stream was cut: {status!r}, {exc}"))
+            self.ended.set_exception(LoadFailed(f"a stream was cut: {self._told()}, {exc}"))
+
+    def _told(self) -> str:
+        """Return the status line and the end of what came: to a prompt of the benchmark's own."""
+        line, _, rest = bytes(self._received).partition(b"\r\n")
+        return (line + b" ... " + rest[-200:]).decode("utf-8", "replace")
 
     def _finish(self) -> None:
         now = time.monotonic()
@@ -73,7 +77,7 @@ class _Reader(asyncio.Protocol):
                 events = self._received.count(_EVENT) - 1  # [DONE] is none
                 self.ended.set_result(Stream(self._sent, self._first or now, now, events))
             else:
-                self.ended.set_exception(LoadFailed("a request was not answered 200"))
+                self.ended.set_exception(LoadFailed(f"an answer that is none: {self._told()}"))
         if self._transport is not None:
             self._transport.close()
 

@@ -32,7 +32,7 @@ class PathSizes:
     single_pairs: int = 16
     rounds: int = 4
     """Pairs of rounds; in each, every stream once on either way."""
-    tokens: int = 48
+    tokens: int = 96
     small_rounds: int = 3
     small_tokens: int = 400
 

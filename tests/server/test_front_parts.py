@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from server import capsule_pool
 from server.capsule_pool import CapsulePool, NoCapsule
 from server.control import CAPSULE_NUMBER, DROP_IDLE
 from server.errors import PeerGone, ProtocolError
@@ -120,6 +121,28 @@ def test_capsules_are_taken_in_turn_and_the_zygote_is_told():
         async with pool.capsule(), pool.capsule():
             assert (zygote.taken(), zygote.taken()) == (1, 2)
             assert pool.in_use == 2
+
+    asyncio.run(scenario())
+
+
+def test_while_enough_capsules_wait_the_next_fork_is_put_off_until_the_answer_has_begun():
+    async def scenario() -> None:
+        zygote, pool = await _pool(9)
+        for _ in range(5):
+            zygote.offer()
+        zygote.sock.setblocking(False)
+        async with pool.capsule() as capsule:
+            await asyncio.sleep(0)
+            with pytest.raises(BlockingIOError):
+                zygote.taken()
+            capsule.started()
+            await asyncio.sleep(2 * capsule_pool.REPORT_S)
+            assert zygote.taken() == 1
+        async with pool.capsule():
+            pass
+        assert zygote.taken() == 2  # at its end at the latest
+        with pytest.raises(BlockingIOError):
+            zygote.taken()
 
     asyncio.run(scenario())
 
