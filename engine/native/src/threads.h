@@ -23,7 +23,7 @@ class Team {
 
   ~Team() {
     stopping_ = true;
-    wake();
+    start();
     for (auto& thread : threads_) thread.join();
   }
 
@@ -36,35 +36,40 @@ class Team {
   void run(void (*work)(void*, int), void* context) {
     work_ = work;
     context_ = context;
-    wake();
+    start();
     work(context, 0);
     barrier();
   }
 
-  // Wait until every member is here.
+  // Wait until every member is here. Who waits long sleeps: then another process has a member's core,
+  // and that member can have the one that is left free.
   void barrier() {
     const int generation = generation_.load(std::memory_order_acquire);
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) == size_ - 1) {
       arrived_.store(0, std::memory_order_relaxed);
-      generation_.fetch_add(1, std::memory_order_release);
+      generation_.fetch_add(1, std::memory_order_seq_cst);
+      if (sleepers_.load(std::memory_order_seq_cst) > 0) wake(generation_);
       return;
     }
-    for (int spins = 0; generation_.load(std::memory_order_acquire) == generation; ++spins) {
-      if (spins < kSpins) {
-        _mm_pause();
-      } else {
-        sched_yield();  // somebody else has our partner's core
-      }
+    for (int spins = 0; spins < kSpins; ++spins) {
+      if (generation_.load(std::memory_order_acquire) != generation) return;
+      _mm_pause();
     }
+    sleepers_.fetch_add(1, std::memory_order_seq_cst);
+    while (generation_.load(std::memory_order_seq_cst) == generation) sleep(generation_, generation);
+    sleepers_.fetch_sub(1, std::memory_order_seq_cst);
   }
 
  private:
-  static constexpr int kSpins = 20000;
+  static constexpr int kSpins = 1000;  // some 50 microseconds
 
-  void wake() {
+  static void sleep(std::atomic<int>& word, int value) { syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, value, nullptr, nullptr, 0); }
+  void wake(std::atomic<int>& word) { syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, size_, nullptr, nullptr, 0); }
+
+  void start() {
     if (size_ == 1) return;
     jobs_.fetch_add(1, std::memory_order_release);
-    syscall(SYS_futex, &jobs_, FUTEX_WAKE_PRIVATE, size_, nullptr, nullptr, 0);
+    wake(jobs_);
   }
 
   void serve(int member) {
@@ -78,13 +83,11 @@ class Team {
   }
 
   void await(int seen) {
-    for (int spins = 0; jobs_.load(std::memory_order_acquire) == seen; ++spins) {
-      if (spins < kSpins) {
-        _mm_pause();
-      } else {
-        syscall(SYS_futex, &jobs_, FUTEX_WAIT_PRIVATE, seen, nullptr, nullptr, 0);
-      }
+    for (int spins = 0; spins < kSpins; ++spins) {
+      if (jobs_.load(std::memory_order_acquire) != seen) return;
+      _mm_pause();
     }
+    while (jobs_.load(std::memory_order_acquire) == seen) sleep(jobs_, seen);
   }
 
   const int size_;
@@ -93,6 +96,7 @@ class Team {
   std::atomic<int> jobs_{0};
   std::atomic<int> arrived_{0};
   std::atomic<int> generation_{0};
+  std::atomic<int> sleepers_{0};
   std::atomic<bool> stopping_{false};
   std::vector<std::thread> threads_;
 };
