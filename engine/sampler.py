@@ -122,11 +122,11 @@ def adjust(logits: Tensor, row: Row) -> None:
     """Apply penalties, bias, `min_tokens` and mask to one row, float32 [vocab], in place."""
     params = row.params
     if params.repetition_penalty != 1.0:
-        seen = row.history.unique()
+        seen = torch.unique(row.history)
         before, factor = logits[seen], params.repetition_penalty
         logits[seen] = torch.where(before > 0, before / factor, before * factor)
     if params.frequency_penalty or params.presence_penalty:
-        seen, counts = row.history[row.prompt_length :].unique(return_counts=True)
+        seen, counts = torch.unique(row.history[row.prompt_length :], return_counts=True)
         logits[seen] -= params.frequency_penalty * counts + params.presence_penalty
     if params.logit_bias:
         ids, values = zip(*params.logit_bias, strict=True)
