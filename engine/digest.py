@@ -40,7 +40,10 @@ INT8 = "int8, groups of 64, bfloat16 scales"
 def settings(config: EngineConfig) -> dict[str, Any]:
     """Return what an engine does to the weights it reads, beyond the folder itself."""
     quantisation = INT8 if config.weights == "int8" else "none"
-    return {"adapters": [], "quantisation": quantisation, "thresholds": {}}
+    values = {"adapters": [], "quantisation": quantisation, "thresholds": {}}
+    if config.draft is not None:
+        values["draft"] = model_digest(EngineConfig(model=config.draft)).hex()
+    return values
 
 
 @dataclass(frozen=True)

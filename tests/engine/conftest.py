@@ -19,6 +19,8 @@ from engine.device import StepInput
 from engine.kv_cache import KVPool
 from engine.loader import load
 from engine.slot import Slot, SlotGeometry
+from engine.speculative import Costs
+from engine.speculative_draft import Draft, Pair
 from engine.types import EngineState, SamplingParams
 
 torch.set_num_threads(1)
@@ -147,8 +149,14 @@ class LocalEngine:
         defaults = {"model": None, "block_size": 16, "kv_blocks": 64, "max_sequences": 8}
         self.config = EngineConfig(**{**defaults, **config})
         self.engine, self.geometry = build(self.config, loaded, self.changes.append)
-        self.pool = self.engine._device._pool
+        device = self.engine._device
+        self.devices = [device.device, device.draft] if isinstance(device, Pair) else [device]
+        self.pools = [each._pool for each in self.devices]
+        self.pool = self.pools[0]
         self.slots = []
+        if self.engine._speculation:  # what rows cost here and now would decide what is tested
+            self.engine._speculation._costs = Costs([1, 32], [1.0, 1.0])
+            self.engine._speculation._draft = None
 
     def submit(self, prompt, params=None, *, group=None, index=0, **fields):
         slot = Slot.create(self.geometry)
@@ -187,13 +195,17 @@ class LocalEngine:
 
     def assert_clean(self):
         """Nothing of any sequence is left in pool, tables, buffers."""
-        tensors = [*self.pool.keys, *self.pool.values]
-        device, trusted = self.engine._device, self.engine._trusted
-        tensors += [device._rows, device._logits, trusted._tokens, trusted._inputs]
+        trusted, speculation = self.engine._trusted, self.engine._speculation
+        tensors = [part for pool in self.pools for part in (*pool.keys, *pool.values)]
+        tensors += [part for device in self.devices for part in (device._rows, device._logits)]
+        tensors += [trusted._tokens, trusted._inputs]
+        if speculation and isinstance(speculation.proposer, Draft):
+            tensors.append(speculation.proposer._q)
+            assert not speculation.proposer.beliefs()
         assert not any(bool(tensor.any()) for tensor in tensors)
         assert self.engine._scheduler._allocator.free == self.pool.blocks
         assert len(trusted._free) == self.config.max_sequences
-        assert not any(siblings._parts for siblings in device._siblings)
+        assert not any(each._parts for device in self.devices for each in device._siblings)
 
 
 @pytest.fixture
