@@ -214,7 +214,7 @@ def local_engine(load_model):
     engines = []
 
     def make(name="llama", dtype="float32", **config):
-        engines.append(LocalEngine(load_model(name, dtype), **config))
+        engines.append(LocalEngine(load_model(name, dtype), dtype=dtype, **config))
         return engines[-1]
 
     yield make
