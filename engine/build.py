@@ -75,7 +75,7 @@ def build(
         block_size=config.block_size,
         max_sequences=config.max_sequences,
         max_batch_tokens=config.max_batch_tokens,
-        max_mixed_tokens=config.max_mixed_tokens,
+        max_mixed_tokens=min(config.max_mixed_tokens, config.max_batch_tokens),
         prompt_logit_rows=config.prompt_logit_rows,
     )
     return Engine(device, trusted, scheduler, changed, speculation), geometry

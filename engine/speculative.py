@@ -63,13 +63,12 @@ class Costs:
     def __init__(self, rows: Sequence[int], seconds: Sequence[float]) -> None:
         """Take measured points, `rows` ascending from 1; between and beyond them runs a line.
 
-        More rows never count as cheaper: what says otherwise is noise.
+        No step counts as dearer than one of more rows: noise only ever adds.
         """
-        highest = [max(seconds[: i + 1]) for i in range(len(seconds))]
-        self._table = [_between(rows, highest, count) for count in range(rows[-1] + 1)]
+        lowest = [min(seconds[i:]) for i in range(len(seconds))]
+        self._table = [_between(rows, lowest, count) for count in range(rows[-1] + 1)]
         first = max(0, len(rows) - 2)
-        width = max(1, rows[-1] - rows[first])
-        self._slope = max(0.0, highest[-1] - highest[first]) / width
+        self._slope = (lowest[-1] - lowest[first]) / max(1, rows[-1] - rows[first])
 
     def of(self, rows: int) -> float:
         """Return what a step of so many rows costs."""

@@ -20,7 +20,9 @@ from engine.types import SamplingParams
 
 _MEASURED = (1, 2, 4, 5, 8, 9, 16, 17, 32)
 """Rows of the steps that are timed: on both sides of where the compiled kernels change."""
-_TIMES = 2
+_ROUNDS = range(2, 6)
+"""How often: at least, and at most where that takes less than `_PATIENCE`."""
+_PATIENCE = 1.0
 
 
 class Proposer(Protocol):
@@ -133,9 +135,12 @@ def measure(
         return clock() - start
 
     once(sizes[-1])  # what happens only the first time is not what a step costs
-    seconds = [min(once(rows) for _ in range(_TIMES)) for rows in sizes]
+    began = clock()
+    rounds: list[list[float]] = []
+    while len(rounds) < _ROUNDS[0] or (len(rounds) < _ROUNDS[-1] and clock() - began < _PATIENCE):
+        rounds.append([once(rows) for rows in sizes])
     device.zero_blocks(blocks)
-    return Costs(sizes, seconds)
+    return Costs(sizes, [min(times) for times in zip(*rounds, strict=True)])
 
 
 _ROW = Row(SamplingParams(max_new_tokens=1), 0, torch.empty(0, dtype=torch.int64), 0)

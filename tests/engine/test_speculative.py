@@ -12,8 +12,8 @@ def budget(costs=FLAT, draft=None, *, rows=1, sequences=1):
 
 def test_costs_are_points_joined_by_lines_and_never_fall():
     costs = Costs([1, 2, 4, 8], [1.0, 1.5, 1.4, 3.5])
-    assert [costs.of(rows) for rows in (1, 2, 3, 4, 6, 8)] == [1.0, 1.5, 1.5, 1.5, 2.5, 3.5]
-    assert costs.of(12) == pytest.approx(5.5)  # the last slope goes on
+    assert [costs.of(rows) for rows in (1, 2, 3, 4, 6, 8)] == [1.0, 1.4, 1.4, 1.4, 2.45, 3.5]
+    assert costs.of(12) == pytest.approx(5.6)  # the last slope goes on
     assert Costs([1], [2.0]).of(9) == 2.0
 
 
