@@ -18,7 +18,8 @@ class EngineConfig:
     weights: str = "as stored"
     """"int8" rounds the weights of linear layers to 8 bits at load; the model digest says so."""
     speculation: str = "none"
-    """What proposes ids (`engine.speculative`): "none", "ngram" (the request itself) or "draft"."""
+    """What proposes ids (`engine.speculative`): "none", "ngram" (the request itself) or "draft".
+    Not "ngram" by default: ids then come in bursts, and their sizes say how a text repeats."""
     draft: Path | None = None
     """The folder of a small model with the same vocabulary, for "draft"; its own KV pool comes on
     top, with as many blocks."""
