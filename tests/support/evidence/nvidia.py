@@ -80,8 +80,10 @@ def fwid(digest=FIRMWARE_ID):
 
 def composite(digest=FIRMWARE_ID):
     """The extension of Hopper's certificates."""
-    spki = ec_key("a device").public_key().public_bytes(
-        Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+    spki = (
+        ec_key("a device")
+        .public_key()
+        .public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     )
     return opaque("2.23.133.5.4.1", tlv(0x30, tlv(2, b"\x01") + spki + fwid(digest)))
 
@@ -184,7 +186,7 @@ def golden(indexes):
 DRIVER_INDEXES, VBIOS_INDEXES = range(20, 41), (1, 2, 9, 11)
 
 
-def resource(index, values, *, active="True", **changes):
+def resource(index, values, /, *, active="True", **changes):
     """One measurement of a manifest; a change to None takes the attribute away."""
     attributes = {
         "type": "Measurement",
