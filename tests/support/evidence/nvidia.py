@@ -39,6 +39,7 @@ OPAQUE = {
     36: b"\x00\x00",
     99: b"of no known meaning",
 }
+ECDSA_SHA384 = bytes.fromhex("2a8648ce3d040303")
 SHA384_OID = tlv(6, bytes.fromhex("608648016503040202"))
 SWID = "http://standards.iso.org/iso/19770/-2/2015/schema.xsd"
 SHA384 = "http://www.w3.org/2001/04/xmlenc#sha384"
@@ -286,6 +287,18 @@ def ocsp_response(
         builder = builder.add_extension(value, critical)
     made = builder.sign(responder.key, digest or hashes.SHA384())
     return made.public_bytes(Encoding.DER)
+
+
+def ocsp_signed(tbs, key=None, certificates=(), oid=ECDSA_SHA384):
+    """A response of these bytes to be signed (RFC 6960, section 4.2.1), put together by hand."""
+    signature = (key or ec_key("nobody")).sign(tbs, ec.ECDSA(hashes.SHA384()))
+    listed = b"".join(each.public_bytes(Encoding.DER) for each in certificates)
+    basic = tbs + tlv(0x30, tlv(6, oid)) + tlv(3, b"\x00" + signature)
+    if listed:
+        basic += tlv(0xA0, tlv(0x30, listed))
+    kind = tlv(6, bytes.fromhex("2b0601050507300101"))
+    response = tlv(0xA0, tlv(0x30, kind + tlv(4, tlv(0x30, basic))))
+    return tlv(0x30, tlv(10, b"\x00") + response)
 
 
 def ocsp_responses(holder, **options):
