@@ -22,7 +22,12 @@ INTEL: frozenset[bytes] = _pin()
 AMD: frozenset[bytes] = _pin()
 
 # NVIDIA
-NVIDIA: frozenset[bytes] = _pin()
+NVIDIA: frozenset[bytes] = _pin(
+    # NVIDIA Device Identity CA, 2021 to 9999: of GPUs
+    "102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a690b167b48",
+    # NVIDIA CoRIM signing Root CA, 2023 to 2053: of reference integrity manifests
+    "12977b5115acb0381179279fffeb5a8c4d264971ebb32298023a465fa41df5d1",
+)
 
 # TPM: Google, and makers of TPMs
 GOOGLE: frozenset[bytes] = _pin()
