@@ -3,6 +3,7 @@
     AttestationError
     ├── MalformedEvidence     a bundle, a quote or an engine policy is not of its format
     ├── Refused               one check did not hold: its code and its reason
+    ├── AttesterFailed        this machine does not quote: no such hardware, or it did not answer
     └── VerificationError     the same, with the step and the verdict so far: what callers meet
         ├── AppraisalError    of a node (`attestation.verifier.node`)
         └── ReceiptError      of a receipt (`attestation.verifier.receipt`)
@@ -147,6 +148,10 @@ class Refused(AttestationError):
         super().__init__(f"{code}: {reason}")
         self.code = code
         self.reason = reason
+
+
+class AttesterFailed(AttestationError):
+    """This machine has no such hardware, or the kernel, firmware or device did not do its part."""
 
 
 class VerificationError(AttestationError):
