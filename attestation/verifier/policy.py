@@ -7,11 +7,12 @@ accepts one names it, and so does every node accepted under it (`VerifiedNode.we
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from attestation.errors import Code, Refused
 from attestation.simulated_quote import PLATFORM as SIMULATED
+from attestation.verifier.amd.policy import SnpPolicy
 from attestation.verifier.engine_policy import WITHIN_ONE_REQUEST, EnginePolicy
 from attestation.verifier.weakness import WARNINGS, Weakness
 from wire.key_document import MAX_VALIDITY_S
@@ -40,6 +41,7 @@ class ClientPolicy:
             document lives and was announced.
         notice_s: how long before its not-before a key document is taken. Zero for a client; a log
             admits documents ahead of their use (`admission_policy`).
+        snp: what an SNP report must say.
 
     Raises:
         ValueError: (on construction) a weakness that does not exist.
@@ -49,6 +51,7 @@ class ClientPolicy:
     platforms: frozenset[str] = frozenset({"tdx", "snp", "azure-vtpm"})
     max_quote_age_s: int = MAX_VALIDITY_S + NOTICE_S
     notice_s: int = 0
+    snp: SnpPolicy = field(default_factory=SnpPolicy)
 
     def __post_init__(self) -> None:
         # Accepts the names as plain text too, as a configuration file has them; refuses others.
