@@ -23,6 +23,7 @@ class Code(StrEnum):
     BUNDLE_MALFORMED = "bundle-malformed"
     KEY_DOCUMENT_MALFORMED = "key-document-malformed"
     ENGINE_POLICY_MALFORMED = "engine-policy-malformed"
+    COLLATERAL_MALFORMED = "collateral-malformed"
     PLATFORM_REFUSED = "platform-refused"
     LOG_ORIGIN_REFUSED = "log-origin-refused"
     PLATFORM_UNSUPPORTED = "platform-unsupported"
@@ -30,6 +31,7 @@ class Code(StrEnum):
     QUOTE_ROOT_UNKNOWN = "quote-root-unknown"
     QUOTE_SIGNATURE_BAD = "quote-signature-bad"
     QUOTE_UNCHECKED_EVIDENCE = "quote-unchecked-evidence"
+    QUOTE_WEAK = "quote-weak"
     QUOTE_FROM_THE_FUTURE = "quote-from-the-future"
     QUOTE_TOO_OLD = "quote-too-old"
     MEASUREMENT_NOT_LOGGED = "measurement-not-logged"
@@ -65,6 +67,8 @@ class Code(StrEnum):
     USAGE_MISMATCH = "usage-mismatch"
     RECEIPT_DATE_NOT_ROUNDED = "receipt-date-not-rounded"
     RECEIPT_DATE_OUTSIDE_WINDOW = "receipt-date-outside-window"
+
+    # Certificates
 
     # Intel
     TDX_QUOTE_MALFORMED = "tdx-quote-malformed"
@@ -114,6 +118,12 @@ class Code(StrEnum):
     TDX_KEY_LOCKER = "tdx-key-locker"
     TDX_PROVISIONING_AGENT = "tdx-provisioning-agent"
     TDX_EVENT_LOG_MISMATCH = "tdx-event-log-mismatch"
+
+    # AMD
+
+    # NVIDIA
+
+    # TPM
 
 
 class AttestationError(Exception):
