@@ -63,7 +63,7 @@ def check_attributes(report: Report) -> None:
     if any(_service_tds(report)):
         raise Refused(Code.TDX_SERVICE_TD, "a service TD is bound to this trust domain")
     if not td_attributes(report) & _SEPT_VE_DISABLE:
-        raise Refused(Code.TDX_SEPT_VE, "the host may inject exceptions: SEPT_VE_DISABLE is not set")
+        raise Refused(Code.TDX_SEPT_VE, "the host may inject exceptions (SEPT_VE_DISABLE)")
 
 
 def _service_tds(report: TdReport) -> bytes:

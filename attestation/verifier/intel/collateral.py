@@ -112,9 +112,10 @@ def parse_pck_chain(data: bytes) -> tuple[Certificate, ...]:
     """Decode the PEM chain of a PCK certificate: itself, its CA, the root.
 
     Raises:
-        MalformedEvidence: not these three, or anything beside them.
+        MalformedEvidence: not these three, or anything beside them but the zero that ends a text
+            in C, which platforms leave in their quotes.
     """
-    return _load_chain(data, PCK_CHAIN_LENGTH)
+    return _load_chain(data.removesuffix(b"\0"), PCK_CHAIN_LENGTH)
 
 
 def _load_chain(data: bytes, length: int) -> tuple[Certificate, ...]:

@@ -112,8 +112,13 @@ _LENGTHS = {
     **dict.fromkeys(("seam_attributes", "td_attributes", "xfam"), 8),
     **dict.fromkeys(("init_service_td_attributes", "cur_service_td_attributes"), 8),
     **dict.fromkeys(("isv_prod_id", "isv_svn"), 2),
-    **{"misc_select": 4, "reserved1": 28, "reserved3": 96, "reserved4": 60},
-    **{"report_data": 64, "vmid": 1, "init_tee_fmspc": 12},
+    "misc_select": 4,
+    "reserved1": 28,
+    "reserved3": 96,
+    "reserved4": 60,
+    "report_data": 64,
+    "vmid": 1,
+    "init_tee_fmspc": 12,
 }
 _MEASUREMENT = 48
 """The length of every other field: a SHA-384."""
@@ -135,7 +140,7 @@ class DcapQuote:
         qe_report_signature: ECDSA P-256 by the PCK, r and s.
         authentication_data: what the quoting enclave's report binds beside its key, 32 bytes.
         certification_type: what kind `certification_data` is of.
-        certification_data: for `PCK_CHAIN` the chain in PEM, without a zero at its end.
+        certification_data: for `PCK_CHAIN` the chain in PEM.
         unpadded: the whole quote without what is behind it.
         padding: what is behind it.
     """
@@ -259,9 +264,6 @@ def _parse_signature_data(
     certification_type, certification_data = inner.number(2), inner.sized(4)
     inner.finish()
     reader.finish()
-    if certification_type == PCK_CHAIN:
-        # Text, and written with the zero that ends it in C.
-        certification_data = certification_data.removesuffix(b"\0")
     return (
         signature,
         attestation_key,
