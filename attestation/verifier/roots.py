@@ -16,7 +16,10 @@ def _pin(*fingerprints: str) -> frozenset[bytes]:
 
 
 # Intel
-INTEL: frozenset[bytes] = _pin()
+INTEL: frozenset[bytes] = _pin(
+    # Intel SGX Root CA, 2018 to 2049: of SGX and TDX
+    "44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3",
+)
 
 # AMD: the root key (ARK) of each line of processors, under its certificate's own name
 ARK_MILAN = "69d063b45344d26a2e94e1f4210de49ef555308287d4c174445c95639a540bcd"
