@@ -56,6 +56,9 @@ _UNDERSTOOD = frozenset(
         ExtensionOID.KEY_USAGE,
         # The purposes of a leaf's key: its format's verifier knows what the key has signed.
         ExtensionOID.EXTENDED_KEY_USAGE,
+        # Critical where the subject is empty (RFC 5280, section 4.1.2.6), as in a TPM's
+        # certificates; nothing here is decided by a leaf's name.
+        ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
     }
 )
 """The critical extensions that a certificate may have (RFC 5280, section 4.2: refuse others)."""
