@@ -87,6 +87,7 @@ class Code(StrEnum):
     TDX_QE_IDENTITY_SIGNATURE_BAD = "tdx-qe-identity-signature-bad"
     TDX_COLLATERAL_NOT_YET_VALID = "tdx-collateral-not-yet-valid"
     TDX_COLLATERAL_EXPIRED = "tdx-collateral-expired"
+    TDX_CRL_SIGNER_BAD = "tdx-crl-signer-bad"
     TDX_CRL_SIGNATURE_BAD = "tdx-crl-signature-bad"
     TDX_CRL_NOT_YET_VALID = "tdx-crl-not-yet-valid"
     TDX_CRL_EXPIRED = "tdx-crl-expired"
@@ -117,6 +118,7 @@ class Code(StrEnum):
     TDX_PERFMON = "tdx-perfmon"
     TDX_KEY_LOCKER = "tdx-key-locker"
     TDX_PROVISIONING_AGENT = "tdx-provisioning-agent"
+    TDX_EVENT_LOG_MALFORMED = "tdx-event-log-malformed"
     TDX_EVENT_LOG_MISMATCH = "tdx-event-log-mismatch"
 
     # AMD

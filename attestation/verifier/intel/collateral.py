@@ -76,6 +76,7 @@ class DcapCollateral:
         qe_identity: which quoting enclave is.
         root_crl: what the root has revoked.
         pck_crl: what the PCK CA has revoked.
+        pck_crl_signers: the chain of a PCK CA, as it is given with the list.
         pck_chain: the PCK certificate's chain; empty if it must come with the quote.
     """
 
@@ -83,27 +84,25 @@ class DcapCollateral:
     qe_identity: Statement
     root_crl: CertificateRevocationList
     pck_crl: CertificateRevocationList
+    pck_crl_signers: tuple[Certificate, ...]
     pck_chain: tuple[Certificate, ...]
 
     @classmethod
     def parse(cls, data: bytes) -> DcapCollateral:
         """Decode collateral.
 
-        The chain of the PCK list's issuer is looked at for its form only: the list must be signed
-        by the CA that issued the PCK certificate, and that CA's chain is checked.
-
         Raises:
             MalformedEvidence: too long, not JSON, a member missing, unknown or twice, or not what
                 its name says.
         """
         members = _parse_members(data)
-        certificates.load(members["pck_crl_issuer_chain"].encode(), at_most=_SIGNER_CHAIN_LENGTH)
         pck_chain = members.get(_PCK_CHAIN)
         return cls(
             tcb_info=_parse_statement(members, "tcb_info"),
             qe_identity=_parse_statement(members, "qe_identity"),
             root_crl=certificates.load_crl(_parse_hexadecimal(members["root_ca_crl"])),
             pck_crl=certificates.load_crl(_parse_hexadecimal(members["pck_crl"])),
+            pck_crl_signers=_load_signers(members["pck_crl_issuer_chain"]),
             pck_chain=() if pck_chain is None else parse_pck_chain(pck_chain.encode()),
         )
 
@@ -116,6 +115,10 @@ def parse_pck_chain(data: bytes) -> tuple[Certificate, ...]:
             in C, which platforms leave in their quotes.
     """
     return _load_chain(data.removesuffix(b"\0"), PCK_CHAIN_LENGTH)
+
+
+def _load_signers(text: str) -> tuple[Certificate, ...]:
+    return _load_chain(text.encode(), _SIGNER_CHAIN_LENGTH)
 
 
 def _load_chain(data: bytes, length: int) -> tuple[Certificate, ...]:
@@ -148,7 +151,7 @@ def _parse_statement(members: dict[str, str], name: str) -> Statement:
     return Statement(
         text=members[name],
         signature=signature,
-        signers=_load_chain(members[f"{name}_issuer_chain"].encode(), _SIGNER_CHAIN_LENGTH),
+        signers=_load_signers(members[f"{name}_issuer_chain"]),
         issued_at=_parse_date(content.get("issueDate")),
         next_update=_parse_date(content.get("nextUpdate")),
     )

@@ -53,6 +53,9 @@ def check_collateral(
     one_root = frozenset({certificates.fingerprint(pck_chain[-1])})
     _check_chain(tcb_info.signers, one_root, Code.TDX_TCB_SIGNER_BAD)
     _check_chain(qe_identity.signers, one_root, Code.TDX_QE_SIGNER_BAD)
+    # Given with the list, but which CA's list it must be is said by the PCK's own chain (below).
+    if collateral.pck_crl_signers != pck_chain[1:]:
+        _check_chain(collateral.pck_crl_signers, one_root, Code.TDX_CRL_SIGNER_BAD)
     certificates.check_dates(
         (*pck_chain, *tcb_info.signers, *qe_identity.signers),
         at=at,
