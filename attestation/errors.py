@@ -1,6 +1,7 @@
 """The errors of this package.
 
     AttestationError
+    ├── PolicyError           a policy file is not of its format
     ├── MalformedEvidence     a bundle, a quote or an engine policy is not of its format
     ├── Refused               one check did not hold: its code and its reason
     └── VerificationError     the same, with the step and the verdict so far: what callers meet
@@ -35,6 +36,7 @@ class Code(StrEnum):
     QUOTE_FROM_THE_FUTURE = "quote-from-the-future"
     QUOTE_TOO_OLD = "quote-too-old"
     MEASUREMENT_NOT_LOGGED = "measurement-not-logged"
+    RELEASE_NOT_ALLOWED = "release-not-allowed"
     REPORT_DATA_MISMATCH = "report-data-mismatch"
     KEY_DOCUMENT_NOT_LOGGED = "key-document-not-logged"
     KEY_DOCUMENT_NOT_YET_VALID = "key-document-not-yet-valid"
@@ -45,8 +47,13 @@ class Code(StrEnum):
     COMPUTE_UNVERIFIED = "compute-unverified"
     TRANSFERS_PLAIN = "transfers-plain"
     CACHE_ACROSS_REQUESTS = "cache-across-requests"
+    ENGINE_VERIFICATION_TOO_WEAK = "engine-verification-too-weak"
+    ENGINE_TRANSFERS_TOO_WEAK = "engine-transfers-too-weak"
+    ENGINE_OFFLOAD_TOO_FAR = "engine-offload-too-far"
+    ENGINE_OPTIMISATION_REFUSED = "engine-optimisation-refused"
     MODEL_NAME_NOT_LOGGED = "model-name-not-logged"
     MODEL_DIGEST_NOT_LOGGED = "model-digest-not-logged"
+    MODEL_NOT_ALLOWED = "model-not-allowed"
     ACCELERATOR_NOT_STATED = "accelerator-not-stated"
     GPU_REPORTS_MISSING = "gpu-reports-missing"
     GPU_REPORTS_SURPLUS = "gpu-reports-surplus"
@@ -81,6 +88,10 @@ class Code(StrEnum):
 
 class AttestationError(Exception):
     """Base of every error raised by `attestation`."""
+
+
+class PolicyError(AttestationError):
+    """A policy that cannot be read: the message says where, and what could stand there."""
 
 
 class MalformedEvidence(AttestationError):

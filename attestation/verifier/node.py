@@ -166,12 +166,12 @@ def appraise(
     quote = progress.check("quote-signature", _verify_quote, evidence, reference, at)
     progress.check("quote-dates", _check_quote_dates, quote, policy, at)
     of_quote = progress.check("platform-policy", _accept_quote, quote, policy, at)
-    progress.check("measurement", _check_measurement, quote, platform, reference)
+    progress.check("measurement", _check_measurement, quote, platform, policy, reference)
     progress.check("report-data", _check_report_data, quote, evidence, nonce)
     progress.check("key-document-log", _check_logged, document, reference)
     progress.check("key-document-dates", _check_validity, document, policy, at)
     of_engine = progress.check("engine-policy", _accept_engine, evidence, policy, reference)
-    progress.check("model-digest", _check_model, document, reference)
+    progress.check("model-digest", _check_model, document, policy, reference)
     progress.check("gpu-evidence", _check_gpus, evidence)
     return VerifiedNode(
         key_document=document,
@@ -246,13 +246,16 @@ def _check_quote_dates(quote: Quote, policy: ClientPolicy, at: int) -> Finding[N
 
 
 def _accept_quote(quote: Quote, policy: ClientPolicy, at: int) -> Finding[frozenset[Weakness]]:
-    policy.accept_weaknesses(quote.weaknesses)
-    return Finding(quote.weaknesses, quote.check_policy(policy, at=at))
+    reason = policy.accept_quote(quote, at=at)
+    return Finding(quote.weaknesses, _accepted(reason, quote.weaknesses))
 
 
-def _check_measurement(quote: Quote, platform: str, reference: ReferenceValues) -> Finding[None]:
+def _check_measurement(
+    quote: Quote, platform: str, policy: ClientPolicy, reference: ReferenceValues
+) -> Finding[None]:
     if quote.measurement not in reference.releases.get(platform, frozenset()):
         raise Refused(Code.MEASUREMENT_NOT_LOGGED, "what runs is no release in the log")
+    policy.accept_release(platform, quote.measurement)
     return Finding(None, "what runs is a release in the log")
 
 
@@ -293,12 +296,15 @@ def _accept_engine(
     return Finding(weaknesses, _accepted(reason, weaknesses))
 
 
-def _check_model(document: KeyDocument, reference: ReferenceValues) -> Finding[None]:
+def _check_model(
+    document: KeyDocument, policy: ClientPolicy, reference: ReferenceValues
+) -> Finding[None]:
     digests = reference.models.get(document.model)
     if digests is None:
         raise Refused(Code.MODEL_NAME_NOT_LOGGED, "no model of this name is in the log")
     if document.model_digest not in digests:
         raise Refused(Code.MODEL_DIGEST_NOT_LOGGED, "the model's digest is not in the log")
+    policy.accept_model(document.model, document.model_digest)
     return Finding(None, "the model's digest is in the log under its name")
 
 

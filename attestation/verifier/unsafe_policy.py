@@ -1,0 +1,44 @@
+"""The policy that accepts everything, under a name that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from attestation.verifier.engine_policy import EnginePolicy
+from attestation.verifier.policy import WEAK_PLATFORMS, ClientPolicy, engine_weaknesses
+from attestation.verifier.quote import Quote
+from attestation.verifier.weakness import Weakness
+
+FOREVER_S = 2**40
+UNSAFE = "UNSAFE: the policy accepts everything, and nothing is demanded of a node"
+
+
+@dataclass(frozen=True)
+class AcceptEverythingUnsafe(ClientPolicy):
+    """The policy that demands nothing but authentic evidence: for experiments, never for a prompt.
+
+    What a node lacks is still named, as its weaknesses. A policy file asks for it by the one line
+    `accept-everything-unsafe = true`, and by nothing else.
+    """
+
+    accepted_weaknesses: frozenset[Weakness] = frozenset(Weakness)
+    max_quote_age_s: int = FOREVER_S
+    max_checkpoint_age_s: int = FOREVER_S
+    notice_s: int = FOREVER_S
+
+    def accept_platform(self, platform: str) -> frozenset[Weakness]:
+        """Accept it."""
+        return WEAK_PLATFORMS.get(platform, frozenset())
+
+    def accept_quote(self, quote: Quote, *, at: int) -> str:  # noqa: ARG002 - nothing is asked
+        """Accept it."""
+        return UNSAFE
+
+    def accept_engine(self, engine: EnginePolicy) -> frozenset[Weakness]:
+        """Accept it."""
+        return engine_weaknesses(engine)
+
+    def explain(self) -> Mapping[str, tuple[str, ...]]:
+        """Say that nothing is demanded."""
+        return {"everything": (f"{UNSAFE}, but that its evidence is authentic and in the log.",)}
