@@ -5,6 +5,7 @@
     ├── MalformedEvidence     a bundle, a quote or an engine policy is not of its format
     ├── Refused               one check did not hold: its code and its reason
     └── VerificationError     the same, with the step and the verdict so far: what callers meet
+        ├── EvidenceError     of one piece of evidence, by itself
         ├── AppraisalError    of a node (`attestation.verifier.node`)
         └── ReceiptError      of a receipt (`attestation.verifier.receipt`)
 
@@ -133,6 +134,10 @@ class VerificationError(AttestationError):
     def steps(self) -> tuple[Step, ...]:
         """The steps of the verdict so far."""
         return self.verdict.steps
+
+
+class EvidenceError(VerificationError):
+    """A piece of evidence is not authentic, or not acceptable under the policy it was shown to."""
 
 
 class AppraisalError(VerificationError):

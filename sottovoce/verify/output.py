@@ -1,0 +1,104 @@
+"""What a verification found: claims and steps, for people and for programs.
+
+Exit 0 with the claims; 1 with `{"error": {"code", "message"}}`; 2 if nothing could be judged.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from attestation.errors import VerificationError
+from attestation.verdict import Outcome, Step
+from sottovoce.verify.advice import advice
+from sottovoce.verify.arguments import Unusable
+from transparency.errors import TransparencyError
+
+PASSED, FAILED, UNUSABLE = 0, 1, 2
+_COLOURS = {Outcome.PASS: "green", Outcome.FAIL: "bold red", Outcome.SKIP: "yellow"}
+_WIDEST = 96
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A verification that held: what is now known, and the steps that showed it."""
+
+    claims: Mapping[str, object]
+    steps: tuple[Step, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """Return the claims as one flat object, the steps beside them."""
+        return {**self.claims, "verification": [step.to_json() for step in self.steps]}
+
+
+def run(work: Callable[[], Verified], console: Console, *, as_json: bool) -> int:
+    """Do a verification, show what it found, and return how the command ends."""
+    try:
+        found = work()
+    except Unusable as error:
+        _show_error("unusable-arguments", str(error), console, as_json=as_json)
+        return UNUSABLE
+    except VerificationError as error:
+        if as_json:
+            _show_error(error.code, f"{error.step}: {error.reason}", console, as_json=True)
+        else:
+            _show_failure(error, console)
+        return FAILED
+    except TransparencyError as error:
+        _show_error(error.code, str(error), console, as_json=as_json)
+        return FAILED
+    if as_json:
+        _print_json(found.to_json())
+    else:
+        _show_verified(found, console)
+    return PASSED
+
+
+def _print_json(members: Mapping[str, object]) -> None:
+    # Not through rich: it wraps and colours, and a program reads this.
+    print(json.dumps(members, indent=2))
+
+
+def _show_error(code: str, message: str, console: Console, *, as_json: bool) -> None:
+    if as_json:
+        _print_json({"error": {"code": str(code), "message": message}})
+    else:
+        console.print(f"[bold red]refused[/] ({escape(str(code))}): {escape(message)}")
+        if (text := advice(code)) is not None:
+            console.print(f"[bold]advice[/]: {escape(text)}")
+
+
+def _show_failure(error: VerificationError, console: Console) -> None:
+    console.print(_steps(error.steps))
+    _show_error(error.code, error.reason, console, as_json=False)
+
+
+def _show_verified(found: Verified, console: Console) -> None:
+    console.print(_steps(found.steps))
+    console.print(_claims(found.claims))
+    skipped = [step.step for step in found.steps if step.outcome is Outcome.SKIP]
+    if skipped:
+        console.print(f"[yellow]held, without {escape(', '.join(skipped))}[/]")
+    else:
+        console.print("[green]held[/]")
+
+
+def _steps(steps: Iterable[Step]) -> Table:
+    table = Table("step", "outcome", "reason", box=None, padding=(0, 2))
+    for step in steps:
+        colour = _COLOURS[step.outcome]
+        table.add_row(step.step, f"[{colour}]{step.outcome.value}[/]", escape(step.reason))
+    return table
+
+
+def _claims(claims: Mapping[str, object]) -> Table:
+    table = Table("claim", "value", box=None, padding=(0, 2))
+    for name, value in claims.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        table.add_row(name, escape(text if len(text) <= _WIDEST else f"{text[:_WIDEST]}..."))
+    return table
