@@ -23,7 +23,7 @@ MAX_COMPLETION = 64 << 20
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 
 
-class Unusable(Exception):  # noqa: N818 - not of this program: of what it was told
+class Unusable(Exception):
     """Arguments from which nothing can be judged: the command ends with 2."""
 
 

@@ -6,7 +6,7 @@ Exit 0 with the claims; 1 with `{"error": {"code", "message"}}`; 2 if nothing co
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -17,7 +17,6 @@ from attestation.errors import VerificationError
 from attestation.verdict import Outcome, Step
 from sottovoce.verify.advice import advice
 from sottovoce.verify.arguments import Unusable
-from transparency.errors import TransparencyError
 
 PASSED, FAILED, UNUSABLE = 0, 1, 2
 _COLOURS = {Outcome.PASS: "green", Outcome.FAIL: "bold red", Outcome.SKIP: "yellow"}
@@ -36,6 +35,24 @@ class Verified:
         return {**self.claims, "verification": [step.to_json() for step in self.steps]}
 
 
+class Failure(Exception):
+    """A verification that did not hold, of something that is no evidence: a log, say.
+
+    Attributes:
+        step: the step that failed.
+        code: which way it failed.
+        reason: one sentence for a person.
+        steps: the steps so far, this one the last.
+    """
+
+    def __init__(self, step: str, code: str, reason: str, before: Sequence[Step] = ()) -> None:
+        super().__init__(f"{step}: {reason} ({code})")
+        self.step = step
+        self.code = code
+        self.reason = reason
+        self.steps = (*before, Step(step, Outcome.FAIL, reason))
+
+
 def run(work: Callable[[], Verified], console: Console, *, as_json: bool) -> int:
     """Do a verification, show what it found, and return how the command ends."""
     try:
@@ -43,14 +60,10 @@ def run(work: Callable[[], Verified], console: Console, *, as_json: bool) -> int
     except Unusable as error:
         _show_error("unusable-arguments", str(error), console, as_json=as_json)
         return UNUSABLE
-    except VerificationError as error:
-        if as_json:
-            _show_error(error.code, f"{error.step}: {error.reason}", console, as_json=True)
-        else:
-            _show_failure(error, console)
-        return FAILED
-    except TransparencyError as error:
-        _show_error(error.code, str(error), console, as_json=as_json)
+    except (Failure, VerificationError) as error:
+        if not as_json:
+            console.print(_steps(error.steps))
+        _show_error(error.code, f"{error.step}: {error.reason}", console, as_json=as_json)
         return FAILED
     if as_json:
         _print_json(found.to_json())
@@ -71,11 +84,6 @@ def _show_error(code: str, message: str, console: Console, *, as_json: bool) -> 
         console.print(f"[bold red]refused[/] ({escape(str(code))}): {escape(message)}")
         if (text := advice(code)) is not None:
             console.print(f"[bold]advice[/]: {escape(text)}")
-
-
-def _show_failure(error: VerificationError, console: Console) -> None:
-    console.print(_steps(error.steps))
-    _show_error(error.code, error.reason, console, as_json=False)
 
 
 def _show_verified(found: Verified, console: Console) -> None:
