@@ -16,7 +16,10 @@ def _pin(*fingerprints: str) -> frozenset[bytes]:
 
 
 # Intel
-INTEL: frozenset[bytes] = _pin()
+INTEL: frozenset[bytes] = _pin(
+    # Intel SGX Root CA, 2018 to 2049: of SGX and TDX
+    "44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3",
+)
 
 # AMD
 AMD: frozenset[bytes] = _pin()
