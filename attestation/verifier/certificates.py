@@ -173,14 +173,38 @@ def check_crl(
     Raises:
         Refused: with the code of the check that did not hold.
     """
+    check_revocation(crl, issuer, certificates, codes=codes)
+    check_crl_dates(crl, at=at, codes=codes)
+
+
+def check_revocation(
+    crl: CertificateRevocationList,
+    issuer: Certificate,
+    certificates: Iterable[Certificate],
+    *,
+    codes: CrlCodes,
+) -> None:
+    """Check all that `check_crl` does but the dates: for who looks at those in a step of its own.
+
+    Raises:
+        Refused: with the code of the check that did not hold.
+    """
     _check_crl_signature(crl, issuer, codes.signature)
+    for certificate in certificates:
+        if crl.get_revoked_certificate_by_serial_number(serial_number(certificate)) is not None:
+            raise Refused(codes.revoked, f"{_name(certificate)} is revoked")
+
+
+def check_crl_dates(crl: CertificateRevocationList, *, at: int, codes: CrlCodes) -> None:
+    """Check that a revocation list is the current one at unix time `at`.
+
+    Raises:
+        Refused: not valid yet; not valid any more, or without end.
+    """
     if at < crl.last_update_utc.timestamp():
         raise Refused(codes.future, "the revocation list is not valid yet")
     if crl.next_update_utc is None or at > crl.next_update_utc.timestamp():
         raise Refused(codes.expired, "the revocation list has expired")
-    for certificate in certificates:
-        if crl.get_revoked_certificate_by_serial_number(serial_number(certificate)) is not None:
-            raise Refused(codes.revoked, f"{_name(certificate)} is revoked")
 
 
 def _check_crl_signature(crl: CertificateRevocationList, issuer: Certificate, code: Code) -> None:

@@ -6,6 +6,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from attestation.verifier import simulated
+from attestation.verifier.amd import platform as amd
 from attestation.verifier.quote import Platform
 
-PLATFORMS: Mapping[str, Platform] = MappingProxyType({simulated.NAME: simulated.Simulated()})
+PLATFORMS: Mapping[str, Platform] = MappingProxyType(
+    {
+        simulated.NAME: simulated.Simulated(),
+        amd.NAME: amd.Snp(),
+    }
+)

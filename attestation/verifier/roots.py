@@ -21,8 +21,11 @@ INTEL: frozenset[bytes] = _pin(
     "44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3",
 )
 
-# AMD
-AMD: frozenset[bytes] = _pin()
+# AMD: the root key (ARK) of each line of processors, under its certificate's own name
+ARK_MILAN = "69d063b45344d26a2e94e1f4210de49ef555308287d4c174445c95639a540bcd"
+ARK_GENOA = "4c6598d19c18719c5dfd4a7d335f674e5bfe1d8f800cea2cf270c10d103db2f1"
+ARK_TURIN = "1f084161a44bb6d93778a904877d4819cafa5d05ef4193b2ded9dd9c73dd3f6a"
+AMD: frozenset[bytes] = _pin(ARK_MILAN, ARK_GENOA, ARK_TURIN)
 
 # NVIDIA
 NVIDIA: frozenset[bytes] = _pin()
