@@ -7,11 +7,13 @@ from types import MappingProxyType
 
 from attestation.verifier import simulated
 from attestation.verifier.amd import platform as amd
+from attestation.verifier.intel import platform as intel
 from attestation.verifier.quote import Platform
 
 PLATFORMS: Mapping[str, Platform] = MappingProxyType(
     {
         simulated.NAME: simulated.Simulated(),
         amd.NAME: amd.Snp(),
+        intel.NAME: intel.Tdx(),
     }
 )

@@ -18,8 +18,11 @@ from types import MappingProxyType
 from attestation.errors import Code, Refused
 from attestation.simulated_quote import PLATFORM as SIMULATED
 from attestation.verifier import explanation
+from attestation.verifier.amd.policy import SnpPolicy
 from attestation.verifier.engine_policy import EnginePolicy
 from attestation.verifier.engine_rules import EngineRules
+from attestation.verifier.intel.policy import TdxPolicy
+from attestation.verifier.nvidia.policy import GpuPolicy
 from attestation.verifier.quote import Quote
 from attestation.verifier.weakness import WARNINGS, Weakness
 from wire.key_document import MAX_VALIDITY_S
@@ -59,6 +62,9 @@ class ClientPolicy:
             log. Empty: every release in the log is.
         models: for each model's name, the digests (hex) that are accepted, likewise.
         engine: what is demanded of the engine policy.
+        tdx: of a trust domain and its platform.
+        snp: of an SNP report.
+        gpu: of each GPU.
 
     Raises:
         ValueError: (on construction) a weakness or a platform that does not exist, a platform that
@@ -73,6 +79,9 @@ class ClientPolicy:
     releases: Mapping[str, frozenset[str]] = field(default_factory=dict)
     models: Mapping[str, frozenset[str]] = field(default_factory=dict)
     engine: EngineRules = field(default_factory=EngineRules)
+    tdx: TdxPolicy = field(default_factory=TdxPolicy)
+    snp: SnpPolicy = field(default_factory=SnpPolicy)
+    gpu: GpuPolicy = field(default_factory=GpuPolicy)
 
     def __post_init__(self) -> None:
         # Accepts the names as plain text too, as a configuration file has them; refuses others.
@@ -154,6 +163,9 @@ class ClientPolicy:
                 *explanation.of_list("model", self.models),
             ),
             "engine": self.engine.explain(),
+            "tdx": self.tdx.explain(),
+            "snp": self.snp.explain(),
+            "gpu": self.gpu.explain(),
             "accepted weaknesses": explanation.of_weaknesses(self.accepted_weaknesses),
         }
 
