@@ -24,8 +24,11 @@ from cryptography.x509 import (
     BasicConstraints,
     Certificate,
     CertificateRevocationList,
+    DuplicateExtension,
     Extensions,
+    InvalidVersion,
     KeyUsage,
+    UnsupportedGeneralNameType,
     load_der_x509_certificate,
     load_der_x509_crl,
 )
@@ -56,9 +59,22 @@ _UNDERSTOOD = frozenset(
         ExtensionOID.KEY_USAGE,
         # The purposes of a leaf's key: its format's verifier knows what the key has signed.
         ExtensionOID.EXTENDED_KEY_USAGE,
+        # Critical where the subject is empty (RFC 5280, section 4.1.2.6), as in a TPM's
+        # certificates; nothing here is decided by a leaf's name.
+        ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
     }
 )
 """The critical extensions that a certificate may have (RFC 5280, section 4.2: refuse others)."""
+
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    InvalidVersion,
+    DuplicateExtension,
+    UnsupportedGeneralNameType,
+)
+"""What `cryptography` raises of a certificate or a list that it cannot read."""
 
 T = TypeVar("T")
 
@@ -329,13 +345,14 @@ def _load_crl(der: bytes) -> CertificateRevocationList:
     crl = load_der_x509_crl(der)
     # As above; and what is revoked stays readable to the last entry.
     _ = crl.extensions, [entry.extensions for entry in crl]
+    _ = crl.issuer, crl.last_update_utc, crl.next_update_utc, crl.signature_hash_algorithm
     return crl
 
 
 def _parse(parser: Callable[[bytes], T], der: bytes, what: str) -> T:
     try:
         return parser(der)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except _UNREADABLE as error:
         raise MalformedEvidence(f"{what}: not DER of its format") from error
 
 

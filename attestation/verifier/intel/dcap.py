@@ -22,6 +22,7 @@ from attestation.verifier.intel.quote import DcapQuote
 
 _PREFIX = "Verification failed: "
 _REFUSALS = (
+    ("CrlExpired", Code.TDX_CRL_EXPIRED),  # in its last second, which it does not count
     ("Fmspc mismatch", Code.TDX_FMSPC_MISMATCH),
     ("TDX quote with non-TDX", Code.TDX_COLLATERAL_OF_ANOTHER_TEE),
     ("SGX quote with non-SGX", Code.TDX_COLLATERAL_OF_ANOTHER_TEE),

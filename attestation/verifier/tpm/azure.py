@@ -5,8 +5,8 @@
 The paravisor, which the hardware has measured, keeps the virtual TPM beside the guest: SNP's VMPL
 0, which the guest (VMPL 2) is not. A report that the guest can ask for itself binds what it likes.
 
-Evidence is JSON, in the shapes in which it is exchanged; bytes are lists of numbers in those without
-a version:
+Evidence is JSON, in the shapes in which it is exchanged; bytes are lists of numbers where there is
+no version:
 
     {"quote":     {"message", "signature", "pcrs"}, "report",     "vcek": PEM}       SNP
     {"tpm_quote": {"message", "signature", "pcrs"}, "hcl_report", "td_quote"}        TDX
@@ -25,12 +25,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from attestation.errors import Code, MalformedEvidence, Refused
 from attestation.verifier import certificates
 from attestation.verifier.amd import snp
 from attestation.verifier.amd.claims import SnpClaims
 from attestation.verifier.intel import verify as intel
 from attestation.verifier.intel.claims import IntelClaims
+from attestation.verifier.intel.platform import measure as measure_td
+from attestation.verifier.intel.quote import EnclaveReport
 from attestation.verifier.tpm.algorithms import Algorithm
 from attestation.verifier.tpm.claims import Provenance, TpmClaims, describe
 from attestation.verifier.tpm.event_log import Registers
@@ -120,12 +124,15 @@ class AzureClaims:
     Attributes:
         tpm: what the virtual TPM says.
         hardware: what the hardware says.
+        launched: what the hardware has measured at launch: SNP's measurement, or that of the
+            platform `tdx`.
         runtime: what the paravisor says.
         runtime_sha256: the SHA-256 of its text.
     """
 
     tpm: TpmClaims
     hardware: SnpClaims | IntelClaims
+    launched: bytes
     runtime: RuntimeData
     runtime_sha256: bytes
 
@@ -133,6 +140,19 @@ class AzureClaims:
     def tee(self) -> str:
         """`snp` or `tdx`."""
         return "snp" if isinstance(self.hardware, SnpClaims) else "tdx"
+
+    def check_dates(self, *, at: int) -> None:
+        """Check the hardware's chain and collateral at unix time `at`. Nothing else has dates.
+
+        Raises:
+            Refused: one is not valid yet, or not any more.
+        """
+        if isinstance(self.hardware, SnpClaims):
+            self.hardware.check_dates(at=at)
+        elif at < self.hardware.valid_from:
+            raise Refused(Code.TDX_COLLATERAL_NOT_YET_VALID, "the collateral is from the future")
+        elif at > self.hardware.valid_until:
+            raise Refused(Code.TDX_COLLATERAL_EXPIRED, "the collateral has expired")
 
     def to_json(self) -> dict[str, object]:
         """Return the claims for a JSON text: bytes in hexadecimal."""
@@ -175,6 +195,34 @@ def verify(
     Raises:
         Refused: with one code for each check; those of the hardware's report are AMD's and Intel's.
     """
+    claims = authenticate(
+        evidence,
+        chain=chain,
+        crl=crl,
+        collateral=collateral,
+        event_log=event_log,
+        roots=roots,
+        at=at,
+    )
+    claims.check_dates(at=at)
+    return claims
+
+
+def authenticate(
+    evidence: bytes,
+    *,
+    chain: Sequence[bytes] = (),
+    crl: bytes = b"",
+    collateral: bytes = b"",
+    event_log: bytes = b"",
+    roots: frozenset[bytes],
+    at: int,
+) -> AzureClaims:
+    """Verify evidence as `verify` does, but for AMD's dates: `check_dates` is still due.
+
+    Raises:
+        Refused: with one code for each check.
+    """
     decoded, report, runtime = _decode(evidence)
     quote = check_quote(
         decoded.message,
@@ -184,9 +232,9 @@ def verify(
     )
     hardware: SnpClaims | IntelClaims
     if report.kind is Hardware.SNP:
-        hardware = _verify_snp(decoded, report, chain, crl, roots=roots, at=at)
+        hardware, launched = _verify_snp(decoded, report, chain, crl, roots=roots)
     else:
-        hardware = _verify_tdx(decoded, report, collateral, roots=roots, at=at)
+        hardware, launched = _verify_tdx(decoded, report, collateral, roots=roots, at=at)
     events, booted = check_log(event_log, quote.registers)
     tpm = TpmClaims(
         (quote,),
@@ -195,7 +243,7 @@ def verify(
         event_log=events,
         secure_boot=runtime.secure_boot if booted is None else booted,
     )
-    return AzureClaims(tpm, hardware, runtime, hashlib.sha256(report.runtime).digest())
+    return AzureClaims(tpm, hardware, launched, runtime, hashlib.sha256(report.runtime).digest())
 
 
 def _decode(evidence: bytes) -> tuple[AzureEvidence, HclReport, RuntimeData]:
@@ -221,27 +269,24 @@ def _verify_snp(
     crl: bytes,
     *,
     roots: frozenset[bytes],
-    at: int,
-) -> SnpClaims:
-    claims = snp.verify(report.hardware, _certify(evidence.vcek, chain), crl, roots=roots, at=at)
+) -> tuple[SnpClaims, bytes]:
+    claims = snp.authenticate(report.hardware, _certify(evidence.vcek, chain), crl, roots=roots)
     if claims.report.vmpl != 0:
         reason = "the report is not the paravisor's: the guest can have asked for it"
         raise Refused(Code.AZURE_VMPL, reason)
     _check_runtime(report, claims.report.report_data)
-    return claims
+    return claims, claims.report.measurement
 
 
 def _certify(vcek: bytes, chain: Sequence[bytes]) -> list[bytes]:
     """Put the VCEK before its issuers; as often as it is among them, take it out there."""
     try:
         (leaf,) = certificates.load(vcek, at_most=1)
-        issuers = [
-            each for piece in chain for each in certificates.load(piece, at_most=_MAX_CHAIN)
-        ]
+        issuers = [each for piece in chain for each in certificates.load(piece, at_most=_MAX_CHAIN)]
     except MalformedEvidence as error:
         raise Refused(Code.AZURE_MALFORMED, str(error)) from error
     kept = dict.fromkeys([leaf, *issuers])
-    return [certificates.encode(each) for each in kept]
+    return [each.public_bytes(Encoding.DER) for each in kept]
 
 
 def _verify_tdx(
@@ -251,13 +296,14 @@ def _verify_tdx(
     *,
     roots: frozenset[bytes],
     at: int,
-) -> IntelClaims:
+) -> tuple[IntelClaims, bytes]:
     claims = intel.verify(evidence.td_quote, collateral, roots=roots, at=at)
-    if claims.tee != "TDX" or claims.report.report_data != report.td_report_data:
+    found = claims.report
+    if isinstance(found, EnclaveReport) or found.report_data != report.td_report_data:
         reason = "the TDX quote is of another report than the HCL report holds"
         raise Refused(Code.AZURE_HARDWARE_MISMATCH, reason)
-    _check_runtime(report, claims.report.report_data)
-    return claims
+    _check_runtime(report, found.report_data)
+    return claims, measure_td(found)
 
 
 def _check_runtime(report: HclReport, report_data: bytes) -> None:
@@ -274,7 +320,7 @@ def _decode_quote(quote: Any) -> tuple[bytes, bytes, tuple[bytes, ...]]:  # noqa
     raise MalformedEvidence("Azure evidence: no quote")
 
 
-def _decode_endorsement(members: dict[str, Any]) -> tuple[bytes, bytes]:
+def _decode_endorsement(members: dict[Any, Any]) -> tuple[bytes, bytes]:
     """Decode what endorses the hardware's report: a VCEK, or a TDX quote instead of the report."""
     match members:
         case {"vcek": str(pem), **rest} if not rest and pem.startswith("-----BEGIN"):

@@ -305,9 +305,7 @@ def _parse_header(reader: Reader) -> dict[int, int]:
     reader.integer(4)  # 0, but 1 in some logs of confidential guests
     if reader.integer(4) != EventType.EV_NO_ACTION or reader.take(20) != bytes(20):
         raise MalformedEvidence("event log: it does not begin as a crypto-agile log")
-    header = Reader(
-        reader.sized(at_most=MAX_EVENT, length=4), "TCG_EfiSpecIDEvent", order="little"
-    )
+    header = Reader(reader.sized(at_most=MAX_EVENT, length=4), "TCG_EfiSpecIDEvent", order="little")
     if header.take(len(SIGNATURE)) != SIGNATURE:
         raise MalformedEvidence("event log: it does not begin as a crypto-agile log")
     _, minor, major, _, word = (header.integer(length) for length in (4, 1, 1, 1, 1))

@@ -69,10 +69,16 @@ class TpmEvidence:
             members = canonical_json.decode(data)
             if not isinstance(members, dict) or members.keys() != _MEMBERS:
                 raise MalformedEvidence("TPM evidence: not exactly the members of the format")
-            parts = (base64url.decode(members[name]) for name in ("attest", "signature", "public"))
-            evidence = cls(*parts, decode_registers(members["pcrs"]))
+            evidence = cls(
+                attest=base64url.decode(members["attest"]),
+                signature=base64url.decode(members["signature"]),
+                public=base64url.decode(members["public"]),
+                registers=decode_registers(members["pcrs"]),
+            )
         except (Malformed, ValueError) as error:
-            raise MalformedEvidence("TPM evidence: not JSON, or a member of another form") from error
+            raise MalformedEvidence(
+                "TPM evidence: not JSON, or a member of another form"
+            ) from error
         if evidence.encode() != data:
             raise MalformedEvidence("TPM evidence: not its one encoding")
         return evidence

@@ -115,9 +115,7 @@ class GceClaims:
         return {"instance": machine, "unchecked": list(self.unchecked), **self.tpm.to_json()}
 
 
-def verify(
-    evidence: bytes, *, chain: bytes = b"", roots: frozenset[bytes], at: int
-) -> GceClaims:
+def verify(evidence: bytes, *, chain: bytes = b"", roots: frozenset[bytes], at: int) -> GceClaims:
     """Verify Google's evidence, all dates included.
 
     Args:

@@ -1,8 +1,8 @@
 """Which machine Google's CA has certified a key for: an extension of its certificates.
 
-    1.3.6.1.4.1.11129.2.1.21 = SEQUENCE {zone UTF8String, project number INTEGER, project UTF8String,
-        instance id INTEGER, instance UTF8String, [0] properties OPTIONAL}
-    properties = SEQUENCE {[0] version INTEGER, [1] production BOOLEAN, ...}     (all EXPLICIT)
+1.3.6.1.4.1.11129.2.1.21 = SEQUENCE {zone UTF8String, project number INTEGER, project UTF8String,
+    instance id INTEGER, instance UTF8String, [0] properties OPTIONAL}
+properties = SEQUENCE {[0] version INTEGER, [1] production BOOLEAN, ...}     (all EXPLICIT)
 """
 
 from __future__ import annotations

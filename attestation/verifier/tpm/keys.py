@@ -1,10 +1,10 @@
 """TPMT_PUBLIC and TPMT_SIGNATURE: a TPM's keys, and what they sign (TPM 2.0 Part 2).
 
-    TPMT_PUBLIC (12.2.4) = type u16, nameAlg u16, objectAttributes u32, authPolicy TPM2B_DIGEST,
-        RSA: symmetric, scheme, keyBits u16, exponent u32 (0 is 65537), n TPM2B
-        ECC: symmetric, scheme, curveID u16, kdf, x TPM2B, y TPM2B
-    TPMT_SIGNATURE (11.3.4) = sigAlg u16, hash u16, RSA: TPM2B; ECDSA: r TPM2B, s TPM2B
-    name of an object (Part 1, section 16) = nameAlg u16 || H(TPMT_PUBLIC)
+TPMT_PUBLIC (12.2.4) = type u16, nameAlg u16, objectAttributes u32, authPolicy TPM2B_DIGEST,
+    RSA: symmetric, scheme, keyBits u16, exponent u32 (0 is 65537), n TPM2B
+    ECC: symmetric, scheme, curveID u16, kdf, x TPM2B, y TPM2B
+TPMT_SIGNATURE (11.3.4) = sigAlg u16, hash u16, RSA: TPM2B; ECDSA: r TPM2B, s TPM2B
+name of an object (Part 1, section 16) = nameAlg u16 || H(TPMT_PUBLIC)
 """
 
 from __future__ import annotations

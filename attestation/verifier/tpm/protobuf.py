@@ -1,8 +1,9 @@
 """The little of Protocol Buffers that Google's evidence needs, strictly.
 
-https://protobuf.dev/programming-guides/encoding: a message is fields, each a varint key (number << 3
-| wire type) and a value: wire type 0 a varint, 2 bytes behind their length. Here a varint is in its
-shortest form, and fields have no other type: an encoder of these messages writes none.
+A message (https://protobuf.dev/programming-guides/encoding) is fields, each a varint key (number
+<< 3 | wire type) and a value: with wire type 0 a varint, with 2 bytes behind their length. Here a
+varint is in its shortest form, and fields have no other type: an encoder of these messages writes
+none.
 """
 
 from __future__ import annotations

@@ -139,7 +139,9 @@ def _check_certified(public: PublicArea, certifier: PublicKey, data: bytes) -> N
     except MalformedEvidence as error:
         raise Refused(Code.TPM_CERTIFICATION_MALFORMED, str(error)) from error
     if name != public.name:
-        raise Refused(Code.TPM_CERTIFICATION_OF_ANOTHER, "another key than the quote's is certified")
+        raise Refused(
+            Code.TPM_CERTIFICATION_OF_ANOTHER, "another key than the quote's is certified"
+        )
 
 
 def _usages(certificate: Certificate) -> frozenset[str]:

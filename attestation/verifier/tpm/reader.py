@@ -17,9 +17,7 @@ class Reader:
             what a firmware writes little-endian.
     """
 
-    def __init__(
-        self, data: bytes, what: str, *, order: Literal["big", "little"] = "big"
-    ) -> None:
+    def __init__(self, data: bytes, what: str, *, order: Literal["big", "little"] = "big") -> None:
         self._data = data
         self._what = what
         self._order = order
