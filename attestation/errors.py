@@ -58,7 +58,6 @@ class Code(StrEnum):
     ACCELERATOR_NOT_STATED = "accelerator-not-stated"
     GPU_REPORTS_MISSING = "gpu-reports-missing"
     GPU_REPORTS_SURPLUS = "gpu-reports-surplus"
-    GPU_REPORTS_UNSUPPORTED = "gpu-reports-unsupported"
 
     RECEIPT_MALFORMED = "receipt-malformed"
     RECEIPT_ALGORITHM = "receipt-algorithm"

@@ -9,11 +9,15 @@ from attestation.verifier import simulated
 from attestation.verifier.amd import platform as amd
 from attestation.verifier.intel import platform as intel
 from attestation.verifier.quote import Platform
+from attestation.verifier.tpm import platform as tpm
 
 PLATFORMS: Mapping[str, Platform] = MappingProxyType(
     {
         simulated.NAME: simulated.Simulated(),
-        amd.NAME: amd.Snp(),
         intel.NAME: intel.Tdx(),
+        amd.NAME: amd.Snp(),
+        tpm.AZURE: tpm.AzureVtpm(),
+        tpm.GCE: tpm.GceVtpm(),
+        tpm.TPM: tpm.Tpm(),
     }
 )

@@ -24,6 +24,7 @@ from attestation.verifier.engine_rules import EngineRules
 from attestation.verifier.intel.policy import TdxPolicy
 from attestation.verifier.nvidia.policy import GpuPolicy
 from attestation.verifier.quote import Quote
+from attestation.verifier.tpm.policy import TpmPolicy
 from attestation.verifier.weakness import WARNINGS, Weakness
 from wire.key_document import MAX_VALIDITY_S
 
@@ -65,6 +66,7 @@ class ClientPolicy:
         tdx: of a trust domain and its platform.
         snp: of an SNP report.
         gpu: of each GPU.
+        tpm: of a TPM's quote.
 
     Raises:
         ValueError: (on construction) a weakness or a platform that does not exist, a platform that
@@ -82,6 +84,7 @@ class ClientPolicy:
     tdx: TdxPolicy = field(default_factory=TdxPolicy)
     snp: SnpPolicy = field(default_factory=SnpPolicy)
     gpu: GpuPolicy = field(default_factory=GpuPolicy)
+    tpm: TpmPolicy = field(default_factory=TpmPolicy)
 
     def __post_init__(self) -> None:
         # Accepts the names as plain text too, as a configuration file has them; refuses others.
@@ -166,6 +169,7 @@ class ClientPolicy:
             "tdx": self.tdx.explain(),
             "snp": self.snp.explain(),
             "gpu": self.gpu.explain(),
+            "tpm": self.tpm.explain(),
             "accepted weaknesses": explanation.of_weaknesses(self.accepted_weaknesses),
         }
 

@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from attestation.verifier.engine_policy import EnginePolicy
+from attestation.verifier.nvidia.opaque import MultiGpuMode
+from attestation.verifier.nvidia.policy import GpuPolicy
+from attestation.verifier.nvidia.verify import UNKNOWN
 from attestation.verifier.policy import WEAK_PLATFORMS, ClientPolicy, engine_weaknesses
 from attestation.verifier.quote import Quote
 from attestation.verifier.weakness import Weakness
 
 FOREVER_S = 2**40
+ARCHITECTURES = frozenset({"hopper", "blackwell"})
 UNSAFE = "UNSAFE: the policy accepts everything, and nothing is demanded of a node"
+
+
+def _any_gpu() -> GpuPolicy:
+    return GpuPolicy(
+        architectures=frozenset({*ARCHITECTURES, UNKNOWN}),
+        minimum_driver={},
+        multi_gpu_modes=frozenset(map(str, MultiGpuMode)),
+        confidential_mode=False,
+        no_devtools=False,
+        rim=False,
+        ocsp=False,
+        max_ocsp_age_s=FOREVER_S,
+    )
 
 
 @dataclass(frozen=True)
@@ -26,6 +43,7 @@ class AcceptEverythingUnsafe(ClientPolicy):
     max_quote_age_s: int = FOREVER_S
     max_checkpoint_age_s: int = FOREVER_S
     notice_s: int = FOREVER_S
+    gpu: GpuPolicy = field(default_factory=_any_gpu)
 
     def accept_platform(self, platform: str) -> frozenset[Weakness]:
         """Accept it."""
