@@ -56,15 +56,18 @@ def evidence(
     """Judge one piece of evidence: is it authentic and, under a policy, acceptable?"""
 
     def work() -> Verified:
-        from sottovoce.verify import evidence as judge  # noqa: PLC0415 - after help is shown
+        from sottovoce.verify.evidence import (  # noqa: PLC0415 - after help is shown
+            EvidenceFiles,
+            verify_evidence,
+        )
 
-        files = judge.EvidenceFiles(
+        files = EvidenceFiles(
             evidence=read_file(evidence),
             chain=tuple(map(read_file, chain or ())),
             collateral=tuple(map(read_file, collateral or ())),
             event_log=b"" if event_log is None else read_file(event_log),
         )
-        return judge.verify_evidence(
+        return verify_evidence(
             kind,
             files,
             roots=parse_roots(root or ()),

@@ -12,7 +12,7 @@ _EXACT = {
         "Save the response byte for byte (curl -sN -o response), the whole of a stream included."
     ),
     "receipt-of-another-node": "Give the bundle of the node that the completion names as `node`.",
-    "platform-refused": "A weak platform is accepted by its name only: see verify policy --explain.",
+    "platform-refused": "A weak platform is accepted by name only: `verify policy --explain`.",
     "quorum_missing": "Fetch a fresh checkpoint; if it stays so, do not believe this log.",
     "inconsistent": "Keep both checkpoints and publish them: together they prove a fork.",
     "two_lists": "Keep both lists and publish them: together they prove that the log lies.",

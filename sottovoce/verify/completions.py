@@ -64,7 +64,9 @@ def parse_response(data: bytes) -> Response:
 
 
 def _response(payloads: Iterable[bytes]) -> Response:
-    bare, attestation, usage = [], {}, (None, None)
+    bare: list[bytes] = []
+    attestation: dict[str, Any] = {}
+    usage: tuple[int | None, int | None] = (None, None)
     for payload in payloads:
         try:
             hashed, written = receipt.without_attestation(payload)
@@ -111,7 +113,7 @@ def parse_salts(attestation: dict[str, Any]) -> tuple[bytes, bytes]:
     salts = attestation.get("salts", attestation)
     if not isinstance(salts, dict):
         raise Unusable("the salts are not an object with request and response")
-    found = tuple(_base64(salts.get(name), f"the {name} salt") for name in ("request", "response"))
+    found = [_base64(salts.get(name), f"the {name} salt") for name in ("request", "response")]
     if any(len(salt) != 32 for salt in found):
         raise Unusable("a salt is 32 bytes")
     return found[0], found[1]
@@ -126,7 +128,7 @@ def parse_object(data: bytes, what: str) -> dict[str, Any]:
     return _object(data, what)
 
 
-def request_hashes(data: bytes, path: str | None, salt: bytes) -> tuple[bytes, ...]:
+def request_hashes(data: bytes, path: str | None, salt: bytes) -> tuple[bytes, bytes]:
     """Return the hashes that a saved request may have: as a client of ours sends it, and as it is.
 
     Args:
@@ -145,9 +147,10 @@ def request_hashes(data: bytes, path: str | None, salt: bytes) -> tuple[bytes, .
     guessed = "/v1/chat/completions" if "messages" in members else "/v1/completions"
     try:
         where = (guessed if path is None else path).encode()
-        return tuple(receipt.request_hash(salt, where, body) for body in (canonical, data))
+        hashes = [receipt.request_hash(salt, where, body) for body in (canonical, data)]
     except (Malformed, UnicodeEncodeError):
         raise Unusable("the path is none") from None
+    return hashes[0], hashes[1]
 
 
 def _object(data: bytes, what: str) -> dict[str, Any]:

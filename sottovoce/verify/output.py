@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.markup import escape
@@ -28,11 +28,14 @@ class Verified:
     """A verification that held: what is now known, and the steps that showed it."""
 
     claims: Mapping[str, object]
-    steps: tuple[Step, ...]
+    steps: tuple[Step, ...] = ()
+    sentences: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Under headings, for a person, who is shown them in place of the claims."""
 
     def to_json(self) -> dict[str, object]:
         """Return the claims as one flat object, the steps beside them."""
-        return {**self.claims, "verification": [step.to_json() for step in self.steps]}
+        steps = {"verification": [step.to_json() for step in self.steps]} if self.steps else {}
+        return {**self.claims, **steps}
 
 
 class Failure(Exception):
@@ -87,6 +90,12 @@ def _show_error(code: str, message: str, console: Console, *, as_json: bool) -> 
 
 
 def _show_verified(found: Verified, console: Console) -> None:
+    if found.sentences:
+        _show_sentences(found.sentences, console)
+        return
+    if not found.steps:
+        console.print(_claims(found.claims))
+        return
     console.print(_steps(found.steps))
     console.print(_claims(found.claims))
     skipped = [step.step for step in found.steps if step.outcome is Outcome.SKIP]
@@ -94,6 +103,13 @@ def _show_verified(found: Verified, console: Console) -> None:
         console.print(f"[yellow]held, without {escape(', '.join(skipped))}[/]")
     else:
         console.print("[green]held[/]")
+
+
+def _show_sentences(sentences: Mapping[str, tuple[str, ...]], console: Console) -> None:
+    for heading, lines in sentences.items():
+        console.print(f"[bold]{escape(heading)}[/]")
+        for line in lines:
+            console.print(f"  {escape(line)}", highlight=False)
 
 
 def _steps(steps: Iterable[Step]) -> Table:

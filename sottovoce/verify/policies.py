@@ -7,16 +7,21 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from attestation.verifier.policy import ClientPolicy
+from attestation.verifier.unsafe_policy import AcceptEverythingUnsafe
+from sottovoce.verify.output import Verified
 
 
-def to_json(policy: ClientPolicy) -> dict[str, Any]:
-    """Return every value of a policy under its key in the file, and the sentences beside them."""
-    return {
+def describe(policy: ClientPolicy, *, explain: bool) -> Verified:
+    """Describe a policy: every value under its key in the file; if asked for, in plain words."""
+    sentences = policy.explain() if explain else {}
+    claims: dict[str, Any] = {
         "kind": "policy",
-        "name": "accept-everything-unsafe" if type(policy) is not ClientPolicy else "client-policy",
-        "policy": _plain(policy),
-        "explanation": {name: list(lines) for name, lines in policy.explain().items()},
+        "accepts_everything": isinstance(policy, AcceptEverythingUnsafe),
+        **_plain(policy),
     }
+    if explain:
+        claims["explanation"] = {heading: list(lines) for heading, lines in sentences.items()}
+    return Verified(claims, sentences=sentences)
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - a policy's field, of any type they have

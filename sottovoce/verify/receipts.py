@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -78,7 +79,16 @@ def verify_receipt(files: ReceiptFiles, *, at: int | None) -> Verified:
     node = before.check("bundle", _decode, data)
     before.skip("node-evidence", _UNAPPRAISED)
     try:
-        steps = _check(files, signed, response, node, salts, at)
+        check = partial(
+            check_receipt,
+            signed,
+            node=node,
+            response_hash=response.hash(salts[1]),
+            prompt_tokens=response.usage[0],
+            completion_tokens=response.usage[1],
+            at=at,
+        )
+        steps = _try(check, request_hashes(files.request, files.path, salts[0]))
         claims = SignedReceipt.decode(signed).verify(node.key_document.receipt_key)
         after = Progress(AFTER, ReceiptError)
         after.check("key-document-dates", _check_dates, claims, node.key_document)
@@ -89,25 +99,9 @@ def verify_receipt(files: ReceiptFiles, *, at: int | None) -> Verified:
     return Verified(_claims(claims, node.key_document), found)
 
 
-def _check(
-    files: ReceiptFiles,
-    signed: bytes,
-    response: Response,
-    node: BundledNode,
-    salts: tuple[bytes, bytes],
-    at: int | None,
-) -> tuple[Step, ...]:
-    """Check the receipt against each form in which the request may have been sent."""
-    check = partial(
-        check_receipt,
-        signed,
-        node=node,
-        response_hash=response.hash(salts[1]),
-        prompt_tokens=response.usage[0],
-        completion_tokens=response.usage[1],
-        at=at,
-    )
-    canonical, verbatim = request_hashes(files.request, files.path, salts[0])
+def _try(check: Callable[..., tuple[Step, ...]], hashes: tuple[bytes, bytes]) -> tuple[Step, ...]:
+    """Check against each form in which the request may have been sent."""
+    canonical, verbatim = hashes
     try:
         return check(request_hash=canonical)
     except ReceiptError as error:
