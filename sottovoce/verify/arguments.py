@@ -8,11 +8,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from attestation.errors import PolicyError
 from attestation.verifier.policy import ClientPolicy
-from attestation.verifier.policy_file import MAX_LENGTH, parse_policy
 from client.errors import TrustFileError
-from client.trust import Trust, load_trust
+from client.trust import Trust, load_policy, load_trust
 
 MAX_EVIDENCE = 4 << 20
 """A quote, a report, a chain or their collateral: real ones have at most some tens of KiB."""
@@ -54,9 +52,9 @@ def read_policy(path: Path | None) -> ClientPolicy | None:
     if path is None:
         return None
     try:
-        return parse_policy(read_file(path, MAX_LENGTH).decode())
-    except (PolicyError, UnicodeDecodeError) as error:
-        raise Unusable(f"{path}: {error}") from None
+        return load_policy(path)
+    except TrustFileError as error:
+        raise Unusable(str(error)) from None
 
 
 def read_trust(path: Path) -> Trust:
