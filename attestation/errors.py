@@ -4,6 +4,7 @@
     ├── PolicyError           a policy file is not of its format
     ├── MalformedEvidence     a bundle, a quote or an engine policy is not of its format
     ├── Refused               one check did not hold: its code and its reason
+    ├── AttesterFailed        this machine does not quote: no such hardware, or it did not answer
     └── VerificationError     the same, with the step and the verdict so far: what callers meet
         ├── EvidenceError     of one piece of evidence, by itself
         ├── AppraisalError    of a node (`attestation.verifier.node`)
@@ -288,6 +289,10 @@ class Refused(AttestationError):
         super().__init__(f"{code}: {reason}")
         self.code = code
         self.reason = reason
+
+
+class AttesterFailed(AttestationError):
+    """This machine has no such hardware, or the kernel, firmware or device did not do its part."""
 
 
 class VerificationError(AttestationError):
