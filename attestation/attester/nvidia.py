@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from attestation.errors import AttestationError
 from attestation.gpu_nonce import gpu_nonce
@@ -95,7 +95,7 @@ class NvidiaGpus:
             of production, devtools are on, or there is no GPU.
     """
 
-    def __init__(self, library: Any) -> None:
+    def __init__(self, library: object) -> None:
         self._library = library
         self._call("nvmlInit_v2")
         try:
@@ -128,7 +128,8 @@ class NvidiaGpus:
 
     def close(self) -> None:
         """Let NVML go. A failure of that is of no consequence."""
-        self._library.nvmlShutdown()
+        with suppress(GpuUnavailable):
+            self._call("nvmlShutdown")
 
     def _ask(self, index: int, nonce: bytes) -> GpuEvidence:
         device = ctypes.c_void_p()
@@ -160,7 +161,7 @@ class NvidiaGpus:
             raise GpuUnavailable("there is no GPU")
         return count.value
 
-    def _call(self, name: str, *arguments: Any) -> None:
+    def _call(self, name: str, *arguments: object) -> None:
         try:
             result = getattr(self._library, name)(*arguments)
         except AttributeError as error:
@@ -169,7 +170,7 @@ class NvidiaGpus:
             raise GpuUnavailable(f"{name} failed with code {result}")
 
 
-def open_gpus(load: Callable[[str], Any] = ctypes.CDLL) -> NvidiaGpus:
+def open_gpus(load: Callable[[str], object] = ctypes.CDLL) -> NvidiaGpus:
     """Return this machine's GPUs.
 
     Raises:
@@ -182,7 +183,7 @@ def open_gpus(load: Callable[[str], Any] = ctypes.CDLL) -> NvidiaGpus:
     return NvidiaGpus(library)
 
 
-def _filled(buffer: Any, size: int) -> bytes:
+def _filled(buffer: ctypes.Array[ctypes.c_ubyte], size: int) -> bytes:
     if not 0 < size <= len(buffer):
         raise GpuUnavailable(f"the driver returned {size} bytes in a buffer of {len(buffer)}")
     return bytes(buffer[:size])

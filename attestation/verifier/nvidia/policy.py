@@ -101,8 +101,8 @@ class GpuPolicy:
         if claims.architecture not in self.architectures:
             reason = f"the architecture {claims.architecture} is not accepted"
             raise Refused(Code.GPU_ARCHITECTURE_REFUSED, reason)
-        oldest = self.minimum_driver.get(claims.architecture, 0)
-        if driver_number(claims.driver_version) < oldest:
+        oldest = self.minimum_driver.get(claims.architecture)
+        if oldest is not None and driver_number(claims.driver_version) < oldest:
             reason = f"driver {claims.driver_version or 'unknown'}, not {_written(oldest)} or later"
             raise Refused(Code.GPU_DRIVER_TOO_OLD, reason)
         if claims.multi_gpu_mode not in self.multi_gpu_modes:
