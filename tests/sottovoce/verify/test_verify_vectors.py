@@ -72,7 +72,10 @@ def test_each_vector_is_decided_as_its_index_says(verify, vector):
     expected = vector.get("expected_fields", {})
     if isinstance(expected, list):
         for quote, each in zip(ended.json["quotes"], expected, strict=True):
-            assert (quote["extraData"], quote["pcrDigest"]) == (each["extraData"], each["pcrDigest"])
+            assert (quote["extraData"], quote["pcrDigest"]) == (
+                each["extraData"],
+                each["pcrDigest"],
+            )
     else:
         assert {name: ended.json.get(name) for name in expected} == expected
     assert ended.json["kind"] == KINDS[vector["kind"]]
