@@ -134,8 +134,8 @@ class Life:
 
     def _make(self) -> Registration:
         made = period(self.config, self._next_number, self.clock())
-        self._next_number += 1
         registered = register(self.config, self.engine, made, self._keeper, self.attester)
+        self._next_number += 1  # a generation that was not quoted leaves its number to the next
         if made.number == 0:
             # Later ones the log judges, while the worker serves under what is listed.
             check_own_evidence(self.config, registered.bundle, at=int(self.clock()))
