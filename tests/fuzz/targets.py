@@ -7,18 +7,20 @@ from tests.fuzz import (
     evidence_targets,
     intel_targets,
     log_targets,
+    nvidia_targets,
     party_targets,
     wire_targets,
 )
 from tests.fuzz.target import Target
 
 _MODULES = (
-    wire_targets,
-    log_targets,
+    amd_targets,
     evidence_targets,
     intel_targets,
-    amd_targets,
+    log_targets,
+    nvidia_targets,
     party_targets,
+    wire_targets,
 )
 
 TARGETS: dict[str, Target] = {

@@ -18,7 +18,8 @@ VIDEO_DECODER = 35
 
 MODE: Mapping[str, int] = {"hopper": 9}
 """For each architecture, the measurement that covers the confidential mode: whether it is on, and
-not `devtools`. Of Hopper, NVIDIA has said so; of Blackwell, nothing is published."""
+not `devtools`. Of Hopper, NVIDIA's maintainers of nvtrust have said so (March 2026); of Blackwell,
+nothing is published."""
 
 
 def compare(claims: GpuClaims, driver_rim: Rim, vbios_rim: Rim) -> Match:

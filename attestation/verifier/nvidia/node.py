@@ -18,6 +18,8 @@ from dataclasses import dataclass, replace
 from itertools import count as count_from
 from itertools import product, takewhile
 
+from cryptography.x509 import Certificate
+
 from attestation.errors import Code, Refused
 from attestation.gpu_nonce import gpu_nonce
 from attestation.verifier.nvidia import ocsp, rim
@@ -25,7 +27,7 @@ from attestation.verifier.nvidia.claims import GpuClaims, Match
 from attestation.verifier.nvidia.compare import compare, is_for
 from attestation.verifier.nvidia.policy import AT_LOGGING, GpuPolicy
 from attestation.verifier.nvidia.rim import Rim
-from attestation.verifier.nvidia.verify import load_chain, verify
+from attestation.verifier.nvidia.verify import load_chain, verify_under
 
 MAX_RIMS = 16
 """Two for each kind of GPU in a node, with room."""
@@ -92,15 +94,13 @@ def check_gpus(
     references = _load_references(collateral, roots=roots, at=at, rim_at=rim_at)
     found = []
     for index, report in enumerate(reports):
-        chain = collateral.get(f"nvidia.{index}-chain", b"")
-        if not chain:
-            raise Refused(Code.GPU_CHAIN_MISSING, f"GPU {index} has no certificates")
-        claims = verify(report, chain, roots=roots, at=at)
+        chain = _load_chain(collateral, index)
+        claims = verify_under(report, chain, roots=roots, at=at)
         if claims.nonce != gpu_nonce(key_document_digest, index, nonce):
             reason = f"GPU {index} reports for another key document, place or nonce"
             raise Refused(Code.GPU_NONCE_MISMATCH, reason)
-        checked_at = _check_device(chain, collateral.get(f"nvidia.{index}-ocsp", b""), at)
-        found.append(_matched(claims, references, checked_at))
+        responses = collateral.get(f"nvidia.{index}-ocsp", b"")
+        found.append(_matched(claims, references, _revocation(responses, chain[1:], at)))
     _check_distinct([claims for claims, _ in found])
     _check_used(references, [used for _, used in found])
     reasons = [policy.check(claims, at=at) for claims, _ in found]
@@ -129,10 +129,7 @@ def _load_references(
     for k in _rim_indexes(collateral):
         verified = rim.verify(collateral[f"rim.{k}"], roots=roots, at=rim_at)
         responses = collateral.get(f"rim-ocsp.{k}", b"")
-        checked_at = None
-        if responses:
-            checked_at = ocsp.check_all(responses, verified.chain, at=at).this_update
-        references.append(_Reference(verified, checked_at))
+        references.append(_Reference(verified, _revocation(responses, verified.chain, at)))
     return references
 
 
@@ -140,10 +137,15 @@ def _rim_indexes(collateral: Mapping[str, bytes]) -> list[int]:
     return list(takewhile(lambda k: k < MAX_RIMS and f"rim.{k}" in collateral, count_from()))
 
 
-def _check_device(chain: bytes, responses: bytes, at: int) -> int | None:
-    if not responses:
-        return None
-    return ocsp.check_all(responses, load_chain(chain)[1:], at=at).this_update
+def _load_chain(collateral: Mapping[str, bytes], index: int) -> tuple[Certificate, ...]:
+    chain = collateral.get(f"nvidia.{index}-chain", b"")
+    if not chain:
+        raise Refused(Code.GPU_CHAIN_MISSING, f"GPU {index} has no certificates")
+    return load_chain(chain)
+
+
+def _revocation(responses: bytes, chain: Sequence[Certificate], at: int) -> int | None:
+    return ocsp.check_all(responses, chain, at=at).this_update if responses else None
 
 
 def _matched(

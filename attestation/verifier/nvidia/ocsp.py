@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
@@ -166,6 +167,18 @@ def _responder(answer: OCSPResponse, issuer: Certificate, at: int) -> ec.Ellipti
 
 
 def _check_delegate(delegate: Certificate, issuer: Certificate, at: int) -> None:
+    _check_delegation(delegate, issuer)
+    certificates.check_dates(
+        (delegate,),
+        at=at,
+        code_future=Code.GPU_OCSP_RESPONDER_BAD,
+        code_expired=Code.GPU_OCSP_RESPONDER_BAD,
+    )
+
+
+@lru_cache(maxsize=64)
+def _check_delegation(delegate: Certificate, issuer: Certificate) -> None:
+    # Remembered when it holds: a few responders answer for all GPUs and manifests there are.
     try:
         delegate.verify_directly_issued_by(issuer)
         usage = delegate.extensions.get_extension_for_class(ExtendedKeyUsage).value
@@ -176,12 +189,6 @@ def _check_delegate(delegate: Certificate, issuer: Certificate, at: int) -> None
     if ExtendedKeyUsageOID.OCSP_SIGNING not in usage:
         raise Refused(Code.GPU_OCSP_RESPONDER_BAD, "the responder may not sign OCSP responses")
     _refuse_critical(delegate.extensions, Code.GPU_OCSP_RESPONDER_BAD)
-    certificates.check_dates(
-        (delegate,),
-        at=at,
-        code_future=Code.GPU_OCSP_RESPONDER_BAD,
-        code_expired=Code.GPU_OCSP_RESPONDER_BAD,
-    )
 
 
 def _check_signature(answer: OCSPResponse, key: ec.EllipticCurvePublicKey) -> None:
