@@ -16,7 +16,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = Path("engine/native/src/model.cpp")
+SOURCES = ("engine/native/src/model.cpp", "engine/native/src/sampler.cpp")
 LIBRARY = Path("engine/native/_decoder.so")
 FLAGS = (
     "-std=c++20", "-O3", "-fPIC", "-shared", "-pthread", "-Wall", "-Wextra",
@@ -41,7 +41,7 @@ class CompileDecoder(BuildHookInterface):
             self.app.display_warning("sottovoce: without compiled kernels (no C++ compiler here)")
             return
         root = Path(self.root)
-        command = [compiler, *FLAGS, str(SOURCE), "-o", str(LIBRARY)]
+        command = [compiler, *FLAGS, *SOURCES, "-o", str(LIBRARY)]
         done = subprocess.run(  # noqa: S603 - the compiler, and files of this repository
             command, cwd=root, check=False, capture_output=True, text=True
         )

@@ -1,10 +1,12 @@
 """The errors of this package.
 
     AttestationError
+    ├── PolicyError           a policy file is not of its format
     ├── MalformedEvidence     a bundle, a quote or an engine policy is not of its format
     ├── Refused               one check did not hold: its code and its reason
     ├── AttesterFailed        this machine does not quote: no such hardware, or it did not answer
     └── VerificationError     the same, with the step and the verdict so far: what callers meet
+        ├── EvidenceError     of one piece of evidence, by itself
         ├── AppraisalError    of a node (`attestation.verifier.node`)
         └── ReceiptError      of a receipt (`attestation.verifier.receipt`)
 
@@ -36,6 +38,7 @@ class Code(StrEnum):
     QUOTE_FROM_THE_FUTURE = "quote-from-the-future"
     QUOTE_TOO_OLD = "quote-too-old"
     MEASUREMENT_NOT_LOGGED = "measurement-not-logged"
+    RELEASE_NOT_ALLOWED = "release-not-allowed"
     REPORT_DATA_MISMATCH = "report-data-mismatch"
     KEY_DOCUMENT_NOT_LOGGED = "key-document-not-logged"
     KEY_DOCUMENT_NOT_YET_VALID = "key-document-not-yet-valid"
@@ -46,12 +49,16 @@ class Code(StrEnum):
     COMPUTE_UNVERIFIED = "compute-unverified"
     TRANSFERS_PLAIN = "transfers-plain"
     CACHE_ACROSS_REQUESTS = "cache-across-requests"
+    ENGINE_VERIFICATION_TOO_WEAK = "engine-verification-too-weak"
+    ENGINE_TRANSFERS_TOO_WEAK = "engine-transfers-too-weak"
+    ENGINE_OFFLOAD_TOO_FAR = "engine-offload-too-far"
+    ENGINE_OPTIMISATION_REFUSED = "engine-optimisation-refused"
     MODEL_NAME_NOT_LOGGED = "model-name-not-logged"
     MODEL_DIGEST_NOT_LOGGED = "model-digest-not-logged"
+    MODEL_NOT_ALLOWED = "model-not-allowed"
     ACCELERATOR_NOT_STATED = "accelerator-not-stated"
     GPU_REPORTS_MISSING = "gpu-reports-missing"
     GPU_REPORTS_SURPLUS = "gpu-reports-surplus"
-    GPU_REPORTS_UNSUPPORTED = "gpu-reports-unsupported"
 
     RECEIPT_MALFORMED = "receipt-malformed"
     RECEIPT_ALGORITHM = "receipt-algorithm"
@@ -173,6 +180,48 @@ class Code(StrEnum):
     SNP_CRL_TOO_OLD = "snp-crl-too-old"
 
     # NVIDIA
+    GPU_REPORT_MALFORMED = "gpu-report-malformed"
+    GPU_CHAIN_MISSING = "gpu-chain-missing"
+    GPU_CHAIN_MALFORMED = "gpu-chain-malformed"
+    GPU_CHAIN_LENGTH = "gpu-chain-length"
+    GPU_CHAIN_BAD = "gpu-chain-bad"
+    GPU_ROOT_UNKNOWN = "gpu-root-unknown"
+    GPU_CERTIFICATE_NOT_YET_VALID = "gpu-certificate-not-yet-valid"
+    GPU_CERTIFICATE_EXPIRED = "gpu-certificate-expired"
+    GPU_KEY_UNSUITABLE = "gpu-key-unsuitable"
+    GPU_SIGNATURE_BAD = "gpu-signature-bad"
+    GPU_FIRMWARE_ID_MISMATCH = "gpu-firmware-id-mismatch"
+    GPU_NONCE_MISMATCH = "gpu-nonce-mismatch"
+    GPU_NOT_DISTINCT = "gpu-not-distinct"
+    GPU_ARCHITECTURE_REFUSED = "gpu-architecture-refused"
+    GPU_DRIVER_TOO_OLD = "gpu-driver-too-old"
+    GPU_MULTI_GPU_MODE_REFUSED = "gpu-multi-gpu-mode-refused"
+    GPU_CONFIDENTIAL_MODE_NOT_SHOWN = "gpu-confidential-mode-not-shown"
+    GPU_DEVTOOLS_NOT_EXCLUDED = "gpu-devtools-not-excluded"
+    GPU_RIM_MISSING = "gpu-rim-missing"
+    GPU_RIM_MALFORMED = "gpu-rim-malformed"
+    GPU_RIM_ALGORITHM = "gpu-rim-algorithm"
+    GPU_RIM_ROOT_UNKNOWN = "gpu-rim-root-unknown"
+    GPU_RIM_CHAIN_BAD = "gpu-rim-chain-bad"
+    GPU_RIM_KEY_UNSUITABLE = "gpu-rim-key-unsuitable"
+    GPU_RIM_NOT_YET_VALID = "gpu-rim-not-yet-valid"
+    GPU_RIM_EXPIRED = "gpu-rim-expired"
+    GPU_RIM_TIME_UNKNOWN = "gpu-rim-time-unknown"
+    GPU_RIM_SIGNATURE_BAD = "gpu-rim-signature-bad"
+    GPU_RIM_CONFLICT = "gpu-rim-conflict"
+    GPU_DRIVER_RIM_MISMATCH = "gpu-driver-rim-mismatch"
+    GPU_VBIOS_RIM_MISMATCH = "gpu-vbios-rim-mismatch"
+    GPU_MEASUREMENT_MISMATCH = "gpu-measurement-mismatch"
+    GPU_OCSP_MISSING = "gpu-ocsp-missing"
+    GPU_OCSP_MALFORMED = "gpu-ocsp-malformed"
+    GPU_OCSP_RESPONDER_BAD = "gpu-ocsp-responder-bad"
+    GPU_OCSP_SIGNATURE_BAD = "gpu-ocsp-signature-bad"
+    GPU_OCSP_OTHER_CERTIFICATE = "gpu-ocsp-other-certificate"
+    GPU_OCSP_FROM_THE_FUTURE = "gpu-ocsp-from-the-future"
+    GPU_OCSP_EXPIRED = "gpu-ocsp-expired"
+    GPU_OCSP_TOO_OLD = "gpu-ocsp-too-old"
+    GPU_OCSP_REVOKED = "gpu-ocsp-revoked"
+    GPU_OCSP_UNKNOWN = "gpu-ocsp-unknown"
 
     # TPM
     TPM_MALFORMED = "tpm-malformed"
@@ -220,6 +269,10 @@ class AttestationError(Exception):
     """Base of every error raised by `attestation`."""
 
 
+class PolicyError(AttestationError):
+    """A policy that cannot be read: the message says where, and what could stand there."""
+
+
 class MalformedEvidence(AttestationError):
     """Bytes that are not of the format, or not in the one encoding that is accepted."""
 
@@ -263,6 +316,10 @@ class VerificationError(AttestationError):
     def steps(self) -> tuple[Step, ...]:
         """The steps of the verdict so far."""
         return self.verdict.steps
+
+
+class EvidenceError(VerificationError):
+    """A piece of evidence is not authentic, or not acceptable under the policy it was shown to."""
 
 
 class AppraisalError(VerificationError):

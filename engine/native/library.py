@@ -115,6 +115,12 @@ def load() -> ctypes.CDLL:
     library.sottovoce_clear.restype = None
     library.sottovoce_destroy.argtypes = (_POINTER,)
     library.sottovoce_destroy.restype = None
+    library.sottovoce_sampler.restype = _POINTER
+    library.sottovoce_sampler.argtypes = (ctypes.c_int,)
+    library.sottovoce_sample.restype = None
+    library.sottovoce_sample.argtypes = (
+        _POINTER, _POINTER, ctypes.c_int, ctypes.c_int, _POINTER, _POINTER,
+    )  # fmt: skip
     if not library.sottovoce_supported():
         raise NativeUnavailable("this processor lacks AVX-512 BF16, VNNI or AMX")
     return library
