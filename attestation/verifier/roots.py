@@ -28,7 +28,12 @@ ARK_TURIN = "1f084161a44bb6d93778a904877d4819cafa5d05ef4193b2ded9dd9c73dd3f6a"
 AMD: frozenset[bytes] = _pin(ARK_MILAN, ARK_GENOA, ARK_TURIN)
 
 # NVIDIA
-NVIDIA: frozenset[bytes] = _pin()
+NVIDIA: frozenset[bytes] = _pin(
+    # NVIDIA Device Identity CA, 2021 to 9999: of GPUs
+    "102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a690b167b48",
+    # NVIDIA CoRIM signing Root CA, 2023 to 2053: of reference integrity manifests
+    "12977b5115acb0381179279fffeb5a8c4d264971ebb32298023a465fa41df5d1",
+)
 
 # TPM: Google, under their certificates' own names
 EK_AK_CA_ROOT = "594759594b9b61524f6c8ef668f7177f7b9066bc0674f2f49fe9e052be78beb2"
