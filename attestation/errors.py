@@ -1,9 +1,12 @@
 """The errors of this package.
 
     AttestationError
+    ├── PolicyError           a policy file is not of its format
     ├── MalformedEvidence     a bundle, a quote or an engine policy is not of its format
     ├── Refused               one check did not hold: its code and its reason
+    ├── AttesterFailed        this machine does not quote: no such hardware, or it did not answer
     └── VerificationError     the same, with the step and the verdict so far: what callers meet
+        ├── EvidenceError     of one piece of evidence, by itself
         ├── AppraisalError    of a node (`attestation.verifier.node`)
         └── ReceiptError      of a receipt (`attestation.verifier.receipt`)
 
@@ -35,6 +38,7 @@ class Code(StrEnum):
     QUOTE_FROM_THE_FUTURE = "quote-from-the-future"
     QUOTE_TOO_OLD = "quote-too-old"
     MEASUREMENT_NOT_LOGGED = "measurement-not-logged"
+    RELEASE_NOT_ALLOWED = "release-not-allowed"
     REPORT_DATA_MISMATCH = "report-data-mismatch"
     KEY_DOCUMENT_NOT_LOGGED = "key-document-not-logged"
     KEY_DOCUMENT_NOT_YET_VALID = "key-document-not-yet-valid"
@@ -45,12 +49,16 @@ class Code(StrEnum):
     COMPUTE_UNVERIFIED = "compute-unverified"
     TRANSFERS_PLAIN = "transfers-plain"
     CACHE_ACROSS_REQUESTS = "cache-across-requests"
+    ENGINE_VERIFICATION_TOO_WEAK = "engine-verification-too-weak"
+    ENGINE_TRANSFERS_TOO_WEAK = "engine-transfers-too-weak"
+    ENGINE_OFFLOAD_TOO_FAR = "engine-offload-too-far"
+    ENGINE_OPTIMISATION_REFUSED = "engine-optimisation-refused"
     MODEL_NAME_NOT_LOGGED = "model-name-not-logged"
     MODEL_DIGEST_NOT_LOGGED = "model-digest-not-logged"
+    MODEL_NOT_ALLOWED = "model-not-allowed"
     ACCELERATOR_NOT_STATED = "accelerator-not-stated"
     GPU_REPORTS_MISSING = "gpu-reports-missing"
     GPU_REPORTS_SURPLUS = "gpu-reports-surplus"
-    GPU_REPORTS_UNSUPPORTED = "gpu-reports-unsupported"
 
     RECEIPT_MALFORMED = "receipt-malformed"
     RECEIPT_ALGORITHM = "receipt-algorithm"
@@ -261,6 +269,10 @@ class AttestationError(Exception):
     """Base of every error raised by `attestation`."""
 
 
+class PolicyError(AttestationError):
+    """A policy that cannot be read: the message says where, and what could stand there."""
+
+
 class MalformedEvidence(AttestationError):
     """Bytes that are not of the format, or not in the one encoding that is accepted."""
 
@@ -277,6 +289,10 @@ class Refused(AttestationError):
         super().__init__(f"{code}: {reason}")
         self.code = code
         self.reason = reason
+
+
+class AttesterFailed(AttestationError):
+    """This machine has no such hardware, or the kernel, firmware or device did not do its part."""
 
 
 class VerificationError(AttestationError):
@@ -300,6 +316,10 @@ class VerificationError(AttestationError):
     def steps(self) -> tuple[Step, ...]:
         """The steps of the verdict so far."""
         return self.verdict.steps
+
+
+class EvidenceError(VerificationError):
+    """A piece of evidence is not authentic, or not acceptable under the policy it was shown to."""
 
 
 class AppraisalError(VerificationError):

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import TypeVar
 
@@ -239,17 +240,29 @@ def _check_crl_signature(crl: CertificateRevocationList, issuer: Certificate, co
 
 def _check_issued(certificate: Certificate, issuer: Certificate, code: Code) -> None:
     _public_key(issuer, code)
-    name = _name(certificate)
     try:
         digest = certificate.signature_hash_algorithm
-        certificate.verify_directly_issued_by(issuer)
+        verify_issued(certificate, issuer)
     except InvalidSignature as error:
-        raise Refused(code, f"{name}: the signature does not verify") from error
+        raise Refused(code, f"{_name(certificate)}: the signature does not verify") from error
     except (TypeError, UnsupportedAlgorithm, ValueError) as error:
         # Names that differ; two algorithms in one certificate; an algorithm that is not the key's.
-        raise Refused(code, f"{name} is not issued by {_name(issuer)}") from error
+        raise Refused(code, f"{_name(certificate)} is not issued by {_name(issuer)}") from error
     if not isinstance(digest, _DIGESTS):
-        raise Refused(code, f"{name} is signed over a weak digest")
+        raise Refused(code, f"{_name(certificate)} is signed over a weak digest")
+
+
+@lru_cache(maxsize=256)
+def verify_issued(certificate: Certificate, issuer: Certificate) -> None:
+    """Verify a certificate's signature, once for the same two: what holds of them always holds.
+
+    One vendor's certificates stand in the chains of many machines, and several times in one's. A
+    refusal is not remembered.
+
+    Raises:
+        InvalidSignature, TypeError, ValueError, UnsupportedAlgorithm: as `cryptography` does.
+    """
+    certificate.verify_directly_issued_by(issuer)
 
 
 def _check_may_issue(issuer: Certificate, between: int, code: Code, *, is_root: bool) -> None:

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import random
 from dataclasses import replace
@@ -6,8 +7,10 @@ import pytest
 
 from attestation.errors import Code, Refused
 from attestation.verifier.intel import dcap
+from attestation.verifier.intel.collateral import DcapCollateral, parse_pck_chain
+from attestation.verifier.intel.quote import DcapQuote
 from attestation.verifier.intel.verify import verify
-from tests.support.evidence.intel import DAY, NOW, IntelNode, isv_level, level
+from tests.support.evidence.intel import DAY, NOW, IntelNode, isv_level, level, point
 
 YEAR = 365 * DAY
 PAST, FUTURE = (NOW - YEAR, NOW - 1), (NOW + 1, NOW + YEAR)
@@ -18,6 +21,7 @@ def attributes(value):
 
 
 SEPT_VE_DISABLE = 1 << 28
+BINDING = hashlib.sha256(point("attestation") + bytes(range(32))).digest()
 
 FORGERIES = {
     "trailing bytes": ({"padding": b"\0\0x"}, Code.TDX_QUOTE_TRAILING_BYTES),
@@ -69,7 +73,7 @@ FORGERIES = {
         Code.TDX_ATTESTATION_KEY_UNBOUND,
     ),
     "a binding with something behind it": (
-        {"attestation_key": b"\1" * 64, "qe_report": {"report_data": b"\1" * 64}},
+        {"qe_report": {"report_data": BINDING + b"\1"}},
         Code.TDX_ATTESTATION_KEY_UNBOUND,
     ),
     "an attestation key off the curve": (
@@ -170,6 +174,27 @@ def test_an_honest_quote_is_verified(honest):
 @pytest.mark.parametrize(("changes", "code"), FORGERIES.values(), ids=FORGERIES.keys())
 def test_a_forgery_is_refused(refused, changes, code):
     assert refused(IntelNode(**frozen(changes)).verify) is code
+
+
+OURS_ALONE = {
+    "trailing bytes",
+    "no PCK chain",
+    "a PCK chain without its root",
+    "a root that did not sign itself",
+    "a PCK list to come",
+    "a binding with something behind it",
+    "a service TD that came later",
+}
+"""What dcap-qvl by itself would take: it is given the root, does not look behind the end, nor at
+when a list was issued."""
+
+
+@pytest.mark.parametrize("name", sorted(FORGERIES.keys() - OURS_ALONE))
+def test_dcap_qvl_by_itself_refuses_it_too(refused, name):
+    node = IntelNode(**frozen(FORGERIES[name][0]))
+    quote, collateral = DcapQuote.parse(node.quote()), DcapCollateral.parse(node.collateral())
+    chain = parse_pck_chain(quote.certification_data)
+    assert refused(dcap.judge, quote, collateral, chain, at=NOW)
 
 
 def test_a_root_that_is_not_pinned_is_refused(refused):
