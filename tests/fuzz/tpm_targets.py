@@ -60,7 +60,10 @@ def azure_evidence() -> list[bytes]:
 @cache
 def google_evidence() -> list[bytes]:
     machine = made.Machine(KEYS[1], indices=(0, 7))
-    return [made.GoogleMachine(machine).evidence, made.GoogleMachine(machine, quotes=(11,)).evidence]
+    return [
+        made.GoogleMachine(machine).evidence,
+        made.GoogleMachine(machine, quotes=(11,)).evidence,
+    ]
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Evidence of real machines, published by others: `../shared/vectors/attestation`, where present."""
+"""Evidence of real machines, published by others (`../shared/vectors/attestation`, if present)."""
 
 import json
 import random
