@@ -1,4 +1,4 @@
-"""Quotes of a real TPM 2.0 in software (swtpm), judged by us and by tpm2-tools, each the other's."""
+"""Quotes of a TPM 2.0 in software (swtpm), judged by us and by tpm2-tools, each the other's."""
 
 import hashlib
 import os

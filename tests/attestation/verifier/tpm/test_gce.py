@@ -27,6 +27,7 @@ from tests.support.evidence.tpm import (
     GoogleMachine,
     Key,
     Machine,
+    certificate,
     instance_extension,
     message,
     number,
@@ -145,6 +146,13 @@ def test_another_boot_than_the_log_s_is_refused(refusal):
     log = Machine(events=(Event(4, 0xD, b"x"),)).log
     machine = replace(GOOGLE, left_out=frozenset({3}), further=message(3, log))
     assert refusal(verify, machine) is Code.TPM_EVENT_LOG_MISMATCH
+
+
+def test_a_chain_is_no_longer_than_it_can_be(refusal):
+    others = [certificate(Key(), serial=serial) for serial in range(2, 6)]
+    further = b"".join(message(7, each.der) for each in others)
+    code = refusal(verify, replace(GOOGLE, further=further))
+    assert code is Code.TPM_CHAIN_MALFORMED
 
 
 def test_a_usage_alone_does_not_make_an_attestation_key(refusal):
