@@ -1,4 +1,4 @@
-"""The event log is replayed as the profile says, and counts only where it leads to the registers."""
+"""The event log is replayed as the profile says, and counts where it leads to the registers."""
 
 import hashlib
 import re
@@ -192,7 +192,7 @@ def test_a_bank_that_is_not_known_is_skipped():
     assert list(parsed.events[0].digests) == ["sha256"]
 
 
-def event(index=4, kind=IPL, count=2, first=4, second=11, size=4, data=bytes(4)):
+def event(*, index=4, kind=IPL, count=2, first=4, second=11, size=4, data=bytes(4)):
     digests = u(first, 2, "little") + bytes(20) + u(second, 2, "little") + bytes(32)
     head = u(index, 4, "little") + u(kind, 4, "little") + u(count, 4, "little")
     return head + digests + u(size, 4, "little") + data
