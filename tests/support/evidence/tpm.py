@@ -488,7 +488,8 @@ class GoogleMachine:
         quote_options: by bank, what is different about its quote.
         public: a TPMT_PUBLIC, if another.
         certified: the key that the certificate is of.
-        extensions: of the certificate.
+        usage: the extensions that say what the certified key is for.
+        extensions: the further ones of the certificate.
         further: fields behind the others.
         left_out: numbers of fields that are not there.
     """
@@ -498,13 +499,15 @@ class GoogleMachine:
     quote_options: dict = field(default_factory=dict)
     public: bytes | None = None
     certified: Key | None = None
+    usage: list | None = None
     extensions: tuple = ()
     further: bytes = b""
     left_out: frozenset = frozenset()
 
     @property
     def certificate(self):
-        extensions = [*usage_extensions(EK_USAGE), *(self.extensions or [instance_extension()])]
+        usage = usage_extensions(EK_USAGE) if self.usage is None else self.usage
+        extensions = [*usage, *(self.extensions or [instance_extension()])]
         return certificate(self.certified or self.machine.key, extensions=extensions)
 
     def quote(self, algorithm):

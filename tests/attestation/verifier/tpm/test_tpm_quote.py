@@ -9,7 +9,7 @@ from attestation.errors import Code, MalformedEvidence, Refused
 from attestation.verifier.tpm import quote
 from attestation.verifier.tpm.claims import Provenance, describe
 from attestation.verifier.tpm.evidence import MAX_ENCODED, TpmEvidence
-from tests.support.evidence.authority import NOT_AFTER, NOT_BEFORE, ca_extensions, ec_key, root
+from tests.support.evidence.authority import NOT_AFTER, NOT_BEFORE, ec_key, root
 from tests.support.evidence.tpm import (
     AK_USAGE,
     EK_USAGE,
