@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable
 
 from attestation.attester.tpm import load_stack, open_device
-from attestation.verifier.tpm.azure import AzureEvidence
+from attestation.verifier.tpm.azure_evidence import AzureEvidence
 from attestation.verifier.tpm.hcl import Hardware, HclReport
 from attestation.verifier.tpm.keys import parse_signature
 from attestation.verifier.tpm.platform import AZURE
