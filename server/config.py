@@ -57,6 +57,8 @@ class WorkerConfig:
     platform: str = "simulated"
     """A platform's name, or `auto`: what the machine is. Never simulated unless by its name."""
     platform_seed: Path | None = None
+    platform_endorsement: Path | None = None
+    """What endorses the hardware's report of `azure-vtpm`: its VCEK (DER), or a TDX quote."""
     collateral: Path | None = None
     """Folder of fetched collateral: a file for each part, under the part's name."""
     appraisal: OwnAppraisal | None = None

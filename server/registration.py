@@ -57,7 +57,7 @@ def attester(config: WorkerConfig) -> Attester:
         made = SimulatedAttester(_read_seed(config.platform_seed), measure_packages())
     else:
         try:
-            made = detect(config.platform)
+            made = detect(config.platform, endorsement=config.platform_endorsement)
         except AttesterFailed as error:
             raise StartError("the platform is not one this worker can quote on") from error
     emit(PlatformFound(PlatformName(made.platform), config.platform != AUTO))

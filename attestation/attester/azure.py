@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
-from attestation.attester.tpm import load_stack, open_device
+from attestation.attester.base import Evidence
+from attestation.attester.tpm import TpmUnavailable, load_stack, open_device
+from attestation.errors import MalformedEvidence
 from attestation.verifier.tpm.azure_evidence import AzureEvidence
 from attestation.verifier.tpm.hcl import Hardware, HclReport
 from attestation.verifier.tpm.keys import parse_signature
@@ -41,6 +43,17 @@ class AzureAttester:
         self._stack = load_stack()
         self._endorse = endorse
         self._tcti = tcti
+
+    def attest(self, report_data: bytes) -> Evidence:
+        """Return a quote: the hardware's endorsement is within.
+
+        Raises:
+            TpmUnavailable: the TPM does not answer, or is not one of a confidential machine.
+        """
+        try:
+            return Evidence(self.quote(report_data))
+        except MalformedEvidence as error:
+            raise TpmUnavailable(f"what the TPM holds of the hardware: {error}") from error
 
     def quote(self, report_data: bytes) -> bytes:
         """Return evidence whose quote binds the SHA-256 of 64 bytes of report data.

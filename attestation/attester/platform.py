@@ -10,12 +10,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from attestation.attester.azure import AzureAttester
 from attestation.attester.base import Attester
 from attestation.attester.configfs_tsm import ConfigfsTsm, find_platform
+from attestation.attester.tpm import TpmAttester
 from attestation.collateral import Collateral
 from attestation.errors import AttesterFailed
 
 AUTO = "auto"
+
+TPM_DEVICE = Path("/dev/tpmrm0")
+CHASSIS = Path("/sys/class/dmi/id/chassis_asset_tag")
+AZURE_CHASSIS = "7783-7084-3265-9085-8269-3286-77"
+"""What every machine of Azure's has as its asset tag."""
 
 MAX_PART = 1 << 20
 """Bytes of one part of stored collateral: no bundle holds more."""
@@ -28,12 +35,12 @@ class Candidate:
     Attributes:
         name: as in bundles.
         is_here: whether this machine is one; asks the machine, and leaves nothing behind.
-        attester: makes the attester.
+        attester: makes the attester, given the file that endorses the hardware, where one has to.
     """
 
     name: str
     is_here: Callable[[], bool]
-    attester: Callable[[], Attester]
+    attester: Callable[[Path | None], Attester]
 
 
 def _kernel_provides(name: str) -> Callable[[], bool]:
@@ -44,17 +51,53 @@ def _kernel_provides(name: str) -> Callable[[], bool]:
     return is_here
 
 
+def _has_tpm() -> bool:
+    return TPM_DEVICE.exists()
+
+
+def _is_on_azure() -> bool:
+    try:
+        return _has_tpm() and CHASSIS.read_text().strip() == AZURE_CHASSIS
+    except OSError:
+        return False
+
+
+def _azure(endorsement: Path | None) -> Attester:
+    if endorsement is None:
+        raise AttesterFailed("azure-vtpm needs what endorses the hardware's report, in a file")
+
+    def endorse(_: bytes) -> bytes:
+        try:
+            return endorsement.read_bytes()
+        except OSError as error:
+            raise AttesterFailed(f"the endorsement cannot be read: {error.strerror}") from error
+
+    return AzureAttester(endorse)
+
+
 CANDIDATES: tuple[Candidate, ...] = (
-    Candidate("tdx", _kernel_provides("tdx"), lambda: ConfigfsTsm("tdx")),
-    Candidate("snp", _kernel_provides("snp"), lambda: ConfigfsTsm("snp")),
+    Candidate("tdx", _kernel_provides("tdx"), lambda _: ConfigfsTsm("tdx")),
+    Candidate("snp", _kernel_provides("snp"), lambda _: ConfigfsTsm("snp")),
+    Candidate("azure-vtpm", _is_on_azure, _azure),
+    Candidate("tpm", _has_tpm, lambda _: TpmAttester()),
 )
 """The strongest first: a machine that is several of them quotes on the first."""
 
 HARDWARE = tuple(candidate.name for candidate in CANDIDATES)
 
 
-def detect(asked: str = AUTO, candidates: tuple[Candidate, ...] = CANDIDATES) -> Attester:
+def detect(
+    asked: str = AUTO,
+    candidates: tuple[Candidate, ...] = CANDIDATES,
+    *,
+    endorsement: Path | None = None,
+) -> Attester:
     """Return the attester of the platform asked for, or with `auto` of the one this machine is.
+
+    Args:
+        asked: a platform's name, or `auto`.
+        candidates: what the machine may be.
+        endorsement: the file that endorses the hardware's report; only `azure-vtpm` needs it.
 
     Raises:
         AttesterFailed: there is no such platform, this machine is none, or not the one asked for.
@@ -64,7 +107,7 @@ def detect(asked: str = AUTO, candidates: tuple[Candidate, ...] = CANDIDATES) ->
         raise AttesterFailed(f"there is no platform {asked!r} to detect")
     for candidate in named:
         if candidate.is_here():
-            return candidate.attester()
+            return candidate.attester(endorsement)
     names = ", ".join(each.name for each in named)
     raise AttesterFailed(f"this machine is not {names}; simulated must be asked for by name")
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attestation.errors import AttestationError
+from attestation.attester.base import Evidence
+from attestation.errors import AttesterFailed
 from attestation.verifier.tpm.algorithms import REGISTERS
 from attestation.verifier.tpm.attest import parse_quote
 from attestation.verifier.tpm.evidence import TpmEvidence
@@ -30,7 +31,7 @@ _NV_CHUNK = 512
 """Bytes; no TPM reads less at once (PC Client Platform TPM Profile, TPM_PT_NV_BUFFER_MAX)."""
 
 
-class TpmUnavailable(AttestationError):
+class TpmUnavailable(AttesterFailed):
     """There is no TPM that can be used: no software stack, no device, or it refuses."""
 
 
@@ -65,6 +66,14 @@ class TpmAttester:
         self._tcti = tcti
         self._handle = handle
         self._event_log = event_log
+
+    def attest(self, report_data: bytes) -> Evidence:
+        """Return a quote, and the firmware's log of what was booted.
+
+        Raises:
+            TpmUnavailable: as `quote` does.
+        """
+        return Evidence(self.quote(report_data), event_log=self.event_log())
 
     def quote(self, report_data: bytes) -> bytes:
         """Return evidence whose quote binds the SHA-256 of 64 bytes of report data.

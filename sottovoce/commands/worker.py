@@ -41,6 +41,9 @@ def serve(
     platform_key: Annotated[
         Path | None, typer.Option(help="Seed file; only of the platform simulated.")
     ] = None,
+    platform_endorsement: Annotated[
+        Path | None, typer.Option(help="azure-vtpm: the VCEK (DER) or TDX quote, from Azure.")
+    ] = None,
     collateral: Annotated[
         Path | None, typer.Option(help="Folder of fetched collateral, a file for each part.")
     ] = None,
@@ -70,6 +73,7 @@ def serve(
             spent_socket=spent,
             platform=platform,
             platform_seed=platform_key,
+            platform_endorsement=platform_endorsement,
             collateral=collateral,
             # What the log will ask of it, as far as a worker can know that (`sottovoce.admission`).
             appraisal=OwnAppraisal(admission_policy(accepted), believed.roots, believed.log_origin),

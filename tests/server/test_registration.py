@@ -72,13 +72,16 @@ def test_what_the_machine_is_found_to_be_is_told(monkeypatch, said, platform, as
     class Found:
         platform = "snp"
 
-    monkeypatch.setattr(registration, "detect", lambda _: Found())
+    asked_of = []
+    monkeypatch.setattr(registration, "detect", lambda *a, **k: asked_of.append((a, k)) or Found())
     assert registration.attester(replace(CONFIG, platform=platform)).platform == "snp"
+    assert asked_of == [((platform,), {"endorsement": None})]
     assert said() == [{"event": "PlatformFound", "platform": "snp", "asked": asked}]
 
 
 def test_auto_never_falls_back_to_simulated_even_with_a_seed(monkeypatch, tmp_path, said):
-    def nothing(_):
+    def nothing(_, endorsement):
+        assert endorsement is None
         raise AttesterFailed("a plain machine")
 
     monkeypatch.setattr(registration, "detect", nothing)

@@ -15,10 +15,11 @@ from attestation.errors import AttesterFailed
 
 
 def candidates(**here):
-    return tuple(
-        Candidate(name, lambda is_=is_: is_, lambda name=name: ConfigfsTsm(name))
-        for name, is_ in here.items()
-    )
+    return tuple(Candidate(name, lambda is_=is_: is_, maker(name)) for name, is_ in here.items())
+
+
+def maker(name):
+    return lambda _: ConfigfsTsm(name)
 
 
 def test_auto_takes_the_first_that_the_machine_is():
@@ -49,6 +50,54 @@ def test_the_kernel_decides_between_tdx_and_snp(monkeypatch, name):
     monkeypatch.setattr(platform_module, "find_platform", lambda: None)
     with pytest.raises(AttesterFailed):
         detect(AUTO, kernel)
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    """A machine without the kernel's interface, with a TPM and this asset tag, or without."""
+
+    def make(*, tpm, tag=None):
+        device, chassis = tmp_path / "tpmrm0", tmp_path / "tag"
+        if tpm:
+            device.touch()
+        if tag is not None:
+            chassis.write_text(tag + "\n")
+        monkeypatch.setattr(platform_module, "TPM_DEVICE", device)
+        monkeypatch.setattr(platform_module, "CHASSIS", chassis)
+        monkeypatch.setattr(platform_module, "find_platform", lambda: None)
+        return [each.name for each in CANDIDATES if each.is_here()]
+
+    return make
+
+
+def test_azure_is_known_by_its_asset_tag_and_any_other_tpm_is_boot_only(machine):
+    assert machine(tpm=True, tag=platform_module.AZURE_CHASSIS) == ["azure-vtpm", "tpm"]
+    assert machine(tpm=True, tag="Dell") == ["tpm"]
+
+
+def test_a_tpm_without_asset_tag_is_a_tpm_and_a_tag_without_tpm_is_nothing(machine):
+    assert machine(tpm=True) == ["tpm"]
+
+
+def test_a_machine_without_tpm_is_nothing(machine):
+    assert machine(tpm=False, tag=platform_module.AZURE_CHASSIS) == []
+
+
+def test_azure_needs_the_endorsement_of_its_hardware(machine, monkeypatch, tmp_path):
+    machine(tpm=True, tag=platform_module.AZURE_CHASSIS)
+    with pytest.raises(AttesterFailed, match="needs what endorses"):
+        detect("azure-vtpm")
+    given = []
+    monkeypatch.setattr(platform_module, "AzureAttester", given.append)
+    endorsement = tmp_path / "vcek.der"
+    endorsement.write_bytes(b"vcek")
+    detect("azure-vtpm", endorsement=endorsement)
+    assert given[0](b"report") == b"vcek"
+    endorsement.unlink()
+    with pytest.raises(AttesterFailed, match="cannot be read"):
+        given[0](b"report")
+    monkeypatch.setattr(platform_module, "TpmAttester", lambda: "tpm")
+    assert detect("tpm") == "tpm"
 
 
 def test_stored_collateral_is_a_file_for_each_part(tmp_path):
