@@ -118,7 +118,7 @@ class RolledBack(Inconsistent):
 class ConsistencyMissing(TransparencyError):
     """No proof at hand connects the checkpoint last seen with this one.
 
-    `tiles.consistency_from_tiles` makes one from the log's static files.
+    `tile_tree.consistency_from_tiles` makes one from the log's static files.
     """
 
     code = "consistency_missing"

@@ -37,7 +37,8 @@ from transparency.leaf import (
 from transparency.nodes_document import NodesDocument
 from transparency.proof import LogProof, verify_proof
 from transparency.publish import add_leaf
-from transparency.tiles import consistency_from_tiles, decode_entries
+from transparency.tile_tree import consistency_from_tiles
+from transparency.tiles import decode_entries
 from transparency.witness import WitnessConfig
 from wire import cbor
 
