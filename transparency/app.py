@@ -40,6 +40,7 @@ from transparency.errors import (
     LogUnavailable,
     Malformed,
     TransparencyError,
+    WrongAmendment,
     WrongBundle,
     WrongRole,
 )
@@ -66,6 +67,7 @@ _STATUS: tuple[tuple[type[TransparencyError], int], ...] = (
     (BadSignature, 403),
     (WrongBundle, 422),
     (AdmissionRefused, 422),
+    (WrongAmendment, 422),
     (LogUnavailable, 503),
 )
 
@@ -80,8 +82,9 @@ class LogConfig:
         directory: the log's own; tiles, state and attachments.
         origin: the checkpoint's first line and the name of the log's key.
         seed_file: the seed of the log's key.
-        list_seed_file: the seed of the role key for node lists, `roles.list`.
-        roles: the keys that may sign each kind of leaf.
+        list_seed_files: seeds of the role key for node lists: the present one, and the next one
+            from before its rotation is published.
+        roles: the first keys that may sign each kind of leaf; the log's own leaves rotate them.
         witnesses: where each listens, and its verifier key.
         quorum: how many witnesses must cosign before a checkpoint is published.
         epoch_seconds: the length of an epoch; one node list each.
@@ -93,7 +96,7 @@ class LogConfig:
     directory: Path
     origin: str
     seed_file: Path
-    list_seed_file: Path
+    list_seed_files: tuple[Path, ...]
     roles: RoleKeys
     witnesses: tuple[WitnessAddress, ...]
     quorum: int
@@ -163,14 +166,11 @@ def _open(config: LogConfig) -> Log:
 def _make_service(
     config: LogConfig, log: Log, cosigner: Cosigner, clock: Callable[[], float]
 ) -> LogService:
-    list_key = signing.private_key(read_seed(config.list_seed_file))
-    if signing.public_bytes(list_key) != config.roles.list:
-        raise WrongRole("the list seed is not that of the role's key")
     return LogService(
         log,
         policy=_policy(config),
         roles=config.roles,
-        list_key=list_key,
+        list_keys=[signing.private_key(read_seed(file)) for file in config.list_seed_files],
         cosigner=cosigner,
         epoch_notes=EpochNotes(config.directory / "epochs", config.epoch_seconds),
         epoch_seconds=config.epoch_seconds,

@@ -12,9 +12,12 @@
     ├── Inconsistent          two checkpoints that no append-only log can both have signed
     │   └── RolledBack        ... the newer one is shorter
     ├── ConsistencyMissing    nothing at hand connects two checkpoints (fetch tiles, ask again)
+    ├── NotConvicting         a proof of misbehaviour that proves none
     ├── StaleEpoch            a node list of another epoch
     ├── TwoLists              two node lists for one epoch
     ├── WrongList             a node list that contradicts the leaves beside it
+    ├── AmendmentMissing      a document without a rotation or withdrawal that was seen before
+    ├── WrongAmendment        a rotation or withdrawal that the log does not take
     ├── WrongBundle           a bundle that is not the one its node leaf names
     ├── AdmissionRefused      a node's evidence that the log does not accept
     ├── LeafRefused           the log answered that it will never take this leaf
@@ -129,6 +132,12 @@ class ConsistencyMissing(TransparencyError):
         self.new_size = new_size
 
 
+class NotConvicting(TransparencyError):
+    """A proof of misbehaviour that proves nothing to those who did not see it happen."""
+
+    code = "not_convicting"
+
+
 class StaleEpoch(TransparencyError):
     """A node list is of another epoch than the present one."""
 
@@ -150,6 +159,28 @@ class WrongList(TransparencyError):
     """A node list contradicts the leaves that come with it."""
 
     code = "wrong_list"
+
+
+class AmendmentMissing(TransparencyError):
+    """A nodes document hides a rotation or a withdrawal that an earlier one showed.
+
+    Attributes:
+        amendment: the leaf that is missing.
+        node_list: the list whose commitment leaves it out, signed by the list key.
+    """
+
+    code = "amendment_missing"
+
+    def __init__(self, message: str, *, amendment: bytes, node_list: bytes) -> None:
+        super().__init__(message)
+        self.amendment = amendment
+        self.node_list = node_list
+
+
+class WrongAmendment(TransparencyError):
+    """A rotation or withdrawal that the log does not take, though its signature is good."""
+
+    code = "wrong_amendment"
 
 
 class WrongBundle(TransparencyError):

@@ -37,7 +37,9 @@ def serve(
     directory: Annotated[Path, typer.Option(help="The log's own folder.")],
     trust: Annotated[Path, typer.Option(help="trust.toml: origin, roles, witnesses.")],
     key: Annotated[Path, typer.Option(help="Seed file of the log's key.")],
-    list_key: Annotated[Path, typer.Option(help="Seed file of the node-list role.")],
+    list_key: Annotated[
+        list[Path], typer.Option(help="Seed file of the node-list role; give the next one too.")
+    ],
     witness: Annotated[list[str], typer.Option(help="Witness URLs, in the trust file's order.")],
     port: Annotated[int, typer.Option(help="Port.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -53,7 +55,7 @@ def serve(
             directory=directory,
             origin=believed.log_origin,
             seed_file=key,
-            list_seed_file=list_key,
+            list_seed_files=tuple(list_key),
             roles=believed.roles,
             witnesses=tuple(map(WitnessAddress, witness, policy.witness_vkeys)),
             quorum=policy.quorum,

@@ -37,6 +37,7 @@ from transparency.leaf import (
 from transparency.merkle import Tree
 from transparency.nodes_document import ConsistencyProof, NodesDocument, ProvenLeaf
 from transparency.note import KeyType, Note, Signer, cosign, sign
+from transparency.statements import statements_digest
 from wire import bhttp, canonical_json, hpke, inner, ohttp, padding, privacy_pass, receipt
 from wire.key_config import KeyConfig
 from wire.key_document import KeyDocument
@@ -373,6 +374,10 @@ class World:
             self.tree.append(leaf_hash(data))
         return self.leaves.index(data)
 
+    def statements(self):
+        """What a node list says of the statements beside it."""
+        return statements_digest(leaf_hash(self.leaves[index]) for index in self.published)
+
     def proven(self, index):
         proof = self.tree.inclusion_proof(index, len(self.leaves))
         return ProvenLeaf(index, self.leaves[index], proof)
@@ -385,7 +390,7 @@ class World:
         if epoch not in self._listed:
             rows = tuple(sorted(node.row() for node in self.nodes))
             start = epoch * EPOCH_S
-            body = NodeListLeaf(epoch, start, start + EPOCH_S, rows)
+            body = NodeListLeaf(epoch, start, start + EPOCH_S, rows, self.statements())
             self._listed[epoch] = self.add(body, "list")
         size = len(self.leaves)
         document = NodesDocument(

@@ -93,6 +93,7 @@ class Fleet:
         monkeypatch.setattr("transparency.service.BATCH_S", 0.02)
         self.world, self.directory, self.clock = world, directory, clock
         self.refuse = set()
+        self.list_seeds = ["list"]
         self.witnesses = [None] * 3
         self.ports = [0] * 3
         for index in range(3):
@@ -128,7 +129,7 @@ class Fleet:
             directory=self.directory / "log",
             origin=self.world.log.name,
             seed_file=self.seed_file("log"),
-            list_seed_file=self.seed_file("list"),
+            list_seed_files=tuple(map(self.seed_file, self.list_seeds)),
             roles=self.world.roles,
             witnesses=tuple(
                 WitnessAddress(f"http://127.0.0.1:{port}", vkey)
@@ -434,7 +435,7 @@ serve(
         directory=Path(folder, "log"),
         origin=origin,
         seed_file=Path(folder, "seed-log"),
-        list_seed_file=Path(folder, "seed-list"),
+        list_seed_files=(Path(folder, "seed-list"),),
         roles=RoleKeys(*keys),
         witnesses=tuple(WitnessAddress(*text.split(" ")) for text in witnesses),
         quorum=2,
@@ -522,7 +523,7 @@ def test_leaves_that_are_not_admitted(world, fleet):
     past, past_bundle = fleet.node("past", not_after=world.at)
     fleet.refuse = {"bad"}
     start = world.start
-    node_list = sign_leaf(NodeListLeaf(world.epoch, start, start + 600, ()), world.key("list"))
+    node_list = sign_leaf(NodeListLeaf(world.epoch, start, start + 600, (), bytes(32)), world.key("list"))
     wrong_time = NodeLeaf(world.seed("one"), hashlib.sha256(bundle).digest(), world.at + 9)
     body = NodeLeaf.decode(leaf.body)
     cases = [
@@ -601,7 +602,7 @@ def test_answers_that_hold_no_proof_are_not_taken_for_one(monkeypatch, fleet):
 
 def test_the_list_seed_must_be_the_roles(world, fleet):
     config = fleet.config()
-    config.list_seed_file.write_text(world.seed("stranger").hex() + "\n")
+    config.list_seed_files[0].write_text(world.seed("stranger").hex() + "\n")
 
     async def start():
         async with app.build_app(config).router.lifespan_context(app):
