@@ -46,9 +46,7 @@ class KeyRotationLeaf:
 
     def encode(self) -> bytes:
         """Encode the body."""
-        return cbor.encode(
-            {"role": str(self.role), "key": self.key, "possession": self.possession}
-        )
+        return cbor.encode({"role": str(self.role), "key": self.key, "possession": self.possession})
 
     @classmethod
     def decode(cls, data: bytes) -> KeyRotationLeaf:

@@ -13,6 +13,7 @@
     │   └── RolledBack        ... the newer one is shorter
     ├── ConsistencyMissing    nothing at hand connects two checkpoints (fetch tiles, ask again)
     ├── NotConvicting         a proof of misbehaviour that proves none
+    ├── DuplicateLeaf         a log that holds one leaf twice
     ├── StaleEpoch            a node list of another epoch
     ├── TwoLists              two node lists for one epoch
     ├── WrongList             a node list that contradicts the leaves beside it
@@ -136,6 +137,12 @@ class NotConvicting(TransparencyError):
     """A proof of misbehaviour that proves nothing to those who did not see it happen."""
 
     code = "not_convicting"
+
+
+class DuplicateLeaf(TransparencyError):
+    """A log holds the same leaf at two indexes."""
+
+    code = "duplicate_leaf"
 
 
 class StaleEpoch(TransparencyError):

@@ -1,4 +1,6 @@
-"""Proof that a log misbehaved, in a form that can be published. Canonical JSON:
+"""Proof that a log misbehaved, in a form that can be published.
+
+Canonical JSON:
 
     {"code", "message",
      "checkpoints": [text, ...],          signed notes of the log, the older one first

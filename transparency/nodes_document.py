@@ -283,9 +283,7 @@ def _check_statements(
     return tuple(leaf.encode() for leaf, body in statements if isinstance(body, amendments))
 
 
-def _check_amendments(
-    amendments: Sequence[bytes], node_list: bytes, last: SeenCheckpoint
-) -> None:
+def _check_amendments(amendments: Sequence[bytes], node_list: bytes, last: SeenCheckpoint) -> None:
     for amendment in last.amendments:
         if amendment not in amendments:
             raise AmendmentMissing(

@@ -91,8 +91,7 @@ class NodesDocument:
             node_list=_parse_leaf(node_list),
             leaves=tuple(_parse_leaf(item) for item in typed(leaves, list)),
             bundles={
-                node: decode_base64(typed(text, str))
-                for node, text in typed(bundles, dict).items()
+                node: decode_base64(typed(text, str)) for node, text in typed(bundles, dict).items()
             },
             consistency=tuple(_parse_consistency(item) for item in typed(consistency, list)),
         )
@@ -122,8 +121,8 @@ class SeenCheckpoint:
             "list": encode_base64(self.node_list),
         }
         if self.amendments:
-            members["amendments"] = [encode_base64(leaf) for leaf in self.amendments]
-        return canonical_json.encode(members)
+            result["amendments"] = [encode_base64(leaf) for leaf in self.amendments]
+        return canonical_json.encode(result)
 
     @classmethod
     def decode(cls, data: bytes) -> SeenCheckpoint:

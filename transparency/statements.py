@@ -211,9 +211,7 @@ class NodeListLeaf:
         digests = [row.key_document_digest for row in nodes]
         if digests != sorted(set(digests)):
             raise Malformed("a node list that is not sorted, or names a node twice")
-        return cls(
-            fields.time("epoch"), not_before, not_after, nodes, fields.digest("statements")
-        )
+        return cls(fields.time("epoch"), not_before, not_after, nodes, fields.digest("statements"))
 
 
 def statements_digest(leaf_hashes: Iterable[bytes]) -> bytes:

@@ -523,7 +523,9 @@ def test_leaves_that_are_not_admitted(world, fleet):
     past, past_bundle = fleet.node("past", not_after=world.at)
     fleet.refuse = {"bad"}
     start = world.start
-    node_list = sign_leaf(NodeListLeaf(world.epoch, start, start + 600, (), bytes(32)), world.key("list"))
+    node_list = sign_leaf(
+        NodeListLeaf(world.epoch, start, start + 600, (), bytes(32)), world.key("list")
+    )
     wrong_time = NodeLeaf(world.seed("one"), hashlib.sha256(bundle).digest(), world.at + 9)
     body = NodeLeaf.decode(leaf.body)
     cases = [
