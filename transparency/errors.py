@@ -19,6 +19,7 @@
     ├── WrongList             a node list that contradicts the leaves beside it
     ├── AmendmentMissing      a document without a rotation or withdrawal that was seen before
     ├── WrongAmendment        a rotation or withdrawal that the log does not take
+    ├── SimulatedBesideReal   a node list with simulated nodes beside real ones
     ├── WrongBundle           a bundle that is not the one its node leaf names
     ├── AdmissionRefused      a node's evidence that the log does not accept
     ├── LeafRefused           the log answered that it will never take this leaf
@@ -188,6 +189,12 @@ class WrongAmendment(TransparencyError):
     """A rotation or withdrawal that the log does not take, though its signature is good."""
 
     code = "wrong_amendment"
+
+
+class SimulatedBesideReal(TransparencyError):
+    """A node list names simulated nodes beside others, where they could hide."""
+
+    code = "simulated_beside_real"
 
 
 class WrongBundle(TransparencyError):

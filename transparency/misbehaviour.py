@@ -82,6 +82,7 @@ class Misbehaviour:
             raise Malformed("a proof of misbehaviour of more than 1 MiB")
         try:
             value = canonical_json.decode(data)
+            exact = canonical_json.encode(value) == data
         except WireError as error:
             raise Malformed("a proof of misbehaviour is JSON") from error
         code, message, notes, leaves, log_proofs, prefix_root, proof = members(value, _MEMBERS)
@@ -94,7 +95,7 @@ class Misbehaviour:
             decode_base64(typed(prefix_root, str)),
             parse_hashes([typed(item, str) for item in typed(proof, list)]),
         )
-        if len(found.prefix_root) not in {0, HASH_LENGTH} or found.encode() != data:
+        if not exact or len(found.prefix_root) not in {0, HASH_LENGTH}:
             raise Malformed("a proof of misbehaviour is canonical JSON")
         return found
 

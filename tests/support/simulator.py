@@ -337,6 +337,7 @@ class World:
         self.issuer_key = IssuerKey(generate())
         now = int(time.time())
         self.published.append(self.add(self.issuer_leaf(now - 30, now + 90 * 86_400), "issuer"))
+        self._listed.clear()  # lists commit to their statements: only a next one shows the key
 
     def issuer_leaf(self, not_before=None, not_after=None):
         challenge = privacy_pass.TokenChallenge(ISSUER_NAME, b"", inner.AUTHORITY.decode())

@@ -178,7 +178,7 @@ def test_a_leaf_that_no_log_may_hold_is_found(world, audited, honest, case):
 
 
 def test_a_key_that_lost_its_role_signs_nothing_more(world, audited, honest):
-    log, row, _ = honest
+    log, *_ = honest
     log.add_rotation(Role.RELEASE, "release", "release 2")
     log.add(ModelLeaf("new", world.seed("m")), "release 2")
     assert audited(files_of(log)).findings == ()
@@ -253,7 +253,7 @@ def test_entries_of_another_tree_are_found(world, audited, honest):
     )
 
 
-def test_the_checkpoint_must_satisfy_the_policy(world, audited, honest):
+def test_the_checkpoint_must_satisfy_the_policy(audited, honest):
     files = files_of(honest[0])
     with pytest.raises(QuorumMissing):
         audited(files | {"checkpoint": honest[0].note(witnesses=())})
@@ -268,7 +268,7 @@ def test_what_the_monitor_remembers_must_be_of_its_log(audited, honest, tmp_path
         audited(files_of(honest[0]))
 
 
-def test_a_finding_is_published_in_one_encoding(world, audited, honest):
+def test_a_finding_is_published_in_one_encoding(audited, honest):
     log, row, _ = honest
     log.add_list(row)
     log.add_list(row, log.add_node("two"))
@@ -281,10 +281,10 @@ def test_a_finding_is_published_in_one_encoding(world, audited, honest):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda world, found: replace(found, leaves=found.leaves[:1]),
-        lambda world, found: replace(found, leaves=(found.leaves[0],) * 2),
-        lambda world, found: replace(found, code="other"),
-        lambda world, found: replace(
+        lambda _, found: replace(found, leaves=found.leaves[:1]),
+        lambda _, found: replace(found, leaves=(found.leaves[0],) * 2),
+        lambda _, found: replace(found, code="other"),
+        lambda _, found: replace(
             found, checkpoints=(found.checkpoints[0].replace(b"log.example", b"log.another"),)
         ),
         lambda world, found: replace(
@@ -294,7 +294,7 @@ def test_a_finding_is_published_in_one_encoding(world, audited, honest):
                 sign_leaf(Leaf.decode(found.leaves[1]).unverified_body(), world.key("me")).encode(),
             ),
         ),
-        lambda world, found: replace(
+        lambda _, found: replace(
             found,
             leaves=(
                 found.leaves[0],
