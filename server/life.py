@@ -6,6 +6,7 @@ slower, while the keys that are listed go on serving until their not-after.
 
 from __future__ import annotations
 
+import math
 import socket
 import time
 from collections.abc import Callable
@@ -69,6 +70,7 @@ class Life:
     before_opening: Callable[[], None]
     clock: Callable[[], float] = time.time
     _listed: list[Registration] = field(default_factory=list)
+    _retire_at: dict[int, float] = field(default_factory=dict)
     _pending: Registration | None = None
     _next_number: int = 0
     _attempts: int = 0
@@ -111,7 +113,7 @@ class Life:
         if now >= self._next_sign_of_life:
             self._stay_listed(now)
         due = [self._next_issuer, self._next_try, self._next_sign_of_life]
-        due += [old.period.erase_at for old in self._listed]
+        due += [self._erase_at(old) for old in self._listed]
         return max(0.0, min(due) - self.clock())
 
     # ---- generations ----
@@ -148,6 +150,8 @@ class Life:
         self._pending, self._attempts = None, 0
         self._keeper.open(registered.period.number)
         first = not self._listed
+        for old in self._listed:
+            self._retire_at.setdefault(old.period.number, self.clock() + self.config.lead_s)
         self._listed.append(registered)
         self._tell_front()
         self._next_try = float(registered.period.next_at)
@@ -157,8 +161,9 @@ class Life:
             emit(WorkerReady(NodeName(registered.node)))
 
     def _erase_old(self, now: float) -> None:
-        for old in [listed for listed in self._listed if listed.period.erase_at <= now]:
+        for old in [listed for listed in self._listed if self._erase_at(listed) <= now]:
             self._listed.remove(old)
+            self._retire_at.pop(old.period.number, None)
             self._tell_front()
             self._keeper.erase(old.period.number)
             emit(GenerationErased(NodeName(old.node)))
@@ -166,13 +171,21 @@ class Life:
     def _stay_listed(self, now: float) -> None:
         """Add the leaves again: the log lists a node only while it gives this sign of life."""
         for listed in self._listed:
-            if now >= listed.period.not_after:
+            if now >= min(listed.period.not_after, self._retired_at(listed)):
                 continue
             try:
                 add_leaf(self.config.log_url, listed.leaf, listed.bundle, timeout=LOG_TIMEOUT_S)
             except (LogUnavailable, LeafRefused):
                 emit(NeighbourWaited(Neighbour.LOG, 1))
         self._next_sign_of_life = self.clock() + self._sign_of_life_s
+
+    def _retired_at(self, listed: Registration) -> float:
+        """When a generation stops to show that it lives; never, without a listed successor."""
+        return self._retire_at.get(listed.period.number, math.inf)
+
+    def _erase_at(self, listed: Registration) -> float:
+        retired = self._retired_at(listed) + self.config.retired_grace_s
+        return min(listed.period.erase_at, retired)
 
     @property
     def _sign_of_life_s(self) -> float:

@@ -9,6 +9,7 @@ the witnesses for the same tree or one that continues it.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -194,12 +195,19 @@ class LogService:
 
     def _load(self) -> None:
         now = int(self._clock())
-        leaves = [Leaf.decode(entry) for entry in self._log.entries()]
-        for index, leaf in enumerate(leaves):
+        nodes: list[tuple[Leaf, NodeLeaf]] = []
+        listed: set[bytes] = set()
+        for index, leaf in enumerate([Leaf.decode(entry) for entry in self._log.entries()]):
             body = leaf.unverified_body()
             self._note(index, body, self._log.tree.hash(0, index))
-            if isinstance(body, NodeLeaf) and body.not_after > now:
-                self._readmit(leaf, body, now)
+            if isinstance(body, NodeListLeaf):
+                listed = {row.key_document_digest for row in body.nodes}
+            elif isinstance(body, NodeLeaf):
+                nodes.append((leaf, body))
+                listed.add(body.key_document_digest)
+        for leaf, body in nodes:
+            if body.not_after > now:
+                self._readmit(leaf, body, now, alive=body.key_document_digest in listed)
         if self._roles.current.list not in self._list_keys:
             raise WrongRole("the list seed is not that of the role's key")
 
@@ -208,13 +216,14 @@ class LogService:
         if isinstance(body, KeyRotationLeaf):
             self._roles.rotate(index, body)
 
-    def _readmit(self, leaf: Leaf, body: NodeLeaf, now: int) -> None:
+    def _readmit(self, leaf: Leaf, body: NodeLeaf, now: int, *, alive: bool) -> None:
+        """Admit a node as before; it was alive if the newest list names it or it came after."""
         bundle = self._log.attachment(body.bundle_digest)
         try:
             admitted = self._appraise(leaf, body, bundle, now)
         except AdmissionRefused:
             return  # its evidence is no longer good enough to list it; its leaf stays
-        self._current.admit(admitted, now)
+        self._current.admit(admitted, now if alive else -math.inf)
 
     def _appraise(self, leaf: Leaf, body: NodeLeaf, bundle: bytes, now: int) -> Admitted:
         statements = self._current.current_statements(now)
