@@ -6,6 +6,7 @@ slower, while the keys that are listed go on serving until their not-after.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import socket
 import time
@@ -35,12 +36,13 @@ from server.logs import (
 from server.registration import Registration, register
 from server.sockets import receive_packet, send_packet
 from transparency.errors import LeafRefused, LogUnavailable
-from transparency.publish import add_leaf
+from transparency.leaf import Leaf
+from transparency.publish import add_leaf, show_alive
 
 LOG_TIMEOUT_S = 10.0
 
 SIGNS_OF_LIFE = 4
-"""How often in an epoch a worker adds its leaf again: three may be lost."""
+"""How often in an epoch a worker shows that it lives: three signs may be lost."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class Life:
     # ---- generations ----
 
     def _renew(self) -> None:
-        pending = self._pending or self._make()
+        pending = self._young_pending() or self._make()
         try:
             add_leaf(self.config.log_url, pending.leaf, pending.bundle, timeout=LOG_TIMEOUT_S)
         except LogUnavailable:
@@ -128,6 +130,15 @@ class Life:
             self._try_later(pending, LeafNotTaken(CodeName(refused.reason)))
         else:
             self._open(pending)
+
+    def _young_pending(self) -> Registration | None:
+        """The generation that waits for the log, unless by now its successor would be due."""
+        pending = self._pending
+        if pending is None or self.clock() < pending.period.next_at:
+            return pending
+        self._keeper.erase(pending.period.number)
+        self._pending = None
+        return None
 
     def _make(self) -> Registration:
         made = period(self.config, self._next_number, self.clock())
@@ -138,10 +149,6 @@ class Life:
         emit(event)
         self._attempts += 1
         self._pending = pending
-        if self.clock() >= pending.period.next_at:
-            # By now its successor would be due: a document that old is not worth listing.
-            self._keeper.erase(pending.period.number)
-            self._pending = None
         self._next_try = self.clock() + back_off(self._attempts)
 
     def _open(self, registered: Registration) -> None:
@@ -169,12 +176,15 @@ class Life:
             emit(GenerationErased(NodeName(old.node)))
 
     def _stay_listed(self, now: float) -> None:
-        """Add the leaves again: the log lists a node only while it gives this sign of life."""
+        """Give the signs of life without which the log does not list a node."""
         for listed in self._listed:
             if now >= min(listed.period.not_after, self._retired_at(listed)):
                 continue
+            until = int(now) + self.config.list_epoch_s
+            digest = hashlib.sha256(listed.bundle).digest()
+            sign = self._keeper.sign_leaf(listed.period.number, digest, until)
             try:
-                add_leaf(self.config.log_url, listed.leaf, listed.bundle, timeout=LOG_TIMEOUT_S)
+                show_alive(self.config.log_url, Leaf.decode(sign), timeout=LOG_TIMEOUT_S)
             except (LogUnavailable, LeafRefused):
                 emit(NeighbourWaited(Neighbour.LOG, 1))
         self._next_sign_of_life = self.clock() + self._sign_of_life_s

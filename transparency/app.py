@@ -4,6 +4,7 @@
     GET  /tile/<L>/<N>[.p/<W>]           hashes; /tile/entries/... the entries
     GET  /nodes                          the nodes document, 503 while this epoch has none
     POST /add                            CBOR {"leaf": bytes, "attachment": bytes}
+    POST /alive                          CBOR {"leaf": bytes}, a listed node's sign of life
     GET  /health
 
 `POST /add` answers {"index", "proof"} once a checkpoint with a quorum of cosignatures covers the
@@ -133,6 +134,7 @@ def build_app(config: LogConfig, *, clock: Callable[[], float] = time.time) -> S
             Route("/tile/{path:path}", _tile),
             Route("/nodes", _nodes),
             Route("/add", _add, methods=["POST"]),
+            Route("/alive", _alive, methods=["POST"]),
             Route("/health", _health),
         ],
     )
@@ -241,6 +243,18 @@ async def _add(request: Request) -> Response:
     except TransparencyError as error:
         return _failure(error)
     return JSONResponse({"index": proof.index, "proof": proof.encode()})
+
+
+async def _alive(request: Request) -> Response:
+    service: LogService = request.app.state.service
+    body = await read_body(request, MAX_LEAF_LENGTH)
+    if body is None:
+        return _error(413, "too_large", "a leaf is too large")
+    try:
+        await run_in_threadpool(service.alive, Fields(body, "leaf").octets("leaf", minimum=1))
+    except TransparencyError as error:
+        return _failure(error)
+    return JSONResponse({})
 
 
 async def _health(request: Request) -> Response:

@@ -75,9 +75,13 @@ class Current:
         self._renewed[node.key_document_digest] = at
 
     def renew(self, key_document_digest: bytes, at: float) -> None:
-        """Take note that a node still added its leaf at `at`; one not admitted stays so."""
+        """Take note of a node's sign of life at `at`; one not admitted stays so."""
         if key_document_digest in self._admitted:
-            self._renewed[key_document_digest] = at
+            self._renewed[key_document_digest] = max(at, self._renewed[key_document_digest])
+
+    def is_admitted(self, key_document_digest: bytes) -> bool:
+        """Whether a node's evidence was accepted and its key document has not run out."""
+        return key_document_digest in self._admitted
 
     def list_index(self, epoch: int) -> int | None:
         """Return the index of the epoch's node list, None if the log has none."""
@@ -138,8 +142,8 @@ class Current:
     def rows(self, until: int, *, renewed_since: float) -> tuple[ListedNode, ...]:
         """Return the nodes to be listed until `until`, sorted.
 
-        Those admitted whose key documents are still good then, and who added their leaf again
-        since `renewed_since`: a node that died has not.
+        Those admitted whose key documents are still good then, and who gave a sign of life since
+        `renewed_since`: a node that died has not.
         """
         nodes = (node for node in self._admitted.values() if node.not_after >= until)
         alive = (n for n in nodes if self._renewed[n.key_document_digest] >= renewed_since)

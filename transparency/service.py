@@ -43,7 +43,7 @@ from transparency.leaf import (
     sign_leaf,
 )
 from transparency.log import Log
-from transparency.policy import LogPolicy
+from transparency.policy import CLOCK_TOLERANCE_S, LogPolicy
 from transparency.proof import LogProof
 from transparency.roles import RoleHistory
 from wire.merkle import leaf_hash
@@ -151,12 +151,42 @@ class LogService:
         admitted = None
         if index is None:
             admitted = await asyncio.to_thread(self._check, leaf, body, attachment)
-        elif isinstance(body, NodeLeaf):
-            self._current.renew(body.key_document_digest, self._clock())
         waiting = _Waiting(leaf, data, body, roles, admitted)
         self._waiting.append(waiting)
         self._work.set()
         return await waiting.answer
+
+    def alive(self, data: bytes) -> None:
+        """Take a listed node's sign of life: its leaf, signed anew with an early not-after.
+
+        Only the node's receipt key can make one. It counts from one epoch before its not-after,
+        so that who repeats it gains nothing.
+
+        Raises:
+            Malformed: not a node's leaf, or one with another bundle than the log holds.
+            BadSignature, WrongRole: not signed by the node's receipt key.
+            AdmissionRefused: of no admitted node, or with a not-after that lies too far ahead.
+        """
+        leaf = Leaf.decode(data)
+        body = leaf.verify(self._roles.current)
+        if not isinstance(body, NodeLeaf):
+            raise Malformed("a sign of life is a node's leaf")
+        given_at = body.not_after - self._epoch_seconds
+        if given_at > self._clock() + CLOCK_TOLERANCE_S:
+            raise AdmissionRefused("a sign of life from the future")
+        with self._storage:
+            self._check_known(leaf, body)
+            self._current.renew(body.key_document_digest, given_at)
+
+    def _check_known(self, leaf: Leaf, body: NodeLeaf) -> None:
+        if not self._current.is_admitted(body.key_document_digest):
+            raise AdmissionRefused("a sign of life of a node that is not admitted")
+        index = self._current.node_leaf(body.key_document_digest, self._log.size)
+        logged = Leaf.decode(self._log.entry(index))
+        if logged.key != leaf.key:
+            raise WrongRole("a sign of life that is not signed by the node's receipt key")
+        if NodeLeaf.decode(logged.body).bundle_digest != body.bundle_digest:
+            raise Malformed("a sign of life with another bundle than the log holds")
 
     async def run(self) -> None:
         """Be the writer until `stop`, which the present turn outlives.

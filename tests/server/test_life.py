@@ -28,6 +28,7 @@ from server.sockets import packet_pair, receive_packet, send_packet
 from tests.server import wallet
 from tests.server.fake_parts import ready_line
 from transparency.errors import LeafRefused, LogUnavailable
+from transparency.leaf import RoleKeys
 from wire.inner import DATE_WINDOW_S
 from wire.key_document import KeyDocument
 
@@ -44,6 +45,8 @@ CONFIG = WorkerConfig(
     first_key_id=32,
 )
 START = 1_800_000_000
+ROLES = RoleKeys(b"r" * 32, b"i" * 32, b"l" * 32)
+"""Nobody's: a node signs for itself."""
 
 
 @dataclass
@@ -67,11 +70,17 @@ class World:
         assert timeout
         if self.log_says:
             raise self.log_says
-        added = (leaf, KeyDocument.decode(Bundle.decode(bundle).key_document))
-        if added in self.added:
-            self.renewed.append((self.now, leaf))
-        else:
-            self.added.append(added)
+        self.added.append((leaf, KeyDocument.decode(Bundle.decode(bundle).key_document)))
+
+    def show_alive(self, _url: str, sign: Any, *, timeout: float) -> None:
+        assert timeout
+        if self.log_says:
+            raise self.log_says
+        body = sign.verify(ROLES)
+        assert body.not_after == int(self.now) + CONFIG.list_epoch_s
+        [leaf] = [leaf for leaf, _ in self.added if leaf.key == sign.key]
+        assert body.bundle_digest == leaf.unverified_body().bundle_digest
+        self.renewed.append((self.now, leaf))
 
     def fetch(self, _url: str) -> tuple[bytes, ...]:
         if self.issuer_says:
@@ -130,6 +139,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     )
     world = World(keyring, life, front, zygote)
     monkeypatch.setattr(life_module, "add_leaf", world.add_leaf)
+    monkeypatch.setattr(life_module, "show_alive", world.show_alive)
     monkeypatch.setattr(life_module, "fetch_issuer_keys", world.fetch)
     yield world
     to_keeper.close()

@@ -36,7 +36,7 @@ from transparency.leaf import (
 )
 from transparency.nodes_document import NodesDocument
 from transparency.proof import LogProof, verify_proof
-from transparency.publish import add_leaf
+from transparency.publish import add_leaf, show_alive
 from transparency.tile_tree import consistency_from_tiles
 from transparency.tiles import decode_entries
 from transparency.witness import WitnessConfig
@@ -179,6 +179,12 @@ class Fleet:
     def add_node(self, name, **changes):
         return add_leaf(self.log.url, *self.node(name, **changes))
 
+    def sign_of_life(self, name, until=None, signer=None, **changes):
+        _, bundle = self.node(name, **changes)
+        until = int(self.clock()) + self.world.epoch_seconds if until is None else until
+        body = NodeLeaf(self.world.seed(name), hashlib.sha256(bundle).digest(), until)
+        return sign_leaf(body, self.world.key(signer or f"receipt {name}"))
+
     def release(self, version="0.1.0"):
         body = ReleaseLeaf(version, {"simulated": self.world.seed(version)})
         return sign_leaf(body, self.world.key("release"))
@@ -319,9 +325,10 @@ def test_lists_follow_each_other_one_an_epoch(world, fleet, clock):
     fleet.start_log()
     fleet.add_node("one")
     seen, indexes = fleet.nodes().seen, []
+    not_after = int(clock()) + NODE_LIFE_S
     for _ in range(3):
         clock.now += world.epoch_seconds
-        fleet.add_node("one")
+        show_alive(fleet.log.url, fleet.sign_of_life("one", not_after=not_after))
         document = fleet.document().content
         nodes = world.verify(document, seen, clock())
         seen = nodes.seen
@@ -332,6 +339,52 @@ def test_lists_follow_each_other_one_an_epoch(world, fleet, clock):
     kinds = [Leaf.decode(entry).type for entry in entries]
     assert kinds.count(LeafType.NODE_LIST) == 4
     assert kinds[-1] is LeafType.NODE_LIST
+
+
+def test_a_dead_node_is_kept_listed_by_nobody_else(world, fleet, clock):
+    url = fleet.start_log()
+    leaf, bundle = fleet.node("dead")
+    life = {"not_after": int(clock()) + NODE_LIFE_S}
+    last_sign = fleet.sign_of_life("dead", **life)
+    add_leaf(url, leaf, bundle)
+    fleet.add_node("alive", **life)
+    show_alive(url, last_sign)
+    for _ in range(2):
+        clock.now += world.epoch_seconds
+        show_alive(url, fleet.sign_of_life("alive", **life))
+        add_leaf(url, leaf, bundle)  # what everybody has: its leaf, its bundle, an old sign
+        show_alive(url, last_sign)
+        rows = {row.node for row in fleet.nodes().nodes}
+    assert rows == {world.seed("alive").hex()}
+
+
+def test_a_sign_of_life_is_the_nodes_own_and_of_its_time(world, fleet, clock):
+    url = fleet.start_log()
+    fleet.add_node("one")
+    fleet.add_node("two")
+    now, epoch = int(clock()), world.epoch_seconds
+    refused = [
+        ("admission_refused", fleet.sign_of_life("one", now + epoch + 61)),
+        ("admission_refused", fleet.sign_of_life("stranger")),
+        ("wrong_role", fleet.sign_of_life("one", signer="receipt two")),
+        ("malformed", fleet.sign_of_life("one", not_after=now + 1)),
+        ("malformed", fleet.release()),
+    ]
+    for reason, sign in refused:
+        with pytest.raises(LeafRefused) as error:
+            show_alive(url, sign)
+        assert error.value.reason == reason
+    show_alive(url, fleet.sign_of_life("one", now + epoch + 60))
+    size = fleet.get("/health").json()["size"]
+    assert size == 3  # two nodes and their list: signs are not logged
+
+
+def test_a_sign_of_life_is_no_leaf(fleet):
+    url = fleet.start_log()
+    fleet.add_node("one")
+    with pytest.raises(LeafRefused) as error:
+        add_leaf(url, fleet.sign_of_life("one"), fleet.node("one")[1])
+    assert error.value.reason == "admission_refused"
 
 
 def test_the_next_list_is_published_a_little_ahead(world, fleet, clock):
@@ -579,6 +632,52 @@ def test_bad_input_is_never_an_error_of_the_server(fleet):
         assert response.status_code == status, body[:20]
         assert set(response.json()["error"]) == {"code", "message"}
     assert fleet.get("/add").status_code == 405
+
+
+def raw_post(port, path, head, *parts, pause=0.0):
+    """Send a request in pieces; return what comes back until the other side closes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(b"POST %s HTTP/1.1\r\nhost: log\r\n%s\r\n\r\n" % (path, head))
+        with contextlib.suppress(ConnectionError):
+            for part in parts:
+                connection.sendall(part)
+                time.sleep(pause)
+        answer = b""
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            while data := connection.recv(65536):
+                answer += data
+                if b"\r\n\r\n" in answer and not pause:
+                    break
+    return answer
+
+
+@pytest.mark.parametrize("path", [b"/add", b"/alive"])
+def test_a_slow_body_is_not_waited_for(fleet, monkeypatch, path):
+    monkeypatch.setattr("transparency.body.BODY_TIMEOUT_S", 0.3)
+    fleet.start_log()
+    began = time.monotonic()
+    answer = raw_post(fleet.log.port, path, b"content-length: 1000", *[b"x"] * 20, pause=0.1)
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert time.monotonic() - began < 8
+
+
+@pytest.mark.parametrize("path", [b"/add", b"/alive"])
+@pytest.mark.parametrize("head", [b"content-length: 1000000000", b"transfer-encoding: chunked"])
+def test_a_body_of_a_gigabyte_is_not_read(fleet, path, head):
+    fleet.start_log()
+    chunk = b"80000\r\n" + bytes(0x80000) + b"\r\n" if b"chunked" in head else bytes(0x80000)
+    answer = raw_post(fleet.log.port, path, head, *[chunk] * 4)
+    assert answer.startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.parametrize("path", ["/add", "/alive"])
+def test_what_names_a_member_twice_is_malformed(fleet, path):
+    fleet.start_log()
+    twice = b"\xa2" + 2 * (cbor.encode("leaf") + cbor.encode(b"x"))
+    answer = CLIENT.post(fleet.log.url + path, content=twice)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "malformed")
+    answer = CLIENT.post(fleet.log.url + path, content=b'{"leaf":"a","leaf":"b"}')
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "malformed")
 
 
 def test_a_log_nobody_serves_is_unavailable(fleet):
