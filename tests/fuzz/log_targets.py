@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from tests.fuzz.target import Target
-from tests.transparency.conftest import LOG, START, WITNESSES, FakeLog, seed
+from tests.transparency.conftest import LOG, POLICY, START, WITNESSES, FakeLog, seed
 from transparency import amendments, statements, text, tiles
 from transparency.checkpoint import Checkpoint
 from transparency.errors import Malformed
@@ -15,6 +15,7 @@ from transparency.leaf import Leaf, Role, WithdrawalLeaf
 from transparency.misbehaviour import Misbehaviour
 from transparency.nodes_document import ConsistencyProof, NodesDocument, SeenCheckpoint
 from transparency.note import Note, NoteSignature, VerifierKey
+from transparency.policy_text import encode_policy, parse_policy
 from transparency.proof import LogProof, parse_hashes
 from transparency.tiles import Tile
 from transparency.witness_request import AddCheckpoint
@@ -212,6 +213,13 @@ TARGETS = (
         misbehaviours,
         ("transparency.misbehaviour:Misbehaviour.decode",),
         Misbehaviour.encode,
+    ),
+    Target(
+        "log-policy",
+        as_text(parse_policy),
+        ERRORS,
+        lambda: [encode_policy(POLICY).encode()],
+        ("transparency.policy_text:parse_policy",),
     ),
     Target(
         "decimal",

@@ -23,15 +23,24 @@ from transparency.admission import Admitted
 from transparency.app import LogConfig
 from transparency.cosigning import WitnessAddress
 from transparency.epochs import EpochNotes
-from transparency.errors import AdmissionRefused, LeafRefused, LogUnavailable, StaleEpoch
+from transparency.errors import (
+    AdmissionRefused,
+    LeafRefused,
+    LogUnavailable,
+    StaleEpoch,
+    WrongRole,
+)
 from transparency.leaf import (
     IssuerKeyLeaf,
+    KeyRotationLeaf,
     Leaf,
     LeafType,
     ModelLeaf,
     NodeLeaf,
     NodeListLeaf,
     ReleaseLeaf,
+    Role,
+    WithdrawalLeaf,
     sign_leaf,
 )
 from transparency.nodes_document import NodesDocument
@@ -41,6 +50,7 @@ from transparency.tile_tree import consistency_from_tiles
 from transparency.tiles import decode_entries
 from transparency.witness import WitnessConfig
 from wire import cbor
+from wire.merkle import leaf_hash
 
 NODE_LIFE_S = 7200
 CLIENT = httpx.Client(trust_env=False, timeout=10)
@@ -94,6 +104,7 @@ class Fleet:
         self.world, self.directory, self.clock = world, directory, clock
         self.refuse = set()
         self.list_seeds = ["list"]
+        self.admit_by = lambda _: None
         self.witnesses = [None] * 3
         self.ports = [0] * 3
         for index in range(3):
@@ -157,8 +168,9 @@ class Fleet:
         for server in servers:
             server.stop()
 
-    def admit(self, bundle, at, statements):  # noqa: ARG002 - the log's statements do not matter
+    def admit(self, bundle, at, statements):
         """A stand-in for the evidence verifier: the bundle says what the node is."""
+        self.admit_by(statements)
         name, model, capacity, not_after = bundle.decode().split("|")
         if name in self.refuse or at >= int(not_after):
             raise AdmissionRefused("the evidence is not accepted")
@@ -727,3 +739,96 @@ def test_epoch_notes_are_kept_for_two_days_and_no_longer(world, tmp_path, monkey
         assert len(kept.sizes_before(300)) == 288
         assert kept.get(299) == log.note()
         assert kept.get(0) is None
+
+
+def test_roles_rotate_in_a_running_log(world, fleet, clock):
+    fleet.list_seeds = ["list", "list 2"]
+    url = fleet.start_log()
+    life = {"not_after": int(clock()) + NODE_LIFE_S}
+    fleet.add_node("one", **life)
+    seen = fleet.nodes().seen
+    rotations = [(Role.RELEASE, "release", "release 2"), (Role.LIST, "list", "list 2")]
+    for role, old, new in rotations:
+        body = KeyRotationLeaf.make(role, world.public(old), world.key(new))
+        add_leaf(url, sign_leaf(body, world.key(old)))
+    with pytest.raises(LeafRefused) as refused:
+        add_leaf(url, fleet.release("old key"))
+    assert refused.value.reason == "wrong_role"
+    body = ReleaseLeaf("new key", {"simulated": world.seed("m")})
+    add_leaf(url, sign_leaf(body, world.key("release 2")))
+    clock.now += world.epoch_seconds
+    show_alive(url, fleet.sign_of_life("one", **life))
+    nodes = fleet.nodes(seen)
+    assert nodes.releases == (body,)
+    assert nodes.role_keys.list == world.public("list 2")
+    fleet.stop_log()
+    fleet.list_seeds = ["list 2"]
+    url = fleet.start_log()
+    assert fleet.nodes(nodes.seen).releases == (body,)
+    with pytest.raises(LeafRefused):
+        add_leaf(url, fleet.release("old key again"))
+    fleet.stop_log()
+    fleet.list_seeds = ["list"]
+    application = app.build_app(fleet.config(), clock=clock)
+    with pytest.raises(WrongRole):
+        asyncio.run(_start(application))
+
+
+async def _start(application):
+    async with application.router.lifespan_context(application):
+        raise AssertionError("a log without its list key has started")
+
+
+def test_amendments_that_the_log_could_not_follow_are_refused(world, fleet):
+    url = fleet.start_log()
+    foreign = KeyRotationLeaf.make(Role.LIST, world.public("list"), world.key("list 2"))
+    nothing = WithdrawalLeaf(bytes(32), "nothing")
+    for body, signer in ((foreign, "list"), (nothing, "release")):
+        with pytest.raises(LeafRefused) as refused:
+            add_leaf(url, sign_leaf(body, world.key(signer)))
+        assert (refused.value.status, refused.value.reason) == (422, "wrong_amendment")
+    back = KeyRotationLeaf.make(Role.RELEASE, world.public("release"), world.key("issuer"))
+    with pytest.raises(LeafRefused) as refused:
+        add_leaf(url, sign_leaf(back, world.key("release")))
+    assert refused.value.reason == "wrong_role"
+
+
+def test_a_withdrawn_release_admits_no_more_nodes_and_is_shown_to_nobody(world, fleet, clock):
+    url = fleet.start_log()
+    life = {"not_after": int(clock()) + NODE_LIFE_S}
+    shown = []
+    fleet.admit_by = shown.append
+    leaf = fleet.release()
+    add_leaf(url, leaf)
+    fleet.add_node("one", **life)
+    assert [body.version for body in shown[-1]] == ["0.1.0"]
+    assert len(fleet.nodes().releases) == 1
+    withdrawal = WithdrawalLeaf(leaf_hash(leaf.encode()), "it lets prompts out")
+    add_leaf(url, sign_leaf(withdrawal, world.key("release")))
+    fleet.add_node("two", **life)
+    assert shown[-1] == ()
+    clock.now += world.epoch_seconds
+    show_alive(url, fleet.sign_of_life("one", **life))
+    nodes = fleet.nodes()
+    assert nodes.releases == ()
+    assert nodes.withdrawals == (withdrawal,)
+
+
+def test_leaves_that_race_with_a_rotation_are_in_order_or_refused(world, fleet):
+    """Twelve leaves by the old key while the key changes: the log holds none after the rotation."""
+    url = fleet.start_log()
+    body = KeyRotationLeaf.make(Role.RELEASE, world.public("release"), world.key("release 2"))
+    leaves = [fleet.release(str(i)) for i in range(12)]
+    leaves.insert(6, sign_leaf(body, world.key("release")))
+
+    def add(leaf):
+        try:
+            return add_leaf(url, leaf).index
+        except LeafRefused as refused:
+            return refused.reason
+
+    with ThreadPoolExecutor(13) as pool:
+        outcomes = list(pool.map(add, leaves))
+    rotated_at = outcomes.pop(6)
+    assert all(outcome == "wrong_role" or outcome < rotated_at for outcome in outcomes)
+    assert fleet.get("/health").json()["size"] == rotated_at + 1
