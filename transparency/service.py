@@ -54,7 +54,7 @@ BATCH_S = 0.1
 POLL_S = 0.5
 """How often the writer looks whether a list is due or the witnesses are back."""
 
-MAX_WAITING = 256
+MAX_WAITING = 1024
 """Leaves waiting for the next batch; more are told to come back."""
 
 

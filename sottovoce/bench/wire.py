@@ -17,7 +17,7 @@ from server.hardening import die_with
 from server.keeper_messages import Binding, NewGeneration, Packet, PublicKeys, encode_generation
 from server.messages import Request
 from server.sockets import packet_pair, receive_packet, send_packet
-from sottovoce.bench import redemption, relaying
+from sottovoce.bench import logged, redemption, relaying
 from sottovoce.bench.line import Line, line
 from wire import bhttp, inner, ohttp, padding
 from wire.hpke import Aead, ContextSecrets, Kdf, Kem, RecipientContext, Suite
@@ -41,10 +41,19 @@ class WireSizes:
     redemptions: int = 400
     relay_requests: int = 1_000
     relay_streams: int = 256
+    log_batches: int = 40
+    log_proofs: int = 200
 
 
 QUICK = WireSizes(
-    opens=5, chunks=50, signatures=5, redemptions=8, relay_requests=8, relay_streams=4
+    opens=5,
+    chunks=50,
+    signatures=5,
+    redemptions=8,
+    relay_requests=8,
+    relay_streams=4,
+    log_batches=2,
+    log_proofs=3,
 )
 
 
@@ -58,6 +67,7 @@ def measure(sizes: WireSizes) -> Iterator[Line]:
     yield line("blind signatures @ RSA-2048, one core", "/s", _signatures(sizes.signatures))
     yield from redemption.measure(sizes.redemptions)
     yield from relaying.measure(sizes.relay_requests, sizes.relay_streams)
+    yield from logged.measure(sizes.log_batches, sizes.log_proofs)
 
 
 class _Gateway:
