@@ -17,11 +17,11 @@ travel beside the bundle: they change with every checkpoint, the bundle does not
 
 from __future__ import annotations
 
-import base64
 import re
 from dataclasses import dataclass
 from typing import Any
 
+from attestation import base64url
 from attestation.errors import MalformedEvidence
 from wire import canonical_json
 from wire.errors import Malformed
@@ -49,7 +49,8 @@ class Bundle:
         platform: which platform made the quote: `simulated`, `tdx`, ...
         quote: the platform's own bytes.
         engine_policy: the engine policy, canonical JSON.
-        collateral: what the quote's chain needs to be checked offline; empty if nothing.
+        collateral: what the chains need to be checked offline, an encoded
+            `attestation.collateral.Collateral`; empty if nothing.
         gpu_reports: one report for each GPU, in the order they are hashed in.
         event_log: the platform's event log; empty if none.
     """
@@ -73,7 +74,7 @@ class Bundle:
         for index, report in enumerate(self.gpu_reports):
             members[f"gpu.{index}"] = _record(_OCTETS, report, _EVIDENCE)
         if self.collateral:
-            members["collateral"] = _record(_OCTETS, self.collateral, _ENDORSEMENT)
+            members["collateral"] = _record(_JSON, self.collateral, _ENDORSEMENT)
         if self.event_log:
             members["event-log"] = _record(_OCTETS, self.event_log, _EVIDENCE)
         return canonical_json.encode(members)
@@ -110,15 +111,14 @@ class Bundle:
 
 
 def _record(media_type: str, content: bytes, indicator: int) -> list[Any]:
-    value = base64.urlsafe_b64encode(content).rstrip(b"=").decode()
-    return [media_type, value, indicator]
+    return [media_type, base64url.encode(content), indicator]
 
 
 def _content(members: dict[str, Any], label: str, *, optional: bool = False) -> bytes:
     match members.get(label):
         case [str(), str(value), int()]:
             try:
-                return base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))
+                return base64url.decode(value)
             except ValueError as error:
                 raise MalformedEvidence(f"bundle: {label} is not base64url") from error
         case None if optional:

@@ -23,6 +23,7 @@ class Code(StrEnum):
     BUNDLE_MALFORMED = "bundle-malformed"
     KEY_DOCUMENT_MALFORMED = "key-document-malformed"
     ENGINE_POLICY_MALFORMED = "engine-policy-malformed"
+    COLLATERAL_MALFORMED = "collateral-malformed"
     PLATFORM_REFUSED = "platform-refused"
     LOG_ORIGIN_REFUSED = "log-origin-refused"
     PLATFORM_UNSUPPORTED = "platform-unsupported"
@@ -30,6 +31,7 @@ class Code(StrEnum):
     QUOTE_ROOT_UNKNOWN = "quote-root-unknown"
     QUOTE_SIGNATURE_BAD = "quote-signature-bad"
     QUOTE_UNCHECKED_EVIDENCE = "quote-unchecked-evidence"
+    QUOTE_WEAK = "quote-weak"
     QUOTE_FROM_THE_FUTURE = "quote-from-the-future"
     QUOTE_TOO_OLD = "quote-too-old"
     MEASUREMENT_NOT_LOGGED = "measurement-not-logged"
@@ -65,6 +67,58 @@ class Code(StrEnum):
     USAGE_MISMATCH = "usage-mismatch"
     RECEIPT_DATE_NOT_ROUNDED = "receipt-date-not-rounded"
     RECEIPT_DATE_OUTSIDE_WINDOW = "receipt-date-outside-window"
+
+    # Certificates
+
+    # Intel
+
+    # AMD
+
+    # NVIDIA
+    GPU_REPORT_MALFORMED = "gpu-report-malformed"
+    GPU_CHAIN_MISSING = "gpu-chain-missing"
+    GPU_CHAIN_MALFORMED = "gpu-chain-malformed"
+    GPU_CHAIN_LENGTH = "gpu-chain-length"
+    GPU_CHAIN_BAD = "gpu-chain-bad"
+    GPU_ROOT_UNKNOWN = "gpu-root-unknown"
+    GPU_CERTIFICATE_NOT_YET_VALID = "gpu-certificate-not-yet-valid"
+    GPU_CERTIFICATE_EXPIRED = "gpu-certificate-expired"
+    GPU_KEY_UNSUITABLE = "gpu-key-unsuitable"
+    GPU_SIGNATURE_BAD = "gpu-signature-bad"
+    GPU_FIRMWARE_ID_MISMATCH = "gpu-firmware-id-mismatch"
+    GPU_NONCE_MISMATCH = "gpu-nonce-mismatch"
+    GPU_NOT_DISTINCT = "gpu-not-distinct"
+    GPU_ARCHITECTURE_REFUSED = "gpu-architecture-refused"
+    GPU_DRIVER_TOO_OLD = "gpu-driver-too-old"
+    GPU_MULTI_GPU_MODE_REFUSED = "gpu-multi-gpu-mode-refused"
+    GPU_CONFIDENTIAL_MODE_NOT_SHOWN = "gpu-confidential-mode-not-shown"
+    GPU_DEVTOOLS_NOT_EXCLUDED = "gpu-devtools-not-excluded"
+    GPU_RIM_MISSING = "gpu-rim-missing"
+    GPU_RIM_MALFORMED = "gpu-rim-malformed"
+    GPU_RIM_ALGORITHM = "gpu-rim-algorithm"
+    GPU_RIM_ROOT_UNKNOWN = "gpu-rim-root-unknown"
+    GPU_RIM_CHAIN_BAD = "gpu-rim-chain-bad"
+    GPU_RIM_KEY_UNSUITABLE = "gpu-rim-key-unsuitable"
+    GPU_RIM_NOT_YET_VALID = "gpu-rim-not-yet-valid"
+    GPU_RIM_EXPIRED = "gpu-rim-expired"
+    GPU_RIM_TIME_UNKNOWN = "gpu-rim-time-unknown"
+    GPU_RIM_SIGNATURE_BAD = "gpu-rim-signature-bad"
+    GPU_RIM_CONFLICT = "gpu-rim-conflict"
+    GPU_DRIVER_RIM_MISMATCH = "gpu-driver-rim-mismatch"
+    GPU_VBIOS_RIM_MISMATCH = "gpu-vbios-rim-mismatch"
+    GPU_MEASUREMENT_MISMATCH = "gpu-measurement-mismatch"
+    GPU_OCSP_MISSING = "gpu-ocsp-missing"
+    GPU_OCSP_MALFORMED = "gpu-ocsp-malformed"
+    GPU_OCSP_RESPONDER_BAD = "gpu-ocsp-responder-bad"
+    GPU_OCSP_SIGNATURE_BAD = "gpu-ocsp-signature-bad"
+    GPU_OCSP_OTHER_CERTIFICATE = "gpu-ocsp-other-certificate"
+    GPU_OCSP_FROM_THE_FUTURE = "gpu-ocsp-from-the-future"
+    GPU_OCSP_EXPIRED = "gpu-ocsp-expired"
+    GPU_OCSP_TOO_OLD = "gpu-ocsp-too-old"
+    GPU_OCSP_REVOKED = "gpu-ocsp-revoked"
+    GPU_OCSP_UNKNOWN = "gpu-ocsp-unknown"
+
+    # TPM
 
 
 class AttestationError(Exception):

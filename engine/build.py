@@ -8,7 +8,6 @@ from typing import Any
 from engine.blocks import BlockAllocator
 from engine.config import EngineConfig
 from engine.core import Engine
-from engine.device import TorchDevice
 from engine.errors import EngineError
 from engine.kv_cache import KVPool
 from engine.loader import LoadedModel
@@ -54,12 +53,8 @@ def build(
         device=loaded.device,
     )
     max_rows = config.max_sequences + config.max_batch_tokens
-    device = TorchDevice(
-        loaded.model,
-        loaded.hook,
+    device = loaded.computation.on(
         pool,
-        siblings=loaded.siblings,
-        vocab_size=loaded.vocab_size,
         max_rows=max_rows,
         max_logit_rows=config.max_sequences + config.prompt_logit_rows,
     )

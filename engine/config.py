@@ -15,6 +15,8 @@ class EngineConfig:
     device: str = "cpu"
     dtype: str = "bfloat16"
     """Of weights, activations and KV: "bfloat16" or "float32" (slow on a CPU; for tests)."""
+    weights: str = "as stored"
+    """"int8" rounds the weights of linear layers to 8 bits at load; the model digest says so."""
     threads: int | None = None
     """Compute threads on a CPU; None leaves the choice to torch."""
     block_size: int = 64

@@ -64,28 +64,42 @@ class Device(Protocol):
         ...
 
 
+class Computation(Protocol):
+    """A loaded model: how U computes it."""
+
+    def on(self, pool: KVPool, *, max_rows: int, max_logit_rows: int) -> Device:
+        """Return a device that computes the model over `pool`, up to so many rows a step."""
+        ...
+
+
+@dataclass(frozen=True)
+class TorchModel:
+    """A converted transformers model, computed by torch."""
+
+    model: nn.Module
+    hook: AttentionHook
+    siblings: Sequence[Siblings]
+    vocab_size: int
+
+    def on(self, pool: KVPool, *, max_rows: int, max_logit_rows: int) -> Device:
+        """See `Computation`."""
+        return TorchDevice(self, pool, max_rows=max_rows, max_logit_rows=max_logit_rows)
+
+
 class TorchDevice:
     """A `Device` that runs a converted transformers model by torch."""
 
     def __init__(
-        self,
-        model: nn.Module,
-        hook: AttentionHook,
-        pool: KVPool,
-        *,
-        siblings: Sequence[Siblings],
-        vocab_size: int,
-        max_rows: int,
-        max_logit_rows: int,
+        self, computation: TorchModel, pool: KVPool, *, max_rows: int, max_logit_rows: int
     ) -> None:
-        self._model: Any = model
-        self._hook = hook
+        self._model: Any = computation.model
+        self._hook = computation.hook
         self._pool = pool
-        self._siblings = siblings
+        self._siblings = computation.siblings
         self._device = pool.keys[0].device
         on_host = self._device.type == "cpu"
         self._rows = torch.zeros(max_rows, dtype=torch.int64, device=self._device)
-        self._logits = torch.zeros(max_logit_rows, vocab_size, pin_memory=not on_host)
+        self._logits = torch.zeros(max_logit_rows, computation.vocab_size, pin_memory=not on_host)
         self._used_rows = self._used_logits = 0
 
     @torch.inference_mode()

@@ -22,6 +22,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from engine.config import EngineConfig
 from engine.errors import ModelFiles
 from wire import canonical_json, merkle
 from wire.errors import WireError
@@ -33,8 +34,13 @@ _ITEM_BITS = {
     "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32,
     "I64": 64, "U64": 64, "F64": 64, "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
 }  # fmt: skip
-SETTINGS: dict[str, Any] = {"adapters": [], "quantisation": "none", "thresholds": {}}
-"""What this engine does to the weights it reads, beyond the folder itself."""
+INT8 = "int8, groups of 64, bfloat16 scales"
+
+
+def settings(config: EngineConfig) -> dict[str, Any]:
+    """Return what an engine does to the weights it reads, beyond the folder itself."""
+    quantisation = INT8 if config.weights == "int8" else "none"
+    return {"adapters": [], "quantisation": quantisation, "thresholds": {}}
 
 
 @dataclass(frozen=True)
@@ -56,13 +62,14 @@ class SafetensorsHeader:
     data_start: int
 
 
-def model_digest(folder: Path) -> bytes:
-    """Return the digest of the model in `folder`, 32 bytes.
+def model_digest(config: EngineConfig) -> bytes:
+    """Return the digest of the model that an engine of `config` serves, 32 bytes.
 
     Raises:
         ModelFiles: the folder holds no safetensors, or one that is not well formed.
     """
-    leaves = sorted(_leaves(folder))
+    leaf = canonical_json.encode(["settings", settings(config)])
+    leaves = sorted([*_leaves(config.model), leaf])
     return merkle.root([merkle.leaf_hash(leaf) for leaf in leaves])
 
 
@@ -123,7 +130,6 @@ def _leaves(folder: Path) -> Iterator[bytes]:
             yield from _file_leaves(path)
     except OSError as error:
         raise ModelFiles("the model folder cannot be read") from error
-    yield canonical_json.encode(["settings", SETTINGS])
 
 
 def _file_leaves(path: Path) -> Iterator[bytes]:

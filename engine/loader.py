@@ -2,7 +2,7 @@
 
 Local files, safetensors only, no code from the folder. The model is transformers' own; attention
 and linear layers are ours. Whether that is still the same model is not assumed: before anything is
-served, 16 tokens are run through the paged engine in five steps and compared with transformers'
+served, 40 tokens are run through the paged engine in seven steps and compared with transformers'
 reference ("eager") attention, which unlike its fused one honours soft-capped scores and sinks.
 """
 
@@ -20,18 +20,21 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from engine import linear
 from engine.attention import AttentionHook, ShapeProbe, Span
 from engine.config import EngineConfig
-from engine.device import StepInput, TorchDevice
+from engine.device import Computation, StepInput, TorchModel
 from engine.errors import ConversionMismatch, ModelFiles, ModelRefused, UnsupportedModel
 from engine.kv_cache import KVPool, LayerShape
+from engine.native import model as native
 
-PROBE_TOKENS = 16
-_PROBE_SPANS = (9, 4, 1, 1, 1)
-"""A first chunk, a later chunk, and decoding: each has its own path through the attention."""
-_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
+PROBE_TOKENS = 40
+_PROBE_SPANS = (9, 18, 4, 6, 1, 1, 1)
+"""A first chunk, later ones, one across two blocks, and decoding: each has its own path."""
+_PROBE_BLOCK = 32
+_TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2}
+_TOLERANCE_INT8 = 0.15
 """Relative error of a row of logits. A wrong mask or a forgotten scale costs tens of per cent."""
 _ROWS_IN_TOLERANCE = 0.75
 """Share of rows that must agree: rounding may send single tokens to another expert of a mixture,
-while a conversion that is wrong from the second chunk on already spoils 7 rows of 16."""
+while a conversion that is wrong from the second chunk on already spoils 31 rows of 40."""
 _LAYER_TYPES = {"full_attention", "sliding_attention"}
 _ROPE_BY_LENGTH = {"dynamic", "longrope"}
 
@@ -40,9 +43,7 @@ _ROPE_BY_LENGTH = {"dynamic", "longrope"}
 class LoadedModel:
     """A converted, compared model."""
 
-    model: Any
-    hook: AttentionHook
-    siblings: list[linear.Siblings]
+    computation: Computation
     shapes: list[LayerShape]
     vocab_size: int
     """Width of a row of logits."""
@@ -67,14 +68,9 @@ def load(config: EngineConfig) -> LoadedModel:
     ids = (torch.arange(PROBE_TOKENS) * 7919 + 13) % vocab_size
     try:
         reference = _reference(model, ids.to(device))
-        hook = AttentionHook()
-        model.set_attn_implementation(hook.name)
-        shapes = _probe_shapes(model, hook, hf_config, ids.to(device))
-        siblings = linear.convert(model)
-        loaded = LoadedModel(
-            model, hook, siblings, shapes, reference.shape[-1], max_model_len, dtype, device
-        )
-        compare_rows(_paged(loaded, ids), reference, dtype)
+        computation, shapes = _convert(config, model, hf_config, ids.to(device))
+        loaded = LoadedModel(computation, shapes, reference.shape[-1], max_model_len, dtype, device)
+        compare_rows(_paged(loaded, ids), reference, _tolerance(config))
     except ModelRefused:
         raise
     except Exception as error:  # whatever a stranger's model code raises, it is not served
@@ -82,15 +78,37 @@ def load(config: EngineConfig) -> LoadedModel:
     return loaded
 
 
-def compare_rows(got: Tensor, reference: Tensor, dtype: torch.dtype) -> None:
-    """Compare logits [rows, vocab] row by row.
+def _convert(
+    config: EngineConfig,
+    model: Any,  # noqa: ANN401 - one class an architecture
+    hf_config: Any,  # noqa: ANN401
+    ids: Tensor,
+) -> tuple[Computation, list[LayerShape]]:
+    """Return the fastest computation there is here for a model, and what its layers keep."""
+    in_the_way = list(native.objections(model, _dtype(config), config.block_size))
+    int8 = config.weights == "int8"
+    if int8 and in_the_way:
+        raise ModelRefused(f"int8 weights: {in_the_way[0]}")
+    hook = AttentionHook()
+    model.set_attn_implementation(hook.name)
+    probe = _probe(model, hook, hf_config, ids)
+    shapes = [probe.shapes[layer] for layer in sorted(probe.shapes)]
+    if not in_the_way:
+        return native.convert(model, probe, int8=int8), shapes
+    vocab_size = model.get_output_embeddings().weight.shape[0]
+    siblings = linear.convert(model)
+    return TorchModel(model, hook, siblings, vocab_size), shapes
+
+
+def compare_rows(got: Tensor, reference: Tensor, tolerance: float) -> None:
+    """Compare logits [rows, vocab] row by row; `tolerance` is a relative error.
 
     Raises:
         ConversionMismatch: too many rows differ by more than rounding explains.
     """
     error = (got - reference).norm(dim=-1) / reference.norm(dim=-1).clamp_min(1e-12)
     # NaN compares as false, so a row of NaN counts as wrong.
-    share = (error <= _TOLERANCE[dtype]).float().mean().item()
+    share = (error <= tolerance).float().mean().item()
     if share < _ROWS_IN_TOLERANCE:
         raise ConversionMismatch(
             f"after conversion only {share:.0%} of the probe's rows agree with the stock model"
@@ -166,6 +184,10 @@ def _originals(hf_config: Any) -> list[int]:  # noqa: ANN401
     return [int(value) for value in candidates if value]
 
 
+def _tolerance(config: EngineConfig) -> float:
+    return _TOLERANCE_INT8 if config.weights == "int8" else _TOLERANCE[config.dtype]
+
+
 def _dtype(config: EngineConfig) -> torch.dtype:
     dtype: torch.dtype = {"bfloat16": torch.bfloat16, "float32": torch.float32}[config.dtype]
     return dtype
@@ -199,12 +221,12 @@ def _reference(model: Any, ids: Tensor) -> Tensor:  # noqa: ANN401
 
 
 @torch.inference_mode()
-def _probe_shapes(
+def _probe(
     model: Any,  # noqa: ANN401
     hook: AttentionHook,
     hf_config: Any,  # noqa: ANN401
     ids: Tensor,
-) -> list[LayerShape]:
+) -> ShapeProbe:
     probe = ShapeProbe()
     positions = torch.arange(len(ids), device=ids.device)
     with hook.use(probe):
@@ -216,29 +238,20 @@ def _probe_shapes(
     for layer, kind in enumerate(kinds):
         if (kind == "sliding_attention") != (probe.windows[layer] is not None):
             raise UnsupportedModel("a layer's sliding window does not reach the attention")
-    return [probe.shapes[layer] for layer in range(count)]
+    return probe
 
 
 def _paged(loaded: LoadedModel, ids: Tensor) -> Tensor:
     """Return the probe's logits as the engine computes them."""
-    block_size = 8
-    blocks = list(range(PROBE_TOKENS // block_size))
+    blocks = list(range(-(-PROBE_TOKENS // _PROBE_BLOCK)))
     pool = KVPool(
         loaded.shapes,
         blocks=len(blocks),
-        block_size=block_size,
+        block_size=_PROBE_BLOCK,
         dtype=loaded.dtype,
         device=loaded.device,
     )
-    device = TorchDevice(
-        loaded.model,
-        loaded.hook,
-        pool,
-        siblings=loaded.siblings,
-        vocab_size=loaded.vocab_size,
-        max_rows=PROBE_TOKENS,
-        max_logit_rows=PROBE_TOKENS,
-    )
+    device = loaded.computation.on(pool, max_rows=PROBE_TOKENS, max_logit_rows=PROBE_TOKENS)
     parts = []
     start = 0
     for length in _PROBE_SPANS:

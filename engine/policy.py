@@ -69,12 +69,12 @@ OPTIMISATIONS: tuple[Optimisation, ...] = (
     Optimisation("cross_region_placement", "refused", "T", _FIRST_COME),
     Optimisation("machine_level_scheduler", "refused", "E", "one scheduler, in the engine"),
     Optimisation("global_profiling", "refused", "P", "typed aggregate metrics only"),
-    Optimisation("weight_quantisation", "off", "integrity", "declared by the model digest"),
+    Optimisation("weight_quantisation", "declared", "integrity", "named in the model digest"),
     Optimisation("kv_quantisation", "off", "integrity", "declared by the policy"),
     Optimisation("sparsity", "off", "integrity", "declared by the model digest"),
     Optimisation("distillation", "declared", "integrity", "a model is what its digest says"),
     Optimisation("kv_truncation", "off", "integrity", "never while verification is on"),
-    Optimisation("compiled_graphs", "off", "", "compiled ahead and measured; none at run time"),
+    Optimisation("compiled_kernels", "on", "", "compiled with the wheel and measured; none later"),
 )
 
 

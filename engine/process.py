@@ -44,7 +44,7 @@ def run(control_socket_fd: int, config: EngineConfig, ready_fd: int) -> None:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     control = socket.socket(fileno=control_socket_fd)
-    digest = model_digest(config.model)
+    digest = model_digest(config)
     server = EngineServer(control, config)
     gc.collect()
     gc.freeze()

@@ -20,12 +20,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from engine.native import draws
 from engine.types import SamplingParams
 
 _CANDIDATES = 1024
 """Ids first looked at for top-k and top-p. A full sort of 150,000 logits takes ten times longer,
 and is only needed by rows whose nucleus is wider than this."""
 _NEVER = float("-inf")
+_COLDEST = 1e-30
+"""Below this temperature every draw is the most likely id; 1 / it is still finite in float32."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,14 @@ def sample(logits: Tensor, rows: Sequence[Row]) -> Draws:
     """Draw one id for each row of `logits`, float32 [rows, vocab], which is overwritten."""
     for index, row in enumerate(rows):
         adjust(logits[index], row)
+    if draws.available():
+        ids = draws.draw(logits, [_wish(row) for row in rows])
+        return Draws(ids.clamp_min(0), ids >= 0)
+    return sample_by_torch(logits, rows)
+
+
+def sample_by_torch(logits: Tensor, rows: Sequence[Row]) -> Draws:
+    """Draw without the compiled library, from logits that are adjusted already."""
     ids = logits.argmax(dim=-1)
     best = logits.gather(1, ids[:, None])[:, 0]
     # A NaN anywhere wins the arg-max, so one comparison finds NaN, +inf and "nothing left".
@@ -86,6 +97,17 @@ def sample(logits: Tensor, rows: Sequence[Row]) -> Draws:
         if not row.greedy and row.truncated:
             ids[index] = _draw_truncated(logits[index], row)
     return Draws(ids * valid, valid)
+
+
+def _wish(row: Row) -> draws.Draw:
+    params = row.params
+    return draws.Draw(
+        0.0 if row.greedy else max(params.temperature, _COLDEST),
+        params.top_p,
+        params.min_p,
+        params.top_k,
+        uniform(params.seed, row.position),
+    )
 
 
 def logprobs(logits: Tensor, chosen: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -100,13 +122,12 @@ def adjust(logits: Tensor, row: Row) -> None:
     """Apply penalties, bias, `min_tokens` and mask to one row, float32 [vocab], in place."""
     params = row.params
     if params.repetition_penalty != 1.0:
-        seen = row.history.bincount(minlength=len(logits)) > 0
-        factor = params.repetition_penalty
-        penalised = torch.where(logits > 0, logits / factor, logits * factor)
-        logits.copy_(torch.where(seen, penalised, logits))
+        seen = torch.unique(row.history)
+        before, factor = logits[seen], params.repetition_penalty
+        logits[seen] = torch.where(before > 0, before / factor, before * factor)
     if params.frequency_penalty or params.presence_penalty:
-        counts = row.history[row.prompt_length :].bincount(minlength=len(logits))
-        logits -= params.frequency_penalty * counts + params.presence_penalty * (counts > 0)
+        seen, counts = torch.unique(row.history[row.prompt_length :], return_counts=True)
+        logits[seen] -= params.frequency_penalty * counts + params.presence_penalty
     if params.logit_bias:
         ids, values = zip(*params.logit_bias, strict=True)
         logits.index_add_(0, torch.tensor(ids), torch.tensor(values, dtype=logits.dtype))

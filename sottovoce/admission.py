@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from attestation.bundle import Bundle
 from attestation.errors import AttestationError
 from attestation.verifier.node import appraise
-from attestation.verifier.policy import Weakness, admission_policy
+from attestation.verifier.policy import admission_policy
+from attestation.verifier.weakness import Weakness
 from client.nodes import reference_values
 from client.trust import Trust
 from transparency.admission import Admitted

@@ -7,6 +7,7 @@ The steps, in their order; each is mandatory, and the first that fails ends the 
     log-origin              ends `.simulated` for simulated nodes, and for them only
     quote-signature         leads to a root that is pinned for this platform
     quote-dates             hold at the time of appraisal
+    platform-policy         accepts what the quote says of its platform
     measurement             is of a release in the log
     report-data             binds key document, GPU reports and nonce
     key-document-log        the key document is in the log
@@ -23,15 +24,17 @@ from dataclasses import InitVar, dataclass, field
 from typing import final
 
 from attestation.bundle import Bundle
+from attestation.collateral import Collateral
 from attestation.errors import AppraisalError, Code, MalformedEvidence, Refused
 from attestation.report_data import NO_NONCE, report_data
 from attestation.simulated_quote import PLATFORM as SIMULATED
 from attestation.verdict import Step, Verdict
 from attestation.verifier.engine_policy import EnginePolicy
 from attestation.verifier.platforms import PLATFORMS
-from attestation.verifier.policy import WARNINGS, ClientPolicy, Weakness
+from attestation.verifier.policy import ClientPolicy
 from attestation.verifier.quote import Quote
 from attestation.verifier.steps import Finding, Progress
+from attestation.verifier.weakness import WARNINGS, Weakness
 from wire.errors import WireError
 from wire.key_document import KeyDocument
 
@@ -41,6 +44,7 @@ STEPS = (
     "log-origin",
     "quote-signature",
     "quote-dates",
+    "platform-policy",
     "measurement",
     "report-data",
     "key-document-log",
@@ -159,8 +163,9 @@ def appraise(
     platform, document = evidence.bundle.platform, evidence.key_document
     of_platform = progress.check("platform", _accept_platform, platform, policy)
     progress.check("log-origin", _check_log_origin, platform, reference.log_origin)
-    quote = progress.check("quote-signature", _verify_quote, evidence.bundle, reference, at)
+    quote = progress.check("quote-signature", _verify_quote, evidence, reference, at)
     progress.check("quote-dates", _check_quote_dates, quote, policy, at)
+    of_quote = progress.check("platform-policy", _accept_quote, quote, policy, at)
     progress.check("measurement", _check_measurement, quote, platform, reference)
     progress.check("report-data", _check_report_data, quote, evidence, nonce)
     progress.check("key-document-log", _check_logged, document, reference)
@@ -173,7 +178,7 @@ def appraise(
         platform=platform,
         quote=evidence.bundle.quote,
         engine_policy=evidence.engine_policy,
-        weaknesses=of_platform | of_engine,
+        weaknesses=of_platform | of_quote | of_engine,
         verdict=progress.verdict,
         appraised_at=at,
         seal=_APPRAISED,
@@ -185,6 +190,7 @@ class _Evidence:
     """A bundle with its parts decoded."""
 
     bundle: Bundle
+    collateral: Collateral
     key_document: KeyDocument
     engine_policy: EnginePolicy
 
@@ -195,6 +201,10 @@ def _decode(data: bytes) -> Finding[_Evidence]:
     except MalformedEvidence as error:
         raise Refused(Code.BUNDLE_MALFORMED, str(error)) from error
     try:
+        collateral = Collateral.decode(bundle.collateral)
+    except MalformedEvidence as error:
+        raise Refused(Code.COLLATERAL_MALFORMED, str(error)) from error
+    try:
         document = KeyDocument.decode(bundle.key_document)
     except WireError as error:
         raise Refused(Code.KEY_DOCUMENT_MALFORMED, str(error)) from error
@@ -202,7 +212,8 @@ def _decode(data: bytes) -> Finding[_Evidence]:
         engine_policy = EnginePolicy.decode(bundle.engine_policy)
     except MalformedEvidence as error:
         raise Refused(Code.ENGINE_POLICY_MALFORMED, str(error)) from error
-    return Finding(_Evidence(bundle, document, engine_policy), "decodes, in its one encoding")
+    evidence = _Evidence(bundle, collateral, document, engine_policy)
+    return Finding(evidence, "decodes, in its one encoding")
 
 
 def _accept_platform(platform: str, policy: ClientPolicy) -> Finding[frozenset[Weakness]]:
@@ -217,18 +228,26 @@ def _check_log_origin(platform: str, log_origin: str) -> Finding[None]:
     return Finding(None, f"the log's origin is one for {platform} nodes")
 
 
-def _verify_quote(bundle: Bundle, reference: ReferenceValues, at: int) -> Finding[Quote]:
+def _verify_quote(evidence: _Evidence, reference: ReferenceValues, at: int) -> Finding[Quote]:
+    bundle = evidence.bundle
     platform = PLATFORMS.get(bundle.platform)
     if platform is None:
         reason = f"there is no verifier for {bundle.platform} quotes"
         raise Refused(Code.PLATFORM_UNSUPPORTED, reason)
+    if evidence.collateral.unused(platform.collateral_names):
+        raise Refused(Code.QUOTE_UNCHECKED_EVIDENCE, "collateral that nothing here uses")
     roots = reference.roots.get(bundle.platform, frozenset())
-    quote = platform.verify(bundle, roots=roots, at=at)
+    quote = platform.verify(bundle, evidence.collateral, roots=roots, at=at)
     return Finding(quote, quote.worth)
 
 
 def _check_quote_dates(quote: Quote, policy: ClientPolicy, at: int) -> Finding[None]:
     return Finding(None, quote.check_dates(at=at, max_age_s=policy.max_quote_age_s))
+
+
+def _accept_quote(quote: Quote, policy: ClientPolicy, at: int) -> Finding[frozenset[Weakness]]:
+    policy.accept_weaknesses(quote.weaknesses)
+    return Finding(quote.weaknesses, quote.check_policy(policy, at=at))
 
 
 def _check_measurement(quote: Quote, platform: str, reference: ReferenceValues) -> Finding[None]:

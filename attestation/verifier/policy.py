@@ -8,34 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from types import MappingProxyType
 
 from attestation.errors import Code, Refused
 from attestation.simulated_quote import PLATFORM as SIMULATED
 from attestation.verifier.engine_policy import WITHIN_ONE_REQUEST, EnginePolicy
+from attestation.verifier.weakness import WARNINGS, Weakness
 from wire.key_document import MAX_VALIDITY_S
 
 NOTICE_S = 3600
 """How long before its first use a key document is made and logged, at most."""
 
-
-class Weakness(StrEnum):
-    """What a policy may accept beyond the default, by name."""
-
-    SIMULATED = "simulated"
-    COMPUTE_UNVERIFIED = "compute-unverified"
-    TRANSFERS_PLAIN = "transfers-plain"
-
-
-WARNINGS: Mapping[Weakness, str] = MappingProxyType(
+WEAK_PLATFORMS: Mapping[str, frozenset[Weakness]] = MappingProxyType(
     {
-        Weakness.SIMULATED: "SIMULATED: proves nothing about hardware",
-        Weakness.COMPUTE_UNVERIFIED: "the accelerator's work is not verified",
-        Weakness.TRANSFERS_PLAIN: "data travels to the accelerator unencrypted",
+        SIMULATED: frozenset({Weakness.SIMULATED}),
+        "gce-vtpm": frozenset({Weakness.BOOT_ONLY}),
+        "tpm": frozenset({Weakness.BOOT_ONLY}),
     }
 )
-"""What each weakness means, for every surface that shows a node."""
+"""The platforms that are accepted by their weakness alone, however a policy lists them."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +61,21 @@ class ClientPolicy:
         Raises:
             Refused: the policy does not accept quotes of this platform.
         """
-        if platform == SIMULATED and Weakness.SIMULATED in self.accepted_weaknesses:
-            return frozenset({Weakness.SIMULATED})
-        if platform == SIMULATED or platform not in self.platforms:
-            raise Refused(Code.PLATFORM_REFUSED, f"the policy does not accept {platform} quotes")
-        return frozenset()
+        weaknesses = WEAK_PLATFORMS.get(platform, frozenset())
+        if not weaknesses and platform in self.platforms:
+            return weaknesses
+        if weaknesses and weaknesses <= self.accepted_weaknesses:
+            return weaknesses
+        raise Refused(Code.PLATFORM_REFUSED, f"the policy does not accept {platform} quotes")
+
+    def accept_weaknesses(self, weaknesses: frozenset[Weakness]) -> None:
+        """Accept what is true of a quote, whatever its platform is called.
+
+        Raises:
+            Refused: a weakness this policy does not name.
+        """
+        for weakness in sorted(weaknesses):
+            self._accept(weakness, Code.QUOTE_WEAK)
 
     def accept_engine(self, engine: EnginePolicy) -> frozenset[Weakness]:
         """Return the weaknesses of an engine policy, all of them accepted.

@@ -7,9 +7,15 @@ data is bound) stays behind these two interfaces.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from attestation.bundle import Bundle
+from attestation.collateral import Collateral
+from attestation.verifier.weakness import Weakness
+
+if TYPE_CHECKING:
+    # For its type alone: a policy is composed of the vendors' policies, which live below here.
+    from attestation.verifier.policy import ClientPolicy
 
 CLOCK_SKEW_S = 300
 """How far a node's clock may run ahead of the client's: the window of the `Date` field."""
@@ -20,17 +26,28 @@ class Quote(Protocol):
 
     @property
     def measurement(self) -> bytes:
-        """The measurement of what runs, as release leaves in the log state it."""
+        """The measurement of what runs, 32 to 64 bytes, as release leaves in the log state it."""
 
     @property
     def worth(self) -> str:
         """What the signature proves, in one sentence for a person."""
+
+    @property
+    def weaknesses(self) -> frozenset[Weakness]:
+        """What is true of this quote, whatever it says, that the default policy does not accept."""
 
     def check_dates(self, *, at: int, max_age_s: int) -> str:
         """Check every date in the quote and its chain at unix time `at`; return the reason.
 
         Raises:
             Refused: too old, from the future, or outside a certificate's or list's dates.
+        """
+
+    def check_policy(self, policy: ClientPolicy, *, at: int) -> str:
+        """Check the quote against the part of the policy that is its platform's; return the reason.
+
+        Raises:
+            Refused: authentic, but not acceptable under this policy.
         """
 
     def check_report_data(self, expected: bytes) -> str:
@@ -44,10 +61,17 @@ class Quote(Protocol):
 class Platform(Protocol):
     """The verifier of one platform's quotes."""
 
-    def verify(self, bundle: Bundle, *, roots: frozenset[bytes], at: int) -> Quote:
+    @property
+    def collateral_names(self) -> frozenset[str]:
+        """The parts of the collateral that it uses. A part that nobody uses is refused."""
+
+    def verify(
+        self, bundle: Bundle, collateral: Collateral, *, roots: frozenset[bytes], at: int
+    ) -> Quote:
         """Decode the bundle's quote and trace its signature to one of `roots` (fingerprints).
 
-        Every part of the bundle that the quote's verification does not use must be empty.
+        An event log, where the platform has one, is replayed; where it has none it must be empty.
+        The collateral may hold parts that are others' (`collateral_names` says which are its own).
 
         Raises:
             Refused: malformed, of an unknown root, badly signed, or with evidence left unchecked.

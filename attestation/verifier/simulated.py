@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from attestation import simulated_quote
 from attestation.bundle import Bundle
+from attestation.collateral import Collateral
 from attestation.errors import Code, MalformedEvidence, Refused
 from attestation.simulated_quote import SimulatedQuote
-from attestation.verifier.policy import WARNINGS, Weakness
 from attestation.verifier.quote import CLOCK_SKEW_S
+from attestation.verifier.weakness import WARNINGS, Weakness
+
+if TYPE_CHECKING:
+    from attestation.verifier.policy import ClientPolicy
 
 NAME = simulated_quote.PLATFORM
 
@@ -34,6 +39,11 @@ class VerifiedSimulatedQuote:
         """What the signature proves."""
         return f"{WARNINGS[Weakness.SIMULATED]}; signed by this run's own root"
 
+    @property
+    def weaknesses(self) -> frozenset[Weakness]:
+        """That it is simulated."""
+        return frozenset({Weakness.SIMULATED})
+
     def check_dates(self, *, at: int, max_age_s: int) -> str:
         """Check that the quote is neither older than `max_age_s` nor from the future."""
         age = at - self._claims.issued_at
@@ -42,6 +52,10 @@ class VerifiedSimulatedQuote:
         if age > max_age_s:
             raise Refused(Code.QUOTE_TOO_OLD, f"{age} s old; at most {max_age_s} s are accepted")
         return f"{max(age, 0)} s old"
+
+    def check_policy(self, policy: ClientPolicy, *, at: int) -> str:  # noqa: ARG002 - nothing to ask
+        """Hold: there is no hardware of which more could be demanded."""
+        return "there is no hardware of which a policy could demand more"
 
     def check_report_data(self, expected: bytes) -> str:
         """Check that the quote holds the 64 bytes of report data themselves."""
@@ -53,16 +67,19 @@ class VerifiedSimulatedQuote:
 class Simulated:
     """The platform `simulated` (`attestation.verifier.quote.Platform`)."""
 
+    collateral_names: frozenset[str] = frozenset()
+
     def verify(
         self,
         bundle: Bundle,
+        collateral: Collateral,  # noqa: ARG002 - a bare key needs none
         *,
         roots: frozenset[bytes],
         at: int,  # noqa: ARG002 - a bare key has no dates; other platforms' chains do
     ) -> VerifiedSimulatedQuote:
         """Decode the quote and check its signature under a root that is pinned."""
-        if bundle.collateral or bundle.event_log:
-            raise Refused(Code.QUOTE_UNCHECKED_EVIDENCE, "evidence that nothing here can check")
+        if bundle.event_log:
+            raise Refused(Code.QUOTE_UNCHECKED_EVIDENCE, "an event log that nothing here can check")
         try:
             claims, signature = simulated_quote.split(bundle.quote)
             quote = SimulatedQuote.decode(claims)

@@ -127,7 +127,7 @@ def publish_model(
     name: Annotated[str, typer.Option(help="The model's public name.")],
 ) -> None:
     """Publish a model's name and digest."""
-    _publish(log, key, model_leaf(name, model_digest(folder)))
+    _publish(log, key, model_leaf(name, model_digest(worker_engine(folder))))
 
 
 @publishing.command("policy")

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from attestation.verifier.policy import ClientPolicy, Weakness
+from attestation.verifier.policy import ClientPolicy
+from attestation.verifier.weakness import Weakness
 from client.proxy import ProxyConfig
 from client.proxy import serve as serve_proxy
 from client.trust import load_trust

@@ -9,7 +9,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from attestation.attester.base import make_bundle
 from attestation.attester.simulated import SimulatedAttester
 from attestation.verifier.node import ReferenceValues, appraise
-from attestation.verifier.policy import ClientPolicy, Weakness
+from attestation.verifier.policy import ClientPolicy
+from attestation.verifier.weakness import Weakness
 from wire import canonical_json, receipt
 from wire.hpke import Aead, Kdf, Kem, PrivateKey
 from wire.key_config import KeyConfig

@@ -15,7 +15,7 @@ import transformers
 from engine.build import build
 from engine.config import EngineConfig
 from engine.connection import EngineConnection
-from engine.device import StepInput, TorchDevice
+from engine.device import StepInput
 from engine.kv_cache import KVPool
 from engine.loader import load
 from engine.slot import Slot, SlotGeometry
@@ -123,15 +123,7 @@ def make_device(loaded, *, blocks=64, block_size=16, max_rows=4096):
         dtype=loaded.dtype,
         device=torch.device("cpu"),
     )
-    device = TorchDevice(
-        loaded.model,
-        loaded.hook,
-        pool,
-        siblings=loaded.siblings,
-        vocab_size=loaded.vocab_size,
-        max_rows=max_rows,
-        max_logit_rows=max_rows,
-    )
+    device = loaded.computation.on(pool, max_rows=max_rows, max_logit_rows=max_rows)
     return device, pool
 
 

@@ -4,9 +4,14 @@ import struct
 
 import pytest
 
-from engine.digest import SETTINGS, model_digest, read_header
+from engine.config import EngineConfig
+from engine.digest import model_digest, read_header
 from engine.errors import ModelFiles
 from wire import canonical_json, merkle
+
+
+def digest(folder, **config):
+    return model_digest(EngineConfig(model=folder, **config))
 
 
 def safetensors(header, data):
@@ -39,16 +44,16 @@ def test_digest_is_the_merkle_root_of_the_documented_leaves(folder):
         ["file", "chat_template.jinja", sha(b"{{ m }}")],
         ["file", "config.json", sha(b'{"x":1}')],
         ["header", "model.safetensors", sha(whole[:-14])],
-        ["settings", SETTINGS],
+        ["settings", {"adapters": [], "quantisation": "none", "thresholds": {}}],
         ["tensor", "a", "F32", [2], sha(DATA[:8])],
         ["tensor", "b", "BF16", [1, 3], sha(DATA[8:])],
     ]
     encoded = sorted(canonical_json.encode(leaf) for leaf in leaves)
-    assert model_digest(folder) == merkle.root([merkle.leaf_hash(leaf) for leaf in encoded])
+    assert digest(folder) == merkle.root([merkle.leaf_hash(leaf) for leaf in encoded])
 
 
 def test_any_byte_of_any_file_changes_the_digest(folder):
-    honest = model_digest(folder)
+    honest = digest(folder)
     for path in sorted(folder.iterdir()):
         original = path.read_bytes()
         for position in range(len(original)):
@@ -56,20 +61,24 @@ def test_any_byte_of_any_file_changes_the_digest(folder):
             changed[position] ^= 1
             path.write_bytes(bytes(changed))
             try:
-                assert model_digest(folder) != honest, (path.name, position)
+                assert digest(folder) != honest, (path.name, position)
             except ModelFiles:
                 assert path.suffix == ".safetensors"
         path.write_bytes(original)
-    assert model_digest(folder) == honest
+    assert digest(folder) == honest
+
+
+def test_quantised_weights_are_another_model(folder):
+    assert digest(folder, weights="int8") != digest(folder)
 
 
 def test_a_further_file_or_another_name_changes_the_digest(folder):
-    honest = model_digest(folder)
+    honest = digest(folder)
     (folder / "generation_config.json").write_bytes(b"")
-    assert model_digest(folder) != honest
+    assert digest(folder) != honest
     (folder / "generation_config.json").unlink()
     (folder / "config.json").rename(folder / "Config.json")
-    assert model_digest(folder) != honest
+    assert digest(folder) != honest
 
 
 @pytest.mark.parametrize(
@@ -104,6 +113,6 @@ def test_malformed_safetensors_are_refused(data):
 
 def test_folder_without_safetensors_is_refused(tmp_path):
     with pytest.raises(ModelFiles, match="no safetensors"):
-        model_digest(tmp_path)
+        digest(tmp_path)
     with pytest.raises(ModelFiles, match="cannot be read"):
-        model_digest(tmp_path / "absent")
+        digest(tmp_path / "absent")

@@ -41,7 +41,7 @@ NAMED = [
     "sparsity",
     "distillation",
     "kv_truncation",
-    "compiled_graphs",
+    "compiled_kernels",
 ]
 
 

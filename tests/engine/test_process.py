@@ -45,7 +45,7 @@ def submit(connection, index, prompt, group=1, **fields):
 
 def test_ready_line_says_what_is_served(engine, model_folder):
     ready = engine.ready
-    assert ready["model_digest"] == model_digest(model_folder("llama")).hex()
+    assert ready["model_digest"] == model_digest(EngineConfig(model=model_folder("llama"))).hex()
     assert (ready["max_model_len"], ready["vocab_size"]) == (512, 199)
     assert ready["max_sequences"] == 4
     assert json.loads(ready["policy"])["verification"] == "none"

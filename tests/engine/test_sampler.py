@@ -4,8 +4,19 @@ from dataclasses import replace
 import pytest
 import torch
 
+from engine.native import draws
 from engine.sampler import Row, adjust, logprobs, sample, uniform, unpack_mask
 from engine.types import SamplingParams
+
+
+@pytest.fixture(autouse=True, params=["compiled", "torch"])
+def how(request, monkeypatch):
+    """Every test of this file holds for both ways of drawing."""
+    if request.param == "torch":
+        monkeypatch.setattr(draws, "available", lambda: False)
+    elif not draws.available():
+        pytest.skip("the compiled library cannot be used here")
+
 
 EMPTY = torch.empty(0, dtype=torch.int64)
 

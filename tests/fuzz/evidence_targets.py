@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from attestation import simulated_quote
+from attestation import base64url, simulated_quote
 from attestation.bundle import Bundle
+from attestation.collateral import Collateral
 from attestation.errors import MalformedEvidence
 from attestation.simulated_quote import SimulatedQuote
 from attestation.verifier.engine_policy import EnginePolicy
@@ -40,6 +41,22 @@ TARGETS = (
         bundles,
         ("attestation.bundle:Bundle.decode",),
         Bundle.encode,
+    ),
+    Target(
+        "collateral",
+        Collateral.decode,
+        ERRORS,
+        lambda: [b"", Collateral({"amd-chain": b"chain", "rim.0": b"\xff\xfe"}).encode()],
+        ("attestation.collateral:Collateral.decode",),
+        Collateral.encode,
+    ),
+    Target(
+        "base64url-unpadded",
+        lambda data: base64url.decode(data.decode("latin-1")),
+        (ValueError,),
+        lambda: [b"", b"eA", b"__79"],
+        ("attestation.base64url:decode",),
+        lambda data: base64url.encode(data).encode(),
     ),
     Target(
         "simulated-claims",

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from attestation import simulated_quote
 from attestation.attester.simulated import SimulatedAttester
 from attestation.bundle import Bundle
+from attestation.collateral import Collateral
 from attestation.errors import AppraisalError, Code
 from attestation.report_data import report_data
 from attestation.verdict import Outcome
 from attestation.verifier import node as node_module
 from attestation.verifier.node import STEPS, VerifiedNode, appraise
-from attestation.verifier.policy import ClientPolicy, Weakness, admission_policy
+from attestation.verifier.policy import ClientPolicy, admission_policy
+from attestation.verifier.weakness import Weakness
 from wire import canonical_json
 
 NOW = 1_800_000_000
@@ -76,7 +78,7 @@ def test_a_simulated_node_says_so_loudly(node):
 def test_every_weakness_that_was_accepted_is_named(node, anything):
     node.engine |= {"verification": "none", "transfers": "plain"}
     verified = node.appraise(policy=anything)
-    assert verified.weaknesses == frozenset(Weakness)
+    assert verified.weaknesses == frozenset(Weakness) - {Weakness.BOOT_ONLY}
     assert len(verified.warnings) == 3
     assert verified.verdict.outcome is Outcome.PASS
 
@@ -194,9 +196,15 @@ def test_a_signature_moved_to_other_claims(node):
 
 
 def test_evidence_that_nothing_checks(node):
-    for changes in ({"collateral": b"x"}, {"event_log": b"x"}):
+    unused = Collateral({"amd-crl": b"x"}).encode()
+    for changes in ({"collateral": unused}, {"event_log": b"x"}):
         bundle = dataclasses.replace(node.bundle(), **changes)
         assert refused(node, bundle) == ("quote-signature", Code.QUOTE_UNCHECKED_EVIDENCE)
+
+
+def test_malformed_collateral(node):
+    bundle = dataclasses.replace(node.bundle(), collateral=b"x")
+    assert refused(node, bundle) == ("bundle", Code.COLLATERAL_MALFORMED)
 
 
 def test_a_quote_from_the_future(node):
@@ -334,16 +342,22 @@ class _RealQuote:
 
     measurement = b"\x4d" * 32
     worth = "signed by a pinned root"
+    weaknesses = frozenset()
 
     def check_dates(self, *, at, max_age_s):  # noqa: ARG002
         return "in date"
+
+    def check_policy(self, policy, *, at):  # noqa: ARG002
+        return "as the policy demands"
 
     def check_report_data(self, expected):  # noqa: ARG002
         return "bound"
 
 
 class _RealPlatform:
-    def verify(self, bundle, *, roots, at):  # noqa: ARG002
+    collateral_names = frozenset()
+
+    def verify(self, bundle, collateral, *, roots, at):  # noqa: ARG002
         return _RealQuote()
 
 

@@ -8,11 +8,10 @@ from attestation.errors import Code, Refused
 from attestation.verifier.engine_policy import EnginePolicy
 from attestation.verifier.policy import (
     NOTICE_S,
-    WARNINGS,
     ClientPolicy,
-    Weakness,
     admission_policy,
 )
+from attestation.verifier.weakness import WARNINGS, Weakness
 
 
 def engine(verification="audit", transfers="sealed", prefix_cache="request"):

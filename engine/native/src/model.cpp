@@ -1,0 +1,364 @@
+// A decoder of the Llama family, computed step by step: the C interface that engine/native/library.py binds.
+//
+// The step is one call: Python hands over the rows of all sequences, the team of threads walks through the layers
+// with a barrier between phases, and logits come back. Activations between phases are bfloat16 where they are
+// multiplied and float32 where they are added up.
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <new>
+
+#include "attention.h"
+#include "linear.h"
+#include "threads.h"
+#include "tiles.h"
+
+using namespace sottovoce;
+
+extern "C" {
+
+struct Layer {
+  const float* attention_norm;  // [hidden]
+  const float* mlp_norm;        // [hidden]
+  const float* query_norm;      // [head size] or null
+  const float* key_norm;        // [head size] or null
+  Weights qkv;                  // hidden -> (heads + 2 key heads) * size
+  Weights output;               // heads * size -> hidden
+  Weights gate_up;              // hidden -> 2 * intermediate, panels of 16 gates and their 16 ups
+  Weights down;                 // intermediate -> hidden
+  bfloat16* keys;               // pool, [slots][key heads][size]
+  bfloat16* values;
+  std::int32_t window;          // positions a row sees, itself included; 0 for all
+  std::int32_t rotary;          // whether positions are rotated in
+};
+
+struct Model {
+  const Layer* layers;
+  const float* final_norm;  // [hidden]
+  Weights head;             // hidden -> vocabulary
+  const float* frequencies; // [head size / 2], radians a position
+  float rotary_scale;       // of cosine and sine
+  float epsilon;
+  float scaling;            // of scores
+  std::int32_t layer_count, hidden, heads, key_heads, size, intermediate, vocabulary, block_size, max_rows;
+};
+
+// The rows of one step. Spans are consecutive positions of one sequence; span i has the rows
+// [first_row[i], first_row[i + 1]) and the blocks [first_block[i], first_block[i + 1]) of `blocks`.
+struct Step {
+  const bfloat16* embeddings;       // [rows][hidden]
+  const std::int32_t* positions;    // [rows]
+  const std::int64_t* slots;        // [rows]: where each row's key and value go
+  const std::int32_t* first_row;    // [spans + 1]
+  const std::int32_t* first_block;  // [spans + 1]
+  const std::int64_t* blocks;       // block numbers of all sequences
+  const std::int32_t* logit_rows;   // [wanted], ascending
+  float* logits;                    // [wanted][vocabulary]
+  std::int32_t rows, spans, wanted;
+};
+
+}  // extern "C"
+
+namespace {
+
+int rounded(int rows) { return (rows + kTile - 1) / kTile * kTile; }
+
+// Zeroed memory, aligned for tiles and given back in huge pages where there are any.
+template <class T>
+class Buffer {
+ public:
+  explicit Buffer(std::size_t count) : bytes_(count * sizeof(T)), data_(static_cast<T*>(::operator new(bytes_, std::align_val_t{64}))) { clear(bytes_ / sizeof(T)); }
+  ~Buffer() {
+    clear(bytes_ / sizeof(T));
+    ::operator delete(data_, std::align_val_t{64});
+  }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  T* get() const { return data_; }
+
+  // Zeros over the first `count` elements.
+  void clear(std::size_t count) {
+    std::memset(data_, 0, count * sizeof(T));
+    asm volatile("" : : "r"(data_) : "memory");  // the zeros are the point: no compiler may leave them out
+  }
+
+ private:
+  std::size_t bytes_;
+  T* data_;
+};
+
+}  // namespace
+
+struct Runner {
+  Runner(const Model& m, int threads)
+      : model(m),
+        layers(m.layers, m.layers + m.layer_count),
+        padded(rounded(m.max_rows)),
+        widest(std::max({m.hidden, m.heads * m.size, m.intermediate})),
+        residual(static_cast<std::size_t>(padded) * m.hidden),
+        normed(static_cast<std::size_t>(padded) * m.hidden),
+        projected(static_cast<std::size_t>(padded) * (m.heads + 2 * m.key_heads) * m.size),
+        queries(static_cast<std::size_t>(padded) * m.heads * m.size),
+        attended(static_cast<std::size_t>(padded) * m.heads * m.size),
+        activated(static_cast<std::size_t>(padded) * m.intermediate),
+        quantised(static_cast<std::size_t>(padded) * widest),
+        scales(static_cast<std::size_t>(padded) * widest / kGroup),
+        sums(static_cast<std::size_t>(padded) * widest / kGroup),
+        cosines(static_cast<std::size_t>(padded) * m.size / 2),
+        sines(static_cast<std::size_t>(padded) * m.size / 2),
+        scratch(new Scratch[threads]),
+        team(threads) {
+    model.layers = layers.data();
+  }
+
+  void run(const Step& next) {
+    step = &next;
+    step_rows = next.rows;
+    step_wanted = next.wanted;
+    for (auto& counter : counters) counter.reset();
+    team.run([](void* self, int member) { static_cast<Runner*>(self)->work(member); }, this);
+  }
+
+  // Forget what the last step left here.
+  void clear() {
+    if (step == nullptr) return;
+    const std::size_t rows = rounded(std::max(step_rows, step_wanted)), groups = widest / kGroup;
+    residual.clear(rows * model.hidden);
+    normed.clear(rows * model.hidden);
+    projected.clear(rows * (model.heads + 2 * model.key_heads) * model.size);
+    queries.clear(rows * model.heads * model.size);
+    attended.clear(rows * model.heads * model.size);
+    activated.clear(rows * model.intermediate);
+    quantised.clear(rows * widest);
+    scales.clear(rows * groups);
+    sums.clear(rows * groups);
+    for (int member = 0; member < team.size(); ++member) scratch[member].clear();
+    step = nullptr;
+  }
+
+ private:
+  // Each phase draws its pieces from the counter of its turn; the counter two turns back is reset meanwhile.
+  struct Turn {
+    int number = 0;
+  };
+
+  template <class Work>
+  void phase(Turn& turn, int count, int piece, Work&& work) {
+    Counter& counter = counters[turn.number % 3];
+    for (int first; (first = counter.take(piece)) < count;) {
+      for (int i = first; i < std::min(first + piece, count); ++i) work(i);
+    }
+    team.barrier();
+    counters[(turn.number + 2) % 3].reset();
+    ++turn.number;
+  }
+
+  // All rows against all panels. Long inputs go block by block, so that a block stays in the cache.
+  template <class Store>
+  void linear(Turn& turn, const Weights& w, const bfloat16* x, int count, Store&& store) {
+    const int stay = std::max(2 * kTile, (1 << 20) / (w.depth * 2) / kTile * kTile);
+    Rows rows{x, quantised.get(), scales.get(), sums.get(), count, rounded(count)};
+    if (w.scales != nullptr) {
+      phase(turn, count, 16, [&](int row) {
+        quantise(x + static_cast<std::size_t>(row) * w.depth, w.depth, row, rows.padded, quantised.get() + static_cast<std::size_t>(row) * w.depth, scales.get(), sums.get());
+      });
+    }
+    const int pieces = (w.panels + kPanels - 1) / kPanels, blocks = (count + stay - 1) / stay;
+    phase(turn, pieces * blocks, 1, [&](int index) {
+      const int first = index / pieces * stay, last = std::min(first + stay, count);
+      const int begin = index % pieces * kPanels, end = std::min(begin + kPanels, w.panels);
+      for (int panel = begin; panel < end; ++panel) {
+        multiply(w, rows, first, last, panel, [&](int row, __m512 a, __m512 b) { store(row, panel, a, b); });
+      }
+    });
+  }
+
+  void norm(const float* weight, const float* x, bfloat16* out, int count) const {
+    __m512 squares = _mm512_setzero_ps();
+    for (int i = 0; i < count; i += 16) {
+      const __m512 part = _mm512_loadu_ps(x + i);
+      squares = _mm512_fmadd_ps(part, part, squares);
+    }
+    const __m512 factor = _mm512_set1_ps(1.0f / std::sqrt(_mm512_reduce_add_ps(squares) / count + model.epsilon));
+    for (int i = 0; i < count; i += 16) {
+      store_bf16(out + i, _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(x + i), factor), _mm512_loadu_ps(weight + i)));
+    }
+  }
+
+  // Add a product to the residual stream.
+  auto add(int width) {
+    return [this, width](int row, int panel, __m512 a, __m512 b) {
+      float* at = residual.get() + static_cast<std::size_t>(row) * width + panel * kPanel;
+      _mm512_storeu_ps(at, _mm512_add_ps(_mm512_loadu_ps(at), a));
+      _mm512_storeu_ps(at + kTile, _mm512_add_ps(_mm512_loadu_ps(at + kTile), b));
+    };
+  }
+
+  void work(int member) {
+    const Tiles tiles;
+    Turn turn;
+    phase(turn, step->rows, 1, [&](int row) { begin(row); });
+    for (int layer = 0; layer < model.layer_count; ++layer) run_layer(turn, model.layers[layer], member);
+    finish(turn);
+  }
+
+  // A row's place in the residual stream, and its rotations.
+  void begin(int row) {
+    const int half = model.size / 2;
+    const std::size_t at = static_cast<std::size_t>(row) * model.hidden;
+    for (int i = 0; i < model.hidden; i += 16) _mm512_storeu_ps(residual.get() + at + i, load_bf16(step->embeddings + at + i));
+    const float position = static_cast<float>(step->positions[row]);
+    for (int i = 0; i < half; ++i) {
+      const float angle = position * model.frequencies[i];
+      cosines.get()[static_cast<std::size_t>(row) * half + i] = std::cos(angle) * model.rotary_scale;
+      sines.get()[static_cast<std::size_t>(row) * half + i] = std::sin(angle) * model.rotary_scale;
+    }
+  }
+
+  void run_layer(Turn& turn, const Layer& layer, int member) {
+    const int rows = step->rows, hidden = model.hidden;
+    const int width = (model.heads + 2 * model.key_heads) * model.size;
+    normalise(turn, layer.attention_norm);
+    linear(turn, layer.qkv, normed.get(), rows, [&](int row, int panel, __m512 a, __m512 b) {
+      float* at = projected.get() + static_cast<std::size_t>(row) * width + panel * kPanel;
+      _mm512_storeu_ps(at, a);
+      _mm512_storeu_ps(at + kTile, b);
+    });
+    phase(turn, rows, 1, [&](int row) { place(layer, row); });
+    attend_all(turn, layer, scratch[member]);
+    linear(turn, layer.output, attended.get(), rows, add(hidden));
+    normalise(turn, layer.mlp_norm);
+    linear(turn, layer.gate_up, normed.get(), rows, [&](int row, int panel, __m512 gate, __m512 up) {
+      const __m512 one = _mm512_set1_ps(1.0f);
+      // silu(g) = g / (1 + exp(-g)), from exp(-|g|), which cannot overflow.
+      const __m512 small = exponential(_mm512_sub_ps(_mm512_setzero_ps(), _mm512_abs_ps(gate)));
+      const __mmask16 negative = _mm512_cmp_ps_mask(gate, _mm512_setzero_ps(), _CMP_LT_OQ);
+      const __m512 sigmoid = _mm512_div_ps(_mm512_mask_mov_ps(one, negative, small), _mm512_add_ps(one, small));
+      store_bf16(activated.get() + static_cast<std::size_t>(row) * model.intermediate + panel * kTile, _mm512_mul_ps(_mm512_mul_ps(gate, sigmoid), up));
+    });
+    linear(turn, layer.down, activated.get(), rows, add(hidden));
+  }
+
+  void normalise(Turn& turn, const float* weight) {
+    phase(turn, step->rows, 4, [&](int row) {
+      const std::size_t at = static_cast<std::size_t>(row) * model.hidden;
+      norm(weight, residual.get() + at, normed.get() + at, model.hidden);
+    });
+  }
+
+  // Normalise and rotate a head of queries or keys.
+  void turn_head(const float* from, const float* weight, bool rotary, int row, bfloat16* to) const {
+    const int half = model.size / 2;
+    alignas(64) float head[kMaxHead];
+    float factor = 1.0f;
+    if (weight != nullptr) {
+      float squares = 0;
+      for (int i = 0; i < model.size; ++i) squares += from[i] * from[i];
+      factor = 1.0f / std::sqrt(squares / model.size + model.epsilon);
+    }
+    for (int i = 0; i < model.size; ++i) head[i] = weight != nullptr ? from[i] * factor * weight[i] : from[i];
+    const float* cosine = cosines.get() + static_cast<std::size_t>(row) * half;
+    const float* sine = sines.get() + static_cast<std::size_t>(row) * half;
+    for (int i = 0; i < half; i += 16) {
+      const __m512 a = _mm512_load_ps(head + i), b = _mm512_loadu_ps(head + half + i);
+      const __m512 c = rotary ? _mm512_loadu_ps(cosine + i) : _mm512_set1_ps(1.0f), s = rotary ? _mm512_loadu_ps(sine + i) : _mm512_setzero_ps();
+      store_bf16(to + i, _mm512_fmsub_ps(a, c, _mm512_mul_ps(b, s)));
+      store_bf16(to + half + i, _mm512_fmadd_ps(b, c, _mm512_mul_ps(a, s)));
+    }
+  }
+
+  // A row's queries to their buffer, its keys and values into the pool.
+  void place(const Layer& layer, int row) {
+    const int size = model.size, width = (model.heads + 2 * model.key_heads) * size;
+    const float* from = projected.get() + static_cast<std::size_t>(row) * width;
+    bfloat16* to = queries.get() + static_cast<std::size_t>(row) * model.heads * size;
+    for (int head = 0; head < model.heads; ++head, from += size, to += size) turn_head(from, layer.query_norm, layer.rotary, row, to);
+    const std::size_t slot = static_cast<std::size_t>(step->slots[row]) * model.key_heads * size;
+    to = layer.keys + slot;
+    for (int head = 0; head < model.key_heads; ++head, from += size, to += size) turn_head(from, layer.key_norm, layer.rotary, row, to);
+    to = layer.values + slot;
+    for (int i = 0; i < model.key_heads * size; i += 16) store_bf16(to + i, _mm512_loadu_ps(from + i));
+  }
+
+  // A task is a tile of 16 queries of one span and one key head; tasks are numbered span by span.
+  void attend_all(Turn& turn, const Layer& layer, Scratch& mine) {
+    const int shared = model.heads / model.key_heads, positions = std::max(1, kTile / shared);
+    const int parts = (shared + kTile - 1) / kTile;
+    int tasks = 0;
+    for (int span = 0; span < step->spans; ++span) tasks += tiles_of(span, positions) * parts * model.key_heads;
+    phase(turn, tasks, 1, [&](int task) {
+      int span = 0;
+      for (int own; task >= (own = tiles_of(span, positions) * parts * model.key_heads); ++span) task -= own;
+      const int head = task % model.key_heads, tile = task / model.key_heads;
+      attend_tile(layer, span, head, tile / parts * positions, positions, tile % parts * kTile, mine);
+    });
+  }
+
+  int tiles_of(int span, int positions) const { return (step->first_row[span + 1] - step->first_row[span] + positions - 1) / positions; }
+
+  void attend_tile(const Layer& layer, int span, int head, int first, int positions, int first_shared, Scratch& mine) {
+    const int shared = model.heads / model.key_heads, rows = step->first_row[span + 1] - step->first_row[span];
+    const int count = std::min(positions, rows - first), of_tile = std::min(shared - first_shared, kTile);
+    Queries tile{};
+    tile.scaling = model.scaling;
+    const int earliest = step->positions[step->first_row[span]] + first;
+    for (int i = 0; i < kTile; ++i) {
+      const int position = earliest + std::min(i / of_tile, count - 1);
+      tile.from[i] = layer.window > 0 ? std::max(0, position - layer.window + 1) : 0;
+      tile.upto[i] = position + 1;
+      if (i / of_tile >= count) continue;
+      const std::size_t at = (static_cast<std::size_t>(step->first_row[span] + first + i / of_tile) * model.heads + head * shared + first_shared + i % of_tile) * model.size;
+      tile.rows[i] = queries.get() + at;
+      tile.out[i] = attended.get() + at;
+    }
+    const Cache cache{layer.keys, layer.values, step->blocks + step->first_block[span], model.block_size, model.key_heads, model.size};
+    attend(cache, head, tile, tile.from[0], earliest + count, mine);
+  }
+
+  void finish(Turn& turn) {
+    if (step->wanted == 0) return;
+    phase(turn, step->wanted, 4, [&](int index) {
+      norm(model.final_norm, residual.get() + static_cast<std::size_t>(step->logit_rows[index]) * model.hidden, normed.get() + static_cast<std::size_t>(index) * model.hidden, model.hidden);
+    });
+    linear(turn, model.head, normed.get(), step->wanted, [&](int row, int panel, __m512 a, __m512 b) {
+      const int left = model.vocabulary - panel * kPanel;
+      float* at = step->logits + static_cast<std::size_t>(row) * model.vocabulary + panel * kPanel;
+      _mm512_mask_storeu_ps(at, left >= 16 ? 0xffff : (1u << left) - 1, a);
+      if (left > 16) _mm512_mask_storeu_ps(at + kTile, left >= 32 ? 0xffff : (1u << (left - 16)) - 1, b);
+    });
+  }
+
+  static constexpr int kPanels = 4;  // panels taken at once
+
+  Model model;
+  std::vector<Layer> layers;
+  int padded, widest;
+  Buffer<float> residual;
+  Buffer<bfloat16> normed;
+  Buffer<float> projected;
+  Buffer<bfloat16> queries, attended, activated;
+  Buffer<std::int8_t> quantised;
+  Buffer<float> scales;
+  Buffer<std::int32_t> sums;
+  Buffer<float> cosines, sines;
+  std::unique_ptr<Scratch[]> scratch;
+  const Step* step = nullptr;
+  int step_rows = 0, step_wanted = 0;
+  Counter counters[3];
+  Team team;
+};
+
+extern "C" {
+
+// Whether this processor has what the library was built for, and the kernel lends it.
+int sottovoce_supported() {
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("amx-bf16") && __builtin_cpu_supports("amx-int8") && request_tiles();
+}
+
+Runner* sottovoce_create(const Model* model, int threads) { return new (std::nothrow) Runner(*model, threads); }
+void sottovoce_step(Runner* runner, const Step* step) { runner->run(*step); }
+void sottovoce_clear(Runner* runner) { runner->clear(); }
+void sottovoce_destroy(Runner* runner) { delete runner; }
+
+}  // extern "C"
