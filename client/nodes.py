@@ -239,7 +239,6 @@ class NodeDirectory:
                 listed = self._verify(document, at)
             except ConsistencyMissing as missing:
                 listed = self._verify(document, at, await self._bridge(missing, document))
-            check_platforms(listed)
         except TransparencyError as error:
             written = self._write_proof(error)
             raise NodeListError(
@@ -251,11 +250,10 @@ class NodeDirectory:
     def _verify(
         self, document: bytes, at: int, bridge: Sequence[bytes] | None = None
     ) -> VerifiedNodes:
-        return verify_nodes_document(
+        return verify_document(
             document,
-            policy=self._trust.log_policy,
-            roles=self._trust.roles,
-            epoch_seconds=self._trust.list_epoch_s,
+            trust=self._trust,
+            policy=self._policy,
             at=at,
             last=self._seen,
             bridge=bridge,
@@ -354,15 +352,50 @@ def _platform(bundle: bytes) -> str:
         return ""  # the appraisal will say what is wrong with it
 
 
-def appraise_all(
-    listed: VerifiedNodes, *, trust: Trust, policy: ClientPolicy, at: int
-) -> Appraisal:
-    """Appraise every listed node against what the log vouches for."""
-    reference = reference_values(
+def verify_document(
+    document: bytes,
+    *,
+    trust: Trust,
+    policy: ClientPolicy,
+    at: int,
+    last: SeenCheckpoint | None = None,
+    bridge: Sequence[bytes] | None = None,
+) -> VerifiedNodes:
+    """Verify a nodes document under the trust file, and the policy where that is the stricter.
+
+    Raises:
+        SimulatedBesideReal: simulated nodes stand beside others.
+        TransparencyError: as `verify_nodes_document` says.
+    """
+    log = trust.log_policy
+    oldest = min(log.max_cosignature_age_s, policy.max_checkpoint_age_s)
+    listed = verify_nodes_document(
+        document,
+        policy=replace(log, max_cosignature_age_s=oldest),
+        roles=trust.roles,
+        epoch_seconds=trust.list_epoch_s,
+        at=at,
+        last=last,
+        bridge=bridge,
+    )
+    check_platforms(listed)
+    return listed
+
+
+def reference_of(listed: VerifiedNodes, trust: Trust) -> ReferenceValues:
+    """Return what the evidence of the listed nodes is held against."""
+    return reference_values(
         (*listed.releases, *listed.models, *listed.policies),
         key_documents=frozenset(row.key_document_digest for row in listed.nodes),
         trust=trust,
     )
+
+
+def appraise_all(
+    listed: VerifiedNodes, *, trust: Trust, policy: ClientPolicy, at: int
+) -> Appraisal:
+    """Appraise every listed node against what the log vouches for."""
+    reference = reference_of(listed, trust)
     nodes: list[VerifiedNode] = []
     refused: list[RefusedNode] = []
     for row in listed.nodes:
