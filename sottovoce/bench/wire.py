@@ -17,7 +17,7 @@ from server.hardening import die_with
 from server.keeper_messages import Binding, NewGeneration, Packet, PublicKeys, encode_generation
 from server.messages import Request
 from server.sockets import packet_pair, receive_packet, send_packet
-from sottovoce.bench import appraisal, redemption, relaying
+from sottovoce.bench import appraisal, logged, redemption, relaying
 from sottovoce.bench.line import Line, line
 from wire import bhttp, inner, ohttp, padding
 from wire.hpke import Aead, ContextSecrets, Kdf, Kem, RecipientContext, Suite
@@ -42,6 +42,8 @@ class WireSizes:
     relay_requests: int = 1_000
     relay_streams: int = 256
     appraisals: int = 100
+    log_batches: int = 40
+    log_proofs: int = 200
 
 
 QUICK = WireSizes(
@@ -52,6 +54,8 @@ QUICK = WireSizes(
     relay_requests=8,
     relay_streams=4,
     appraisals=3,
+    log_batches=2,
+    log_proofs=3,
 )
 
 
@@ -66,6 +70,7 @@ def measure(sizes: WireSizes) -> Iterator[Line]:
     yield from appraisal.measure(sizes.appraisals)
     yield from redemption.measure(sizes.redemptions)
     yield from relaying.measure(sizes.relay_requests, sizes.relay_streams)
+    yield from logged.measure(sizes.log_batches, sizes.log_proofs)
 
 
 class _Gateway:

@@ -45,5 +45,5 @@ def test_only_the_newest_statements_of_a_kind_are_current():
     current = Current()
     models = [ModelLeaf(f"m{i}", bytes(32)) for i in range(CURRENT_LEAVES[LeafType.MODEL] + 3)]
     for index, body in enumerate(models):
-        current.add(index, body)
+        current.add(index, body, bytes([index]))
     assert current.current_statements(0) == tuple(models[3:])

@@ -288,7 +288,7 @@ def test_a_list_that_is_not_valid_for_exactly_its_epoch_is_refused(world):
     for shift in ((0, 1), (-1, 0)):
         log = world.fake_log()
         start, end = world.start + shift[0], world.start + world.epoch_seconds + shift[1]
-        index = log.add(NodeListLeaf(world.epoch, start, end, ()), "list")
+        index = log.add(NodeListLeaf(world.epoch, start, end, (), log.statements()), "list")
         with pytest.raises(WrongList):
             world.verify(log.document(index))
 
