@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx
@@ -71,10 +72,11 @@ class Exchange:
         self._response = response
         stream = response.stream  # the content as it comes: `Response.aiter_raw` adds nothing to it
         assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101 - an asynchronous client's
-        self._stream = stream
+        self._pieces = aiter(stream)
         self._opener = opener
         self._decoder = bhttp.ResponseDecoder()
-        self._events = self._read()
+        self._early: list[bhttp.Event] = []  # what came together with the head
+        self._finished = False
         self.head: bhttp.Head
         self._trailers: bhttp.Fields = ()
 
@@ -122,11 +124,17 @@ class Exchange:
         Raises:
             RelayError, ResponseCut, ResponseForged: as `open` does.
         """
-        async for event in self._events:
-            if isinstance(event, bhttp.Content):
-                yield event.data
-            elif isinstance(event, bhttp.End):
-                self._trailers = event.trailers
+        # One loop on purpose: each generator more is a microsecond for each token.
+        with _failures():
+            for data in self._contents_of(self._early):
+                yield data
+            async for encapsulated in self._pieces:
+                for plaintext in self._opener.feed(encapsulated):
+                    for data in self._contents_of(self._decoder.feed(plaintext)):
+                        yield data
+            if not self._finished:
+                for data in self._contents_of(self._finish()):
+                    yield data
 
     async def body(self) -> bytes:
         """Return the whole content; raises as `contents` does."""
@@ -161,26 +169,44 @@ class Exchange:
             raise ResponseForged("the response is not of the chunked OHTTP type")
 
     async def _read_head(self) -> bhttp.Head:
-        async for event in self._events:
-            if isinstance(event, bhttp.Head):
-                return event
-        raise ResponseCut("the response ended before its head")
+        with _failures():
+            async for encapsulated in self._pieces:
+                for plaintext in self._opener.feed(encapsulated):
+                    self._early += self._decoder.feed(plaintext)
+                if self._early:
+                    break
+            else:
+                self._early += self._finish()
+        head = self._early.pop(0)
+        if not isinstance(head, bhttp.Head):
+            raise ResponseForged("the response does not begin with its head")
+        return head
 
-    async def _read(self) -> AsyncIterator[bhttp.Head | bhttp.Content | bhttp.End]:
-        try:
-            async for data in self._stream:
-                for plaintext in self._opener.feed(data):
-                    for event in self._decoder.feed(plaintext):
-                        yield event
-            # The final chunk runs to the end of the stream, so only now can it be opened.
-            for event in self._decoder.feed(self._opener.finish()):
-                yield event
-            self._decoder.finish()
-        except Truncated:
-            raise ResponseCut("the response ended before its authenticated end") from None
-        except WireError as error:
-            raise ResponseForged(f"the response is refused: {error}") from None
-        except httpx.TimeoutException:
-            raise RelayTimeout("the response stalled") from None
-        except httpx.HTTPError:
-            raise ResponseCut("the connection broke before the response's end") from None
+    def _finish(self) -> list[bhttp.Event]:
+        # The final chunk runs to the end of the stream, so only then can it be opened.
+        self._finished = True
+        return [*self._decoder.feed(self._opener.finish()), *self._decoder.finish()]
+
+    def _contents_of(self, events: list[bhttp.Event]) -> list[bytes]:
+        contents = []
+        for event in events:
+            if isinstance(event, bhttp.Content):
+                contents.append(event.data)
+            elif isinstance(event, bhttp.End):
+                self._trailers = event.trailers
+        return contents
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """Raise what can go wrong while a response is read as errors of the client."""
+    try:
+        yield
+    except Truncated:
+        raise ResponseCut("the response ended before its authenticated end") from None
+    except WireError as error:
+        raise ResponseForged(f"the response is refused: {error}") from None
+    except httpx.TimeoutException:
+        raise RelayTimeout("the response stalled") from None
+    except httpx.HTTPError:
+        raise ResponseCut("the connection broke before the response's end") from None

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
 
 import httpx
 
@@ -49,8 +51,10 @@ class RelayConnection(Connection):
 
 
 class Http1Transport(httpx.AsyncBaseTransport):
-    """HTTP/1.1, tried once, with exactly the fields of the request. Timeouts are as httpx has them,
-    but a request has as long to be sent as its answer may be silent."""
+    """HTTP/1.1, tried once, with exactly the fields of the request.
+
+    A request has as long to be sent as its answer may then be silent.
+    """
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context
@@ -90,10 +94,13 @@ class Http1Transport(httpx.AsyncBaseTransport):
         idle = self._idle.find(origin)
         if isinstance(idle, RelayConnection):
             return idle
+        connection: RelayConnection
+        # Any: the connection has a protocol's methods, but `wire` cannot name asyncio's types.
+        factory: Any = partial(RelayConnection, origin)
         try:
             async with asyncio.timeout(timeout_s):
                 _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: RelayConnection(origin),
+                    factory,
                     origin.host,
                     origin.port,
                     ssl=self._context if origin.scheme == "https" else None,

@@ -31,7 +31,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from relay.addresses import Limited, Places, Rates
 from relay.cache import LogCache
 from relay.config import RelayConfig
-from relay.connection import ConnectionLimits, connection_class
+from relay.connection import Connection, ConnectionLimits, connection_class
 from relay.errors import Refusal, StartFailed, TooManyRequests
 from relay.forward import Forwarder
 from relay.linger import Lingering
@@ -157,13 +157,15 @@ def _allow_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _connection_limits(config: RelayConfig) -> ConnectionLimits:
-    return ConnectionLimits(
+def connections(config: RelayConfig) -> type[Connection]:
+    """Return the class of the connections that `create_app` is served by."""
+    limits = ConnectionLimits(
         config.head_timeout_s,
         config.unread_timeout_s,
         Limited(config.unlimited),
         Places(config.connections_per_address),
     )
+    return connection_class(limits)
 
 
 def _server_config(config: RelayConfig) -> uvicorn.Config:
@@ -172,7 +174,7 @@ def _server_config(config: RelayConfig) -> uvicorn.Config:
         ssl_certfile=config.certificate,
         ssl_keyfile=config.private_key,
         loop="asyncio",
-        http=connection_class(_connection_limits(config)),
+        http=connections(config),
         ws="none",
         lifespan="on",
         log_config=None,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from wire.http1_client import Connection, Origin
 
@@ -27,9 +29,12 @@ class WorkerConnection(Connection):
         Raises:
             TimeoutError, OSError: not in time, or not at all.
         """
+        connection: WorkerConnection
+        # Any: the connection has a protocol's methods, but `wire` cannot name asyncio's types.
+        factory: Any = partial(cls, origin)
         async with asyncio.timeout(timeout_s):
             _, connection = await asyncio.get_running_loop().create_connection(
-                lambda: cls(origin),
+                factory,
                 origin.host,
                 origin.port,
                 ssl=context if origin.scheme == "https" else None,

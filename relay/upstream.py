@@ -36,7 +36,9 @@ class Document:
 class Response:
     """A response whose head was read. Its content is read once, in one of two ways."""
 
-    def __init__(self, connection: WorkerConnection, status: int, headers: Mapping[str, str]):
+    def __init__(
+        self, connection: WorkerConnection, status: int, headers: Mapping[str, str]
+    ) -> None:
         self.status = status
         self.headers = headers
         """Names in lower case; of a repeated one, the first."""

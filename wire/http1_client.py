@@ -232,10 +232,11 @@ class IdleConnections:
 
     def find(self, origin: Origin) -> Connection | None:
         """Return a connection to `origin` that the other side has not ended, or None."""
-        now = self._clock()
-        for since, connection in [one for one in self._idle if one[1].lost or now - one[0] > IDLE_S]:
-            self._idle.remove((since, connection))
-            connection.close()
+        oldest = self._clock() - IDLE_S
+        for since, connection in list(self._idle):
+            if connection.lost or since < oldest:
+                self._idle.remove((since, connection))
+                connection.close()
         for place in reversed(range(len(self._idle))):
             if self._idle[place][1].origin == origin:
                 return self._idle.pop(place)[1]

@@ -12,6 +12,7 @@ from serving import serving
 from simulator import ACCOUNT_KEY, World, complete, refuse
 
 from attestation.verifier.policy import ClientPolicy
+from client.connection import CallerConnection
 from client.proxy import ProxyConfig, build_app
 from wire import bhttp
 
@@ -35,7 +36,7 @@ def proxy(world, tmp_path):
             account_key=ACCOUNT_KEY,
             state=tmp_path,
         )
-        with serving(build_app(config)) as proxy_url:
+        with serving(build_app(config), http=CallerConnection) as proxy_url:
             yield proxy_url
 
 

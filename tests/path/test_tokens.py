@@ -9,7 +9,7 @@ from path_user import run
 
 from client.blinded import messages
 from client.exchange import Exchange, InnerRequest
-from client.wallet import StoredToken
+from client.token_file import StoredToken
 from issuer.keys import IssuerKey, create_key_file
 from sottovoce.local import ISSUER, ISSUER_NAME, LOG
 from sottovoce.publish import issuer_key_leaf, publish
