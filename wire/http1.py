@@ -176,7 +176,7 @@ class ResponseReader:
             self._interim += 1
             if status == 101 or self._interim > _MAX_INTERIM:
                 raise Malformed("a change of protocol, or too many interim responses")
-        if len(self._buffer) > MAX_HEAD:
+        if len(self._buffer) > MAX_HEAD + 3:  # and what may be the beginning of its end
             raise Malformed("the head of a response is too long")
         return False
 
