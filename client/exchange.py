@@ -21,6 +21,11 @@ AEAD = Aead.AES_128_GCM
 apart."""
 
 
+TIMEOUT = httpx.Timeout(connect=5.0, read=120.0, write=30.0, pool=10.0)
+"""Seconds. The read timeout bounds the silence before the first byte and between two chunks: the
+time a long prompt may take to prefill."""
+
+
 @dataclass(frozen=True)
 class InnerRequest:
     """What one try sends: everything in it is inside the encapsulation."""
@@ -48,6 +53,37 @@ class InnerRequest:
         return bhttp.encode_request(
             request, padded_length=padding.padded_length(length, padding.REQUEST_CLASSES)
         )
+
+
+@dataclass(frozen=True)
+class Relay:
+    """One relay, asked through a bare transport.
+
+    An HTTP client around it would add fields, cookies and redirects, and a step for each chunk.
+    """
+
+    url: str
+    transport: httpx.AsyncBaseTransport
+
+    async def post(self, node: str, encapsulated_request: bytes) -> httpx.Response:
+        """Send a request to `node`; the response's content is not yet read.
+
+        Raises:
+            RelayTimeout, RelayError: there is no response.
+        """
+        request = httpx.Request(
+            "POST",
+            f"{self.url.rstrip('/')}/{node}",
+            content=encapsulated_request,
+            headers={"content-type": ohttp.CHUNKED_REQUEST_TYPE, "incremental": "?1"},
+            extensions={"timeout": TIMEOUT.as_dict()},
+        )
+        try:
+            return await self.transport.handle_async_request(request)
+        except httpx.TimeoutException:
+            raise RelayTimeout("the relay did not answer in time") from None
+        except httpx.HTTPError:
+            raise RelayError("the relay cannot be reached") from None
 
 
 @dataclass(frozen=True)
@@ -81,9 +117,7 @@ class Exchange:
         self._trailers: bhttp.Fields = ()
 
     @classmethod
-    async def open(
-        cls, http: httpx.AsyncClient, relay_url: str, node: VerifiedNode, request: InnerRequest
-    ) -> Exchange:
+    async def open(cls, relay: Relay, node: VerifiedNode, request: InnerRequest) -> Exchange:
         """Encapsulate `request` to `node`, send it through the relay and read the inner head.
 
         Raises:
@@ -95,18 +129,7 @@ class Exchange:
         encapsulated_request, opener = ohttp.encapsulate_chunked(
             config, request.encode(), aead=AEAD
         )
-        outgoing = http.build_request(
-            "POST",
-            f"{relay_url.rstrip('/')}/{node.key_document.node}",
-            content=encapsulated_request,
-            headers={"content-type": ohttp.CHUNKED_REQUEST_TYPE, "incremental": "?1"},
-        )
-        try:
-            response = await http.send(outgoing, stream=True)
-        except httpx.TimeoutException:
-            raise RelayTimeout("the relay did not answer in time") from None
-        except httpx.HTTPError:
-            raise RelayError("the relay cannot be reached") from None
+        response = await relay.post(node.key_document.node, encapsulated_request)
         exchange = cls(node, response, opener)
         try:
             await exchange._check_outer()

@@ -28,6 +28,7 @@ from client import openai_errors, page
 from client.canonical import canonical_body, parse_body
 from client.connection import CallerConnection
 from client.errors import ClientError, NodeListError, RequestRefused
+from client.exchange import TIMEOUT, Relay
 from client.http1 import Http1Transport
 from client.nodes import NodeDirectory
 from client.streaming import EventStream
@@ -42,10 +43,6 @@ MAX_BODY = 16 << 20
 
 KEPT_VERDICTS = 256
 """Verdicts kept for `GET /verification`; they hold steps and reasons, never content."""
-
-TIMEOUT = httpx.Timeout(connect=5.0, read=120.0, write=30.0, pool=10.0)
-"""Seconds. The read timeout bounds the silence before the first byte and between two chunks: the
-time a long prompt may take to prefill."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +79,9 @@ class Proxy:
     def __init__(self, config: ProxyConfig) -> None:
         self.config = config
         # One connection a stream; `trust_env` off so that no environment proxy sees a request.
+        streams = Http1Transport(httpx.create_ssl_context(trust_env=False))
         self.http = httpx.AsyncClient(
-            transport=Http1Transport(httpx.create_ssl_context(trust_env=False)),
+            transport=streams,
             timeout=TIMEOUT,
             trust_env=False,
             follow_redirects=False,
@@ -104,7 +102,9 @@ class Proxy:
             path=config.wallet_path,
         )
         self.transport = Transport(
-            directory=self.directory, wallet=self.wallet, relay_url=config.relay_url, http=self.http
+            directory=self.directory,
+            wallet=self.wallet,
+            relay=Relay(config.relay_url, streams),
         )
         self.verdicts: OrderedDict[str, Verdict] = OrderedDict()
 

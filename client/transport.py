@@ -31,7 +31,7 @@ from client.errors import (
     ResponseError,
     ResponseForged,
 )
-from client.exchange import Exchange, InnerRequest
+from client.exchange import Exchange, InnerRequest, Relay
 from client.nodes import Appraisal, NodeDirectory
 from client.pricing import Pricing
 from client.wallet import Wallet
@@ -61,13 +61,11 @@ class Transport:
         *,
         directory: NodeDirectory,
         wallet: Wallet,
-        relay_url: str,
-        http: httpx.AsyncClient,
+        relay: Relay,
     ) -> None:
         self._directory = directory
         self._wallet = wallet
-        self._relay_url = relay_url
-        self._http = http
+        self._relay = relay
         self._kept: dict[str, tuple[str, float]] = {}
         self._uniform = secrets.SystemRandom().random
         self._pricing = Pricing()
@@ -140,7 +138,7 @@ class Transport:
         return exchange, carried
 
     async def _open(self, node: VerifiedNode, request: InnerRequest) -> Exchange:
-        return await Exchange.open(self._http, self._relay_url, node, request)
+        return await Exchange.open(self._relay, node, request)
 
     async def _correct(self, exchange: Exchange, carried: Carried) -> Carried | None:
         """Return the request to repeat at the same node, or None if the answer stands."""
