@@ -12,14 +12,9 @@ from attestation.verifier.node import VerifiedNode
 from client.errors import RelayError, RelayTimeout, ResponseCut, ResponseForged
 from wire import bhttp, inner, ohttp, padding
 from wire.errors import Truncated, WireError
-from wire.hpke import Aead, Kem
+from wire.ohttp import PreparedRequest
 from wire.privacy_pass import Token
 from wire.refund import SIGNATURES_FIELD, BlindedMessages, decode_signatures
-
-AEAD = Aead.AES_128_GCM
-"""Key id and AEAD id are visible to the relay: every client uses the same, or they tell users
-apart."""
-
 
 TIMEOUT = httpx.Timeout(connect=5.0, read=120.0, write=30.0, pool=10.0)
 """Seconds. The read timeout bounds the silence before the first byte and between two chunks: the
@@ -117,18 +112,17 @@ class Exchange:
         self._trailers: bhttp.Fields = ()
 
     @classmethod
-    async def open(cls, relay: Relay, node: VerifiedNode, request: InnerRequest) -> Exchange:
-        """Encapsulate `request` to `node`, send it through the relay and read the inner head.
+    async def open(
+        cls, relay: Relay, node: VerifiedNode, request: InnerRequest, prepared: PreparedRequest
+    ) -> Exchange:
+        """Send `request` to `node` through the relay, as `prepared`, and read the inner head.
 
         Raises:
             RelayError: an answer in clear, or none.
             ResponseCut: the response ended early.
             ResponseForged: it does not open, or is not Binary HTTP.
         """
-        config = next(c for c in node.key_document.key_configs if c.kem is Kem.XWING)
-        encapsulated_request, opener = ohttp.encapsulate_chunked(
-            config, request.encode(), aead=AEAD
-        )
+        encapsulated_request, opener = prepared.encapsulate(request.encode())
         response = await relay.post(node.key_document.node, encapsulated_request)
         exchange = cls(node, response, opener)
         try:

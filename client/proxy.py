@@ -155,9 +155,9 @@ def build_app(config: ProxyConfig) -> FastAPI:
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.proxy = proxy = Proxy(app.state.config)
-    refill = asyncio.create_task(proxy.wallet.keep_filled())
+    ahead = asyncio.gather(proxy.wallet.keep_filled(), proxy.transport.keep_prepared())
     yield
-    refill.cancel()
+    ahead.cancel()
     proxy.wallet.close()
     await proxy.http.aclose()
 

@@ -13,6 +13,7 @@ The retry rule (a relay that drops requests must not get to roll the dice again)
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -33,12 +34,19 @@ from client.errors import (
 )
 from client.exchange import Exchange, InnerRequest, Relay
 from client.nodes import Appraisal, NodeDirectory
+from client.prepared import PreparedStock
 from client.pricing import Pricing
 from client.wallet import Wallet
 from wire import inner
 
 KEEP_NODE_S = 300.0
 """How long a node is kept for a model after a request to it ended in clear."""
+
+PREPARING_S = 0.05
+"""Pause between two encapsulations made ahead: they are to be made while nothing else is."""
+
+IDLE_S = 0.5
+"""Pause while all are there."""
 
 DATE_PROBLEM = b"#date"
 BUSY = "busy"
@@ -69,6 +77,7 @@ class Transport:
         self._kept: dict[str, tuple[str, float]] = {}
         self._uniform = secrets.SystemRandom().random
         self._pricing = Pricing()
+        self._prepared = PreparedStock()
         self.redraws = 0
         """Authenticated refusals that led to another draw; a person should see when they are
         many."""
@@ -106,6 +115,13 @@ class Transport:
             return answer
         raise AssertionError("unreachable: the last draw returns its answer")
 
+    async def keep_prepared(self) -> None:
+        """Keep encapsulations ready for the nodes that are known, for ever."""
+        while True:
+            known = self._directory.known
+            busy = known is not None and self._prepared.fill(known.nodes)
+            await asyncio.sleep(PREPARING_S if busy else IDLE_S)
+
     def _choose(self, appraisal: Appraisal, model: str) -> VerifiedNode:
         nodes = appraisal.serving(model)
         kept, until = self._kept.get(model, ("", 0.0))
@@ -138,7 +154,7 @@ class Transport:
         return exchange, carried
 
     async def _open(self, node: VerifiedNode, request: InnerRequest) -> Exchange:
-        return await Exchange.open(self._relay, node, request)
+        return await Exchange.open(self._relay, node, request, self._prepared.take(node))
 
     async def _correct(self, exchange: Exchange, carried: Carried) -> Carried | None:
         """Return the request to repeat at the same node, or None if the answer stands."""

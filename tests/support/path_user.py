@@ -8,6 +8,7 @@ import httpx
 from attestation.verifier.policy import ClientPolicy
 from client.exchange import Exchange, InnerRequest, Relay
 from client.nodes import NodeDirectory
+from client.prepared import prepare
 from client.trust import load_trust
 from client.wallet import Wallet
 from sottovoce.local import ISSUER, RELAY
@@ -41,7 +42,7 @@ class User:
 
     async def open(self, node, request, relay=None):
         way = Relay(relay or self.relay, self.transport)
-        return await Exchange.open(way, node, request)
+        return await Exchange.open(way, node, request, prepare(node))
 
     async def ask(self, node, request, relay=None):
         exchange = await self.open(node, request, relay=relay)
