@@ -5,21 +5,17 @@ from __future__ import annotations
 import asyncio
 
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from client import openai_errors, sse
 from client.answer import Answer
 from client.connection import EXTENSION, Streaming
 from client.errors import ClientError
 
-_START: Message = {
-    "type": "http.response.start",
-    "status": 200,
-    "headers": [
-        (b"cache-control", b"no-cache"),
-        (b"content-type", b"text/event-stream; charset=utf-8"),
-    ],
-}
+_HEADERS = (
+    (b"cache-control", b"no-cache"),
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+)
 
 
 class EventStream(Response):
@@ -32,7 +28,7 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events, until the last or until the caller hangs up."""
-        await send(_START)
+        await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS]})
         writing = asyncio.create_task(self._write(scope["extensions"][EXTENSION]))
         watching = asyncio.create_task(_gone(receive))
         try:

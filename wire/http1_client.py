@@ -74,7 +74,7 @@ class Connection:
         self.writable = True
         """Whether the network takes more of the request now."""
         self.heard_at = clock()
-        """When something last came, or the request was complete."""
+        """When something last came or could come again, or the request was complete."""
 
     # What an asyncio transport calls.
 
@@ -188,9 +188,12 @@ class Connection:
 
     def resume(self) -> None:
         """Read again."""
-        if self._paused and not self._wire.is_closing():
-            self._wire.resume_reading()
+        if not self._paused:
+            return
         self._paused = False
+        self.heard_at = self._clock()
+        if not self._wire.is_closing():
+            self._wire.resume_reading()
 
     def fail(self, error: Exception) -> None:
         """End the connection; the first error stays."""

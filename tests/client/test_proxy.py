@@ -46,6 +46,17 @@ def sdk(proxy):
         yield client
 
 
+def test_every_answer_has_one_id_of_its_own(proxy):
+    body = {"model": "tiny", "messages": MESSAGES, "stream": True}
+    ids = []
+    for _ in range(3):
+        url = f"{proxy}/v1/chat/completions"
+        answer = httpx.post(url, json=body, trust_env=False, timeout=30)
+        assert answer.status_code == 200
+        ids += answer.headers.get_list("x-request-id")
+    assert len(ids) == len(set(ids)) == 3
+
+
 def test_the_sdk_reads_a_completion_and_a_stream(sdk):
     completion = sdk.chat.completions.create(model="tiny", messages=MESSAGES)
     assert completion.choices[0].message.content == "sotto"

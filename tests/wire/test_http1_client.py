@@ -217,6 +217,10 @@ def test_silence_counts_from_the_end_of_the_request_and_not_while_reading_is_pau
     clock.now = 9
     connection.pause()
     assert connection.silence == 0
+    connection.resume()
+    assert connection.silence == 0
+    clock.now = 10
+    assert connection.silence == 1
 
 
 def test_a_connection_whose_answer_was_read_is_kept_and_found():
