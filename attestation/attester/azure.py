@@ -13,7 +13,7 @@ from collections.abc import Callable
 from attestation.attester.base import Evidence
 from attestation.attester.tpm import TpmUnavailable, load_stack, open_device
 from attestation.errors import MalformedEvidence
-from attestation.verifier.tpm.azure import AzureEvidence
+from attestation.verifier.tpm.azure_evidence import AzureEvidence
 from attestation.verifier.tpm.hcl import Hardware, HclReport
 from attestation.verifier.tpm.keys import parse_signature
 from attestation.verifier.tpm.platform import AZURE
@@ -64,8 +64,8 @@ class AzureAttester:
         """
         with open_device(self._stack, self._tcti) as device:
             report = device.read_nv(HCL_REPORT)
-            key = device.attestation_key(ATTESTATION_KEY)
-            quoted = device.quote(key, hashlib.sha256(report_data).digest())
+            with device.attestation_key(ATTESTATION_KEY) as key:
+                quoted = device.quote(key, hashlib.sha256(report_data).digest())
         parsed = HclReport.parse(report)
         endorsement = self._endorse(parsed.hardware)
         is_snp = parsed.kind is Hardware.SNP

@@ -22,7 +22,7 @@ from attestation.verifier.tpm.platform import TPM
 
 BANK = "sha256"
 EVENT_LOG = Path("/sys/kernel/security/tpm0/binary_bios_measurements")
-"""Where Linux shows the firmware's event log (Documentation/ABI/testing/securityfs-..., TPM)."""
+"""Where Linux shows the firmware's event log (Documentation/security/tpm/tpm_event_log.rst)."""
 
 _TEMPLATE = "ecc256:ecdsa-sha256:null"
 _ATTRIBUTES = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|sign"
@@ -81,8 +81,10 @@ class TpmAttester:
         Raises:
             TpmUnavailable: the TPM does not answer, has no such key, or will not quote.
         """
-        with open_device(self._stack, self._tcti) as device:
-            key = device.attestation_key(self._handle)
+        with (
+            open_device(self._stack, self._tcti) as device,
+            device.attestation_key(self._handle) as key,
+        ):
             quoted = device.quote(key, hashlib.sha256(report_data).digest())
             public = device.public(key)
         return TpmEvidence(
@@ -104,15 +106,23 @@ class Device:
         self._stack = stack
         self._esys = esys
 
-    def attestation_key(self, handle: int | None) -> Any:  # noqa: ANN401 - as above
-        """Return the key at a persistent handle, or the primary key of the fixed template."""
+    @contextmanager
+    def attestation_key(self, handle: int | None) -> Iterator[Any]:
+        """Give the key at a persistent handle, or the primary key of the fixed template.
+
+        The latter is flushed when the context ends: a TPM has room for three.
+        """
         if handle is not None:
-            return self._esys.tr_from_tpmpublic(handle)
+            yield self._esys.tr_from_tpmpublic(handle)
+            return
         public = self._stack.TPM2B_PUBLIC.parse(_TEMPLATE, objectAttributes=_ATTRIBUTES)
-        created = self._esys.create_primary(
+        key = self._esys.create_primary(
             self._stack.TPM2B_SENSITIVE_CREATE(), public, self._stack.ESYS_TR.ENDORSEMENT
-        )
-        return created[0]
+        )[0]
+        try:
+            yield key
+        finally:
+            self._esys.flush_context(key)
 
     def public(self, key: Any) -> bytes:  # noqa: ANN401 - as above
         """Return a key's TPMT_PUBLIC."""

@@ -346,10 +346,10 @@ def _certificate(der: bytes) -> Certificate:
 
 
 def _load_certificate(der: bytes) -> Certificate:
-    with _zero_serial_numbers():
+    with _zero_serial_numbers(), _long_names():
         certificate = load_der_x509_certificate(der)
-    # These are decoded when they are asked for. Asked for now, a broken one is refused here.
-    _ = certificate.extensions, certificate.subject.rfc4514_string(), certificate.issuer
+        # These are decoded when they are asked for. Asked for now, a broken one is refused here.
+        _ = certificate.extensions, certificate.subject.rfc4514_string(), certificate.issuer
     certificate.public_key()
     return certificate
 
@@ -376,4 +376,12 @@ def _zero_serial_numbers() -> Iterator[None]:
         warnings.filterwarnings(
             "ignore", "Parsed a serial number which wasn't positive", CryptographyDeprecationWarning
         )
+        yield
+
+
+@contextmanager
+def _long_names() -> Iterator[None]:
+    """Google's CAs have names longer than RFC 5280 allows, and `cryptography` warns."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Attribute's length must be >= 1 and <= 64", UserWarning)
         yield

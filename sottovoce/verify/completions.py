@@ -10,7 +10,6 @@ salts are in its attestation; they may also be given as files of their own.
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -70,16 +69,16 @@ def _response(payloads: Iterable[bytes]) -> Response:
     for payload in payloads:
         try:
             hashed, written = receipt.without_attestation(payload)
+            attestation, usage = canonical_json.decode(written), _usage(hashed)
         except WireError:
             bare.append(payload)
-            continue
-        bare.append(hashed)
-        attestation, usage = json.loads(written), _usage(hashed)
+        else:
+            bare.append(hashed)
     return Response(tuple(bare), attestation, usage)
 
 
 def _usage(payload: bytes) -> tuple[int | None, int | None]:
-    usage = json.loads(payload).get("usage")
+    usage = canonical_json.decode(payload).get("usage")
     if not isinstance(usage, dict):
         return None, None
     return usage.get("prompt_tokens"), usage.get("completion_tokens")

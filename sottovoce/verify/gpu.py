@@ -92,23 +92,25 @@ def _check_ocsp(
 ) -> int | None:
     """Return the oldest this-update if there are responses for all of the chains, else None.
 
-    Which chain responses are about is found by trying: each is about one certificate.
+    Which chains responses are about is found by trying: two manifests may have one signer.
     """
     checked: dict[int, int] = {}
     for each in responses:
-        index, this_update = _about(each, chains, at)
-        checked[index] = this_update
+        checked |= _about(each, chains, at)
     return min(checked.values()) if len(checked) == len(chains) else None
 
 
-def _about(responses: bytes, chains: Sequence[Sequence[Certificate]], at: int) -> tuple[int, int]:
-    refused = None
+def _about(responses: bytes, chains: Sequence[Sequence[Certificate]], at: int) -> dict[int, int]:
+    """Return the this-update by the index of each chain that the responses hold for."""
+    held, refused = {}, []
     for index, chain in enumerate(chains):
         try:
-            return index, ocsp.check_all(responses, chain, at=at).this_update
+            held[index] = ocsp.check_all(responses, chain, at=at).this_update
         except Refused as error:
-            refused = refused or error
-    raise refused or Refused(Code.GPU_OCSP_MISSING, "there is no chain")
+            refused.append(error)
+    if not held:
+        raise refused[0]
+    return held
 
 
 def _is_xml(data: bytes) -> bool:

@@ -9,6 +9,7 @@ from tests.fuzz import (
     log_targets,
     nvidia_targets,
     party_targets,
+    tpm_targets,
     wire_targets,
 )
 from tests.fuzz.target import Target
@@ -20,6 +21,7 @@ _MODULES = (
     log_targets,
     nvidia_targets,
     party_targets,
+    tpm_targets,
     wire_targets,
 )
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
@@ -176,11 +175,10 @@ def _check_delegate(delegate: Certificate, issuer: Certificate, at: int) -> None
     )
 
 
-@lru_cache(maxsize=64)
 def _check_delegation(delegate: Certificate, issuer: Certificate) -> None:
-    # Remembered when it holds: a few responders answer for all GPUs and manifests there are.
     try:
-        delegate.verify_directly_issued_by(issuer)
+        # Remembered when it holds: a few responders answer for all GPUs and manifests there are.
+        certificates.verify_issued(delegate, issuer)
         usage = delegate.extensions.get_extension_for_class(ExtendedKeyUsage).value
     except (InvalidSignature, TypeError, ValueError, ExtensionNotFound) as error:
         raise Refused(Code.GPU_OCSP_RESPONDER_BAD, "not the issuer's responder") from error

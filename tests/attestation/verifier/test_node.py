@@ -335,11 +335,11 @@ def test_gpu_reports_are_not_believed_without_their_certificates(node):
     assert refused(node, bundle) == ("gpu-evidence", Code.GPU_CHAIN_MISSING)
 
 
-def test_a_gpu_report_that_is_none(node):
+def test_a_gpu_whose_certificates_are_none(node):
     node.document = {"gpu_count": 1}
     chain = Collateral({"nvidia.0-chain": b"x"}).encode()
     bundle = dataclasses.replace(gpu_bundle(node, b"trust me"), collateral=chain)
-    assert refused(node, bundle) == ("gpu-evidence", Code.GPU_REPORT_MALFORMED)
+    assert refused(node, bundle) == ("gpu-evidence", Code.GPU_CHAIN_MALFORMED)
 
 
 def test_collateral_for_a_gpu_that_is_not_there(node):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import tomllib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -166,3 +167,9 @@ def test_the_explanation_follows_the_policy():
 def test_durations_are_told_in_their_largest_whole_unit():
     told = [duration(seconds) for seconds in (0, 59, 60, 3600, 86_400, 90_000)]
     assert told == ["0 s", "59 s", "1 min", "1 h", "1 d", "25 h"]
+
+
+def test_the_specifications_example_is_the_default():
+    page = Path(__file__).parents[3] / "docs" / "spec" / "policy.md"
+    text = page.read_text().split("```toml\n")[1].split("```")[0]
+    assert parse_policy(text) == ClientPolicy()

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -64,12 +63,3 @@ def verify(tmp_path):
         return Ended(result.exit_code, result.output)
 
     return run
-
-
-@pytest.fixture
-def vectors():
-    """The folder of published evidence; a skip where it is not there."""
-    folder = Path(__file__).parents[4] / "shared" / "vectors" / "attestation"
-    if not folder.is_dir():
-        pytest.skip(f"no published evidence at {folder}")
-    return folder

@@ -3,6 +3,7 @@
 import base64
 import time
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 from simulator import EPOCH_S, Node, World
@@ -20,12 +21,17 @@ def world():
 
 @pytest.fixture
 def files(world):
+    now = int(time.time())
     return {
         "trust": world.trust_text().encode(),
-        "nodes": world.document(),
+        "nodes": world.document(now),
         "policy": ACCEPTING,
-        "at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "at": rfc3339(now),
     }
+
+
+def rfc3339(seconds):
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def test_a_node_is_appraised_as_a_client_does(verify, world, files):
@@ -40,7 +46,9 @@ def test_a_node_is_appraised_as_a_client_does(verify, world, files):
     assert {step["outcome"] for step in ended.json["verification"]} == {"pass"}
 
 
-def test_without_a_time_it_is_now(verify, files):
+def test_without_a_time_it_is_now(verify, files, monkeypatch):
+    then = datetime.fromisoformat(files["at"]).timestamp()
+    monkeypatch.setattr("sottovoce.commands.verify.time", SimpleNamespace(time=lambda: then + 0.5))
     assert verify("node", **{**files, "at": None}).code == 0
 
 
@@ -63,7 +71,13 @@ def test_a_bundle_of_its_own(verify, world, files):
 
 def test_one_of_several_is_named(verify):
     world = World(nodes=[Node("one"), Node("two")])
-    files = {"trust": world.trust_text().encode(), "nodes": world.document(), "policy": ACCEPTING}
+    now = int(time.time())
+    files = {
+        "trust": world.trust_text().encode(),
+        "nodes": world.document(now),
+        "policy": ACCEPTING,
+        "at": rfc3339(now),
+    }
     assert verify("node", **files).code == 2
     assert verify("node", node="00" * 32, **files).code == 2
     ended = verify("node", node=world.nodes[1].id, **files)
@@ -71,10 +85,11 @@ def test_one_of_several_is_named(verify):
 
 
 def test_statements_that_do_not_hold(verify, world, files):
-    later = datetime.fromtimestamp(time.time() + EPOCH_S, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    then = int(datetime.fromisoformat(files["at"]).timestamp())
+    later = rfc3339(then + EPOCH_S)
     ended = verify("node", **{**files, "at": later})
     assert (ended.code, ended.error) == (1, "stale_epoch")
-    ended = verify("node", **{**files, "nodes": world.document(cosigners=1)})
+    ended = verify("node", **{**files, "nodes": world.document(then, cosigners=1)})
     assert (ended.code, ended.error) == (1, "quorum_missing")
     ended = verify("node", **{**files, "nodes": b"{}"})
     assert (ended.code, ended.error) == (1, "malformed")
@@ -82,7 +97,8 @@ def test_statements_that_do_not_hold(verify, world, files):
 
 def test_the_policy_may_want_a_younger_checkpoint_than_the_trust_file(verify, world, files):
     strict = ACCEPTING + b"\nmax-checkpoint-age-s = 60"
-    old = world.document(cosigned_at=int(time.time()) - 120)
+    then = int(datetime.fromisoformat(files["at"]).timestamp())
+    old = world.document(then, cosigned_at=then - 120)
     assert verify("node", **{**files, "nodes": old}).code == 0
     ended = verify("node", **{**files, "nodes": old, "policy": strict})
     assert (ended.code, ended.error) == (1, "quorum_missing")

@@ -3,17 +3,20 @@
 import asyncio
 import base64
 import json
+from dataclasses import replace
 
 import httpx
 import pytest
 from simulator import ACCOUNT_KEY, Node, World, signing_key
 
+from attestation.bundle import Bundle
 from attestation.verifier.policy import ClientPolicy
 from client.canonical import canonical_body, parse_body
 from client.nodes import NodeDirectory
 from client.sse import encode as event
 from client.transport import Transport
 from client.wallet import Wallet
+from sottovoce.verify.completions import parse_response
 from wire import receipt as receipt_format
 
 ACCEPTED = frozenset({"simulated", "compute-unverified"})
@@ -161,6 +164,31 @@ def test_another_nodes_bundle(verify, whole):
 def test_a_bundle_that_is_none(verify, whole, bundle):
     ended = verify("receipt", **{**whole.files, "bundle": bundle})
     assert (ended.code, ended.error) == (1, "bundle-malformed")
+
+
+@pytest.mark.parametrize(
+    ("part", "code"),
+    [
+        ("key_document", "key-document-malformed"),
+        ("engine_policy", "engine-policy-malformed"),
+        ("another_policy", "engine-policy-digest-mismatch"),
+    ],
+)
+def test_a_bundle_with_a_part_that_is_none(verify, whole, part, code):
+    bundle = Bundle.decode(whole.bundle)
+    other = {"engine_policy": bundle.engine_policy.replace(b'"cpu"', b'"cuda"')}
+    changed = replace(bundle, **(other if part == "another_policy" else {part: b"x"}))
+    ended = verify("receipt", **{**whole.files, "bundle": changed.encode()})
+    assert (ended.code, ended.error) == (1, code)
+
+
+def test_a_completion_without_usage(verify, whole):
+    parsed = parse_response(b'{"usage":null,"attestation":{}}')
+    assert parsed.usage == (None, None)
+    assert parse_response(b'{"a":1,"attestation":{}}').usage == (None, None)
+    deep = b'{"a":' + b"[" * 100_000 + b',"attestation":{}}'
+    assert parse_response(deep).payloads == (deep,)
+    assert verify("receipt", **{**whole.files, "response": deep}).code == 2
 
 
 def test_a_signature_that_is_another(verify, whole):

@@ -71,7 +71,9 @@ class Key:
         else:
             kind, size = ECC, (self.public_key.key_size + 7) // 8
             curve = {32: 3, 48: 4}[size]
-            unique = u(curve, 2) + u(NULL, 2) + tpm2b(u(numbers.x, size)) + tpm2b(u(numbers.y, size))
+            unique = (
+                u(curve, 2) + u(NULL, 2) + tpm2b(u(numbers.x, size)) + tpm2b(u(numbers.y, size))
+            )
         head = u(kind, 2) + u(self.name_algorithm, 2) + u(self.attributes, 4) + tpm2b(b"")
         return head + self.symmetric + scheme + unique
 
@@ -207,9 +209,7 @@ def event_log(events=BOOT, algorithms=(SHA1, SHA256), padding=b""):
 def registers_of(events=BOOT, bank="sha256", locality=0):
     """What 24 registers hold after these events: replayed here, apart from the code under test."""
     filled = range(17, 23)
-    values = {
-        index: (b"\xff" if index in filled else b"\0") * SIZES[bank] for index in range(24)
-    }
+    values = {index: (b"\xff" if index in filled else b"\0") * SIZES[bank] for index in range(24)}
     values[0] = u(locality, SIZES[bank])
     for event in events:
         if event.type != NO_ACTION:
@@ -303,10 +303,7 @@ def certificate(key, **options):
 
 def chain_of(key, **options):
     """Its chain, leaf first, in PEM."""
-    return b"".join(
-        each.public_bytes(Encoding.PEM)
-        for each in certificate(key, **options).chain
-    )
+    return b"".join(each.public_bytes(Encoding.PEM) for each in certificate(key, **options).chain)
 
 
 ROOTS = frozenset({ROOT.fingerprint})
@@ -491,7 +488,8 @@ class GoogleMachine:
         quote_options: by bank, what is different about its quote.
         public: a TPMT_PUBLIC, if another.
         certified: the key that the certificate is of.
-        extensions: of the certificate.
+        usage: the extensions that say what the certified key is for.
+        extensions: the further ones of the certificate.
         further: fields behind the others.
         left_out: numbers of fields that are not there.
     """
@@ -501,13 +499,15 @@ class GoogleMachine:
     quote_options: dict = field(default_factory=dict)
     public: bytes | None = None
     certified: Key | None = None
+    usage: list | None = None
     extensions: tuple = ()
     further: bytes = b""
     left_out: frozenset = frozenset()
 
     @property
     def certificate(self):
-        extensions = [*usage_extensions(EK_USAGE), *(self.extensions or [instance_extension()])]
+        usage = usage_extensions(EK_USAGE) if self.usage is None else self.usage
+        extensions = [*usage, *(self.extensions or [instance_extension()])]
         return certificate(self.certified or self.machine.key, extensions=extensions)
 
     def quote(self, algorithm):

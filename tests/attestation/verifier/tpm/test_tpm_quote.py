@@ -9,7 +9,7 @@ from attestation.errors import Code, MalformedEvidence, Refused
 from attestation.verifier.tpm import quote
 from attestation.verifier.tpm.claims import Provenance, describe
 from attestation.verifier.tpm.evidence import MAX_ENCODED, TpmEvidence
-from tests.support.evidence.authority import NOT_AFTER, NOT_BEFORE, ca_extensions, ec_key, root
+from tests.support.evidence.authority import NOT_AFTER, NOT_BEFORE, ec_key, root
 from tests.support.evidence.tpm import (
     AK_USAGE,
     EK_USAGE,
@@ -64,7 +64,10 @@ def test_authentic_evidence_is_verified(machine):
     assert found["ak_provenance"] == "certificate"
     assert found["quotes"][0]["extraData"] == EXTRA_DATA.hex()
     assert found["clock"] == {"milliseconds": 5_000_000, "resets": 3, "restarts": 1, "safe": True}
-    assert found["event_log"]["events"][0][1] in {"EV_S_CRTM_VERSION", "EV_EFI_VARIABLE_DRIVER_CONFIG"}
+    assert found["event_log"]["events"][0][1] in {
+        "EV_S_CRTM_VERSION",
+        "EV_EFI_VARIABLE_DRIVER_CONFIG",
+    }
 
 
 def test_without_a_chain_the_key_is_unproven_and_said_to_be():
@@ -181,7 +184,10 @@ NO_CA = issuer(extensions=())
         ({"chain": chain_of(OTHERS)}, Code.TPM_AK_MISMATCH),
         ({"at": NOT_BEFORE - 1}, Code.TPM_CERTIFICATE_NOT_YET_VALID),
         ({"at": NOT_AFTER + 1}, Code.TPM_CERTIFICATE_EXPIRED),
-        ({"chain": b"", "certified": certification(DEVICE, MACHINE.key)}, Code.TPM_CERTIFIER_UNKNOWN),
+        (
+            {"chain": b"", "certified": certification(DEVICE, MACHINE.key)},
+            Code.TPM_CERTIFIER_UNKNOWN,
+        ),
     ],
 )
 def test_each_break_of_the_chain_has_its_code(options, code, refusal):
