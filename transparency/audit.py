@@ -45,11 +45,6 @@ class Audit:
         self._nodes: dict[bytes, int] = {}
         self._findings: list[tuple[int, bytes, TransparencyError]] = []
 
-    @property
-    def role_keys(self) -> RoleKeys:
-        """The keys of the roles after the entries so far."""
-        return self._roles.current
-
     def add(self, entry: bytes) -> None:
         """Judge the next entry. What is wrong is kept for `findings`; nothing is raised."""
         index, item = self.tree.size, leaf_hash(entry)

@@ -220,9 +220,8 @@ def _follow_rotations(leaves: Iterable[tuple[int, Leaf]], roles: RoleKeys) -> Ro
     history = RoleHistory(roles)
     for index, leaf in leaves:
         if leaf.type is LeafType.KEY_ROTATION:
-            body = leaf.verify(history.current)
-            if isinstance(body, KeyRotationLeaf):
-                history.rotate(index, body)
+            leaf.verify(history.current)
+            history.rotate(index, KeyRotationLeaf.decode(leaf.body))
     return history
 
 

@@ -74,10 +74,9 @@ def changed_tiles(old_size: int, size: int) -> Iterator[Tile]:
 
     The full ones that were completed, and the partial ones at `size`.
     """
-    for level in (None, *range(MAX_LEVEL + 1)):
+    levels = -(-size.bit_length() // TILE_HEIGHT)
+    for level in (None, *range(levels)):
         before, now = (n >> TILE_HEIGHT * (level or 0) for n in (old_size, size))
-        if level and not now:
-            return
         for index in range(before // WIDTH, now // WIDTH):
             yield Tile(level, index)
         if now % WIDTH and now != before:

@@ -23,6 +23,7 @@ from transparency.leaf import (
     WithdrawalLeaf,
     sign_leaf,
 )
+from wire import cbor
 
 D = hashlib.sha256(b"digest").digest()
 E = hashlib.sha256(b"another").digest()
@@ -187,3 +188,18 @@ def test_a_list_of_the_greatest_fleet_fits_an_entry(world):
     digests = sorted(hashlib.sha256(b"%d" % i).digest() for i in range(1024))
     rows = tuple(ListedNode(digest, "m" * 24, 8) for digest in digests)
     sign_leaf(NodeListLeaf(1, 0, 600, rows, D), world.key("list"))
+
+
+@pytest.mark.parametrize("row", [[D, "m"], [D, "m", 1, 1], "row", {}])
+def test_a_row_of_a_list_has_three_members(row):
+    body = {"epoch": 1, "not_before": 0, "not_after": 600, "nodes": [row], "statements": D}
+    with pytest.raises(Malformed):
+        NodeListLeaf.decode(cbor.encode(body))
+
+
+def test_a_list_has_so_many_rows_and_no_more():
+    rows = [[i.to_bytes(32, "big"), "m", 1] for i in range(1025)]
+    body = {"epoch": 1, "not_before": 0, "not_after": 600, "nodes": rows, "statements": D}
+    with pytest.raises(Malformed, match="too many"):
+        NodeListLeaf.decode(cbor.encode(body))
+    assert NodeListLeaf.decode(cbor.encode(body | {"nodes": rows[:-1]}))

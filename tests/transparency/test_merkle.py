@@ -6,7 +6,7 @@ import pytest
 
 from transparency.errors import Inconsistent, NotIncluded
 from transparency.merkle import Tree, verify_consistency, verify_inclusion
-from wire.merkle import EMPTY_ROOT, leaf_hash
+from wire.merkle import EMPTY_ROOT, leaf_hash, root
 
 # The eight leaves that certificate-transparency's own test suite uses, and RFC 6962 roots of 1..8.
 LEAVES = [
@@ -87,7 +87,8 @@ def tree():
 def test_roots_are_those_of_the_published_eight_leaf_tree():
     tree = grown(8, LEAVES.__getitem__)
     assert [tree.root(size).hex() for size in range(1, 9)] == ROOTS
-    assert tree.root(0) == EMPTY_ROOT
+    assert tree.root(0) == root([]) == EMPTY_ROOT
+    assert root([leaf_hash(leaf) for leaf in LEAVES]).hex() == ROOTS[-1]
 
 
 def test_published_proofs_of_the_eight_leaf_tree():

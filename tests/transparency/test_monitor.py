@@ -6,10 +6,17 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from transparency.errors import LogUnavailable, NotConvicting, QuorumMissing, StorageDamaged
+from transparency.errors import (
+    LogUnavailable,
+    Malformed,
+    NotConvicting,
+    QuorumMissing,
+    StorageDamaged,
+)
 from transparency.leaf import Leaf, ModelLeaf, ReleaseLeaf, Role, WithdrawalLeaf, sign_leaf
 from transparency.misbehaviour import Misbehaviour, check_misbehaviour
 from transparency.monitor import Monitor, http_fetch
+from transparency.statements import statements_digest
 from transparency.tiles import Tile, changed_tiles, encode_entries, tile_bytes
 from wire.merkle import leaf_hash
 
@@ -175,6 +182,39 @@ def test_a_leaf_that_no_log_may_hold_is_found(world, audited, honest, case):
     assert found.code == code
     assert found.leaves == (leaf.encode(),)
     assert found.log_proofs[0].index == index
+    if code == "bad_signature":
+        assert "is none" in convicted(world, found)
+    else:  # whose key had which role, and what the tree held before, a leaf alone does not show
+        with pytest.raises(NotConvicting):
+            convicted(world, found)
+
+
+def test_a_withdrawal_is_followed(world, audited, honest):
+    log, row, _ = honest
+    log.add(WithdrawalLeaf(leaf_hash(log.entries[0]), "a flaw"), "release")
+    body = log.list_body(row)
+    current = [leaf_hash(log.entries[index]) for index in (1, 2, 3, 7)]
+    log.add(replace(body, statements=statements_digest(current)), "list")
+    assert audited(files_of(log)).findings == ()
+    log.add(log.list_body(row, epoch=world.epoch + 1), "list")  # shows what was withdrawn
+    assert [found.code for found in audited(files_of(log)).findings] == ["wrong_list"]
+
+
+def test_a_document_newer_than_the_checkpoint_is_no_finding(audited, honest):
+    log, row, _ = honest
+    before = files_of(log)
+    document = log.document(log.add_list(row))
+    assert audited(before | {"nodes": document.encode()}).findings == ()
+
+
+def test_a_log_that_shows_no_document_now_is_audited_without(world, honest, tmp_path):
+    def fetch(path):
+        if path == "nodes":
+            raise LogUnavailable("the log answered 503")
+        return files_of(honest[0]).get(path)
+
+    monitor = Monitor(world.policy, world.roles, world.epoch_seconds, tmp_path / "m", fetch)
+    assert monitor.run(world.at).document.startswith("skipped")
 
 
 def test_a_key_that_lost_its_role_signs_nothing_more(world, audited, honest):
@@ -326,6 +366,33 @@ def test_consistent_checkpoints_convict_nobody(world, honest):
             convicted(world, made)
     with pytest.raises(NotConvicting):
         convicted(world, Misbehaviour("inconsistent", "x", (older, older)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prefix_root": "AAAA"},
+        {"checkpoints": ["\ud800"]},
+        {"checkpoints": ["no note"]},
+        {"leaves": ["?"]},
+        {"log_proofs": ["none"]},
+        {"code": 1},
+    ],
+)
+def test_what_is_no_proof_of_misbehaviour_is_malformed(change):
+    members = Misbehaviour("two_lists", "x").to_json()
+    assert Misbehaviour.decode(json.dumps(members, separators=(",", ":"), sort_keys=True).encode())
+    data = json.dumps(members | change, separators=(",", ":"), sort_keys=True).encode()
+    with pytest.raises(Malformed):
+        Misbehaviour.decode(data)
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b'{"code":"a","code":"b"}', b" " * (1 << 20) + b" "])
+def test_bytes_that_are_no_proof_of_misbehaviour_are_malformed(data):
+    with pytest.raises(Malformed):
+        Misbehaviour.decode(data)
+    with pytest.raises(Malformed):
+        Misbehaviour.decode(Misbehaviour("two_lists", "x").encode() + b"\n")
 
 
 def test_files_are_fetched_within_bounds(monkeypatch):
