@@ -60,6 +60,9 @@ class Application(Protocol):
     def prepare(self, method: bytes, path: bytes, body: bytes) -> Plan:
         """Understand and price a request, or raise ApiError."""
 
+    def rehearse(self) -> None:
+        """Go through what `prepare` will do, with a made-up request."""
+
 
 @dataclass(frozen=True)
 class Surroundings:

@@ -10,6 +10,8 @@ in each capsule forked from it. It starts no thread, imports no torch and holds 
 
 from __future__ import annotations
 
+import contextlib
+import json
 import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -73,6 +75,16 @@ class Application:
             raise ApiError(
                 500, "server_error", "internal_error", "The node failed to read the request."
             ) from None
+
+    def rehearse(self) -> None:
+        """Take a made-up chat as far as its plan, in a capsule that waits for its request.
+
+        What that touches it copies (`server.rehearsal`), and the request need not wait for it.
+        """
+        message = {"role": "user", "content": "A made-up question, in a few words."}
+        chat = {"model": self._model.served.name, "messages": [message], "stream": True}
+        with contextlib.suppress(ApiError):  # a model without a chat template
+            self.prepare(b"POST", b"/v1/chat/completions", json.dumps(chat).encode())
 
     def _route(self, method: bytes, path: bytes) -> Callable[[bytes], Plan]:
         name = path.partition(b"?")[0].decode("ascii", errors="replace")

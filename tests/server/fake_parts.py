@@ -77,6 +77,9 @@ class FakeApplication:
             raise RuntimeError(order["prompt"])
         return FakePlan(order)
 
+    def rehearse(self) -> None:
+        json.loads(b"{}")
+
 
 @dataclass
 class FakePlan:
