@@ -9,6 +9,9 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 
+from engine.connection import EngineConnection
+from engine.slot import Slot, SlotGeometry
+from engine.types import EngineState, FinishReason, VerificationCounts
 from server import answers, tokens
 from server.capsule import Application
 from server.tokens import AcceptedIssuer
@@ -28,6 +31,45 @@ from wire.privacy_pass import Token, key_id
 from wire.receipt import ResponseHash, request_hash
 
 _ZEROS = bytes(32)
+
+
+class OneTokenEngine(EngineConnection):
+    """In the engine's place at a rehearsal: answers anything with one token, then has erased it."""
+
+    def __init__(self, geometry: SlotGeometry) -> None:  # no socket: nobody is asked
+        self.geometry = geometry
+        self.slots = []
+        self._states = iter((EngineState.RUNNING, EngineState.FINISHED, EngineState.ERASED))
+
+    def open_slots(self, count: int) -> list[Slot]:
+        """Make slots, and hand them to nobody."""
+        self.slots = [Slot.create(self.geometry) for _ in range(count)]
+        return self.slots
+
+    def wake(self, index: int) -> None:
+        """Nobody is there to wake."""
+
+    def wait(self, timeout: float | None = None) -> set[int]:  # noqa: ARG002 - an engine's
+        """Bring every slot one state further: a token, the end, erased."""
+        state = next(self._states)
+        for slot in self.slots:
+            slot.publish_sampled(1)
+            slot.publish_released(1, VerificationCounts(0, _ZEROS, 0, 0, 0))
+            slot.set_state(state, finish=FinishReason.LENGTH)
+        return set(range(len(self.slots)))
+
+    def close(self) -> None:
+        """Close the slots."""
+        while self.slots:
+            self.slots.pop().close()
+
+
+def _rehearse_application(application: Application, geometry: SlotGeometry) -> None:
+    engine = OneTokenEngine(geometry)
+    try:
+        application.rehearse(engine)
+    finally:
+        engine.close()
 
 
 @dataclass(frozen=True)
@@ -65,7 +107,7 @@ _WAITING = _encapsulated(
 )
 
 
-def rehearse(issuer: AcceptedIssuer, application: Application) -> None:
+def rehearse(issuer: AcceptedIssuer, application: Application, geometry: SlotGeometry) -> None:
     """Open, parse, verify, answer and seal once under every suite, plain and chunked."""
     token = Token(_ZEROS, issuer.challenge.digest, key_id(issuer.spkis[0]), bytes(256))
     for kem in Kem:
@@ -74,12 +116,12 @@ def rehearse(issuer: AcceptedIssuer, application: Application) -> None:
             _rehearse_suite(private_key, aead, _request(token))
     with contextlib.suppress(BadSignature):  # a signature of zeros is none
         tokens.verify((token,), issuer)
-    application.rehearse()
+    _rehearse_application(application, geometry)
     answers.wrong_date(0)
     answers.token_required(issuer)
 
 
-def touch(issuer: AcceptedIssuer, application: Application) -> None:
+def touch(issuer: AcceptedIssuer, application: Application, geometry: SlotGeometry) -> None:
     """Go through the usual request once, in a capsule that waits for its own.
 
     What a fork shares is copied when it is first touched: thousands of pages, some milliseconds,
@@ -91,7 +133,7 @@ def touch(issuer: AcceptedIssuer, application: Application) -> None:
     token = Token(_ZEROS, issuer.challenge.digest, key_id(issuer.spkis[0]), bytes(256))
     with contextlib.suppress(BadSignature):
         tokens.verify((token,), issuer)
-    application.rehearse()
+    _rehearse_application(application, geometry)
 
 
 def _rehearse_suite(private_key: PrivateKey, aead: Aead, request: bytes) -> None:
