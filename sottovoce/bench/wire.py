@@ -59,9 +59,9 @@ def measure(sizes: WireSizes) -> Iterator[Line]:
         for name, kem in (("x25519", Kem.X25519), ("xwing", Kem.XWING)):
             opens = [_open_one(gateway, kem) * _MILLISECONDS for _ in range(sizes.opens)]
             yield line(f"gateway open {name} @ 1 KiB request, AES-128-GCM", "ms", opens)
+        yield line("chunk @ 200 B event, AES-128-GCM", "us", list(_chunks(sizes.chunks)))
+        yield line("blind signatures @ RSA-2048, one core", "/s", _signatures(sizes.signatures))
         yield from refusing.measure(gateway, sizes.refusals)
-    yield line("chunk @ 200 B event, AES-128-GCM", "us", list(_chunks(sizes.chunks)))
-    yield line("blind signatures @ RSA-2048, one core", "/s", _signatures(sizes.signatures))
     yield from appraisal.measure(sizes.appraisals)
     yield from redemption.measure(sizes.redemptions)
     yield from relaying.measure(sizes.relay_requests, sizes.relay_streams)
