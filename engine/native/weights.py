@@ -79,11 +79,22 @@ def pack(weight: Tensor, bias: Tensor | None = None, *, int8: bool) -> PackedWei
     )
 
 
-def pack_pairs(first: Tensor, second: Tensor, *, int8: bool) -> PackedWeights:
+def pack_pairs(
+    first: Tensor,
+    second: Tensor,
+    bias: tuple[Tensor, Tensor] | None = None,
+    *,
+    int8: bool,
+) -> PackedWeights:
     """Pack two matrices of one shape so that a panel holds 16 outputs of each, side by side."""
     outputs, inputs = first.shape
-    halves = [weight.view(outputs // _HALF, _HALF, inputs) for weight in (first, second)]
-    return pack(torch.stack(halves, dim=1).view(2 * outputs, inputs), int8=int8)
+    weight = _alternate(first, second).view(2 * outputs, inputs)
+    return pack(weight, None if bias is None else _alternate(*bias).view(-1), int8=int8)
+
+
+def _alternate(first: Tensor, second: Tensor) -> Tensor:
+    halves = [each.view(len(each) // _HALF, _HALF, -1) for each in (first, second)]
+    return torch.stack(halves, dim=1)
 
 
 def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
