@@ -50,7 +50,8 @@ def _without_memory() -> Iterator[None]:
     register = nn.Module.register_parameter
 
     def on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        if parameter is not None:
+        # A parameter that is there already stays itself: tied ones are set a second time.
+        if parameter is not None and not parameter.is_meta:
             parameter = nn.Parameter(parameter.to("meta"), requires_grad=False)
         register(module, name, parameter)
 
@@ -79,6 +80,7 @@ class Places:
         self._spots: dict[int, list[tuple[nn.Module, str]]] = defaultdict(list)
         self._source: dict[int, str] = {}
         self._names: dict[int, str] = {}
+        self._parameters = list(model.parameters())  # kept, so that no other object has their ids
         for path, module in model.named_modules():
             for name, parameter in module._parameters.items():  # noqa: SLF001 - aliases too
                 if parameter is None:
