@@ -82,7 +82,7 @@ def load(config: EngineConfig, progress: Progress | None = None) -> LoadedModel:
         hf_config = _read_config(checkpoint)
         max_model_len = _context(hf_config, config.max_model_len)
         try:
-            loading = _Loading(config, checkpoint, adapter, hf_config)
+            loading = Loading(config, checkpoint, adapter, hf_config)
             reference = loading.run()
             computation, shapes = loading.converted()
             _check_tokenizer(checkpoint, reference.shape[-1])
@@ -104,7 +104,7 @@ def load(config: EngineConfig, progress: Progress | None = None) -> LoadedModel:
     return loaded
 
 
-class _Loading:
+class Loading:
     """One model on its way from a checkpoint to a computation."""
 
     def __init__(
