@@ -15,6 +15,7 @@ the model is in memory unpacked for a while.
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -148,6 +149,7 @@ class Loading:
             ids = self.ids.to(self._device)
             logits: Tensor = self._model(input_ids=ids[None], use_cache=False).logits[0]
         self._fill(self._model, recurse=True)  # of what the pass did not come by
+        _trim()
         return logits.float().cpu()
 
     @torch.inference_mode()
@@ -182,6 +184,7 @@ class Loading:
             self._packer.layer(layer)
         else:
             self._siblings += linear.convert(layer)
+        _trim()
 
     def _check_probe(self) -> None:
         count = getattr(self._hf_config, "num_hidden_layers", len(self._probe.shapes))
@@ -215,6 +218,13 @@ class Loading:
         if report["missing_keys"] or report.get("mismatched_keys"):
             raise ModelFiles("the safetensors lack tensors of the model, or have other shapes")
         return model.eval().requires_grad_(False).to(self._device)
+
+
+def _trim() -> None:
+    """Give freed memory back: glibc keeps what lies between the weights that stay."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _finite(weight: Tensor) -> Tensor:

@@ -60,6 +60,8 @@ class UpOptions:
     """A folder or a name on the hub; None for the model in the box."""
     list_epoch_s: int
     stock_ohttp: bool = False
+    adapter: str | None = None
+    """A LoRA adapter of the model, likewise."""
 
 
 class NotReady(Exception):
@@ -103,13 +105,13 @@ class Up:
             NotReady: a party died or stayed silent.
         """
         try:
-            self._model = choose_model(self._options.model)
+            self._model = choose_model(self._options.model, self._options.adapter)
         except ModelNotFound as error:
             raise NotReady(str(error)) from None
         model, name = self._model.folder, self._model.name
         prepare(self.local, list_epoch_s=self._options.list_epoch_s)
         self._say("digesting the model")
-        engine = worker_engine(model)
+        engine = worker_engine(model, self._model.adapter)
         digest = model_digest(engine)
         account = prepare_issuer(self.local)
         self._say("starting witnesses, log, issuer and spent-token store")
@@ -172,6 +174,7 @@ class Up:
                 f"worker{index}", "worker",
                 "--model", str(model),
                 "--name", name,
+                *(("--adapter", str(self._model.adapter)) if self._model.adapter else ()),
                 "--trust", str(local.trust),
                 "--log", local.url(LOG),
                 "--issuer", local.url(ISSUER),

@@ -77,15 +77,10 @@ def served(lab, loaded, ids):
 
 
 @pytest.mark.parametrize("name", list(TARGETS))
-@pytest.mark.parametrize(
-    ("fields", "scale"),
-    [
-        ({}, ALPHA / RANK),
-        ({"use_rslora": True}, ALPHA / math.sqrt(RANK)),
-    ],
-)
-def test_a_merged_adapter_computes_what_peft_would(name, fields, scale, adapter, model_folder, lab):
-    folder, tensors = adapter(name, **fields)
+@pytest.mark.parametrize("rooted", [False, True])
+def test_a_merged_adapter_computes_what_peft_would(name, rooted, adapter, model_folder, lab):
+    folder, tensors = adapter(name, use_rslora=rooted)
+    scale = ALPHA / (math.sqrt(RANK) if rooted else RANK)
     base, ids = model_folder(name), lab.prompt(25)
     loaded = load(EngineConfig(model=base, adapter=folder, dtype="float32"))
     want = by_hand(base, name, tensors, scale, ids)
