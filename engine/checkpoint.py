@@ -112,7 +112,8 @@ class Checkpoint:
             kinds = ", ".join(_DTYPES)
             raise ModelFiles(f"a tensor is stored as {entry.dtype}; served are {kinds}")
         data = torch.empty(entry.stop - entry.start, dtype=torch.uint8)
-        with memoryview(data.numpy()) as view:
+        buffer: Any = data.numpy()
+        with memoryview(buffer) as view:
             self._fill(self._where[name], entry, view)
             self._note(self._where[name], entry, hashlib.sha256(view).hexdigest())
         tensor = data.view(dtype).view(entry.shape) if len(data) else torch.empty(entry.shape)

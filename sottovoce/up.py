@@ -79,6 +79,7 @@ class Up:
         self.supervisor = Supervisor(folder, self._on_death)
         self._ready = False
         self._model: ChosenModel
+        self._adapter: Path | None = None
 
     def run(self) -> int:
         """Start everything, say when it is ready, and stay until Ctrl-C; return the exit code."""
@@ -109,9 +110,10 @@ class Up:
         except ModelNotFound as error:
             raise NotReady(str(error)) from None
         model, name = self._model.folder, self._model.name
+        self._adapter = self._model.adapter
         prepare(self.local, list_epoch_s=self._options.list_epoch_s)
         self._say("digesting the model")
-        engine = worker_engine(model, self._model.adapter)
+        engine = worker_engine(model, self._adapter)
         digest = model_digest(engine)
         account = prepare_issuer(self.local)
         self._say("starting witnesses, log, issuer and spent-token store")
@@ -174,7 +176,7 @@ class Up:
                 f"worker{index}", "worker",
                 "--model", str(model),
                 "--name", name,
-                *(("--adapter", str(self._model.adapter)) if self._model.adapter else ()),
+                *(("--adapter", str(self._adapter)) if self._adapter else ()),
                 "--trust", str(local.trust),
                 "--log", local.url(LOG),
                 "--issuer", local.url(ISSUER),

@@ -6,7 +6,7 @@ here. Names are those of the modules in transformers' code.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -43,12 +43,12 @@ class Family:
         return bool(config.use_parallel_residual) if self.parallel is None else self.parallel
 
 
-_POST_NORM_ONLY = {
-    "attention_norm": None,
-    "attention_post_norm": "post_attention_layernorm",
-    "mlp_norm": None,
-    "mlp_post_norm": "post_feedforward_layernorm",
-}
+_POST_NORM_ONLY = Family(
+    attention_norm=None,
+    attention_post_norm="post_attention_layernorm",
+    mlp_norm=None,
+    mlp_post_norm="post_feedforward_layernorm",
+)
 _SANDWICH = Family(
     attention_post_norm="post_attention_layernorm",
     mlp_norm="pre_feedforward_layernorm",
@@ -76,8 +76,8 @@ FAMILIES = {
         mlp_post_norm="post_mlp_layernorm",
         interleaved=True,
     ),
-    "Olmo2ForCausalLM": Family(**_POST_NORM_ONLY, whole_norms=True),
-    "Exaone4ForCausalLM": Family(**_POST_NORM_ONLY),
+    "Olmo2ForCausalLM": replace(_POST_NORM_ONLY, whole_norms=True),
+    "Exaone4ForCausalLM": _POST_NORM_ONLY,
     "CohereForCausalLM": _COHERE,
     "Cohere2ForCausalLM": _COHERE,
     "StableLmForCausalLM": Family(centred=True, parallel=None),

@@ -191,8 +191,9 @@ class Packer:
             score_cap=float(getattr(attention, "attn_logit_softcapping", None) or 0),
             logit_cap=float(getattr(config, "final_logit_softcapping", None) or 0),
             embedding_scale=float(
-                getattr(embeddings, "scalar_embed_scale", None)
-                or getattr(config, "embedding_multiplier", 1.0)
+                getattr(
+                    embeddings, "scalar_embed_scale", getattr(config, "embedding_multiplier", 1)
+                )
             ),
             residual_scale=float(getattr(config, "residual_multiplier", 1.0)),
             logit_scale=float(
@@ -293,7 +294,8 @@ class Packer:
         return pack(weight, bias, int8=self._int8)
 
     def _vector(self, norm: Any) -> Tensor:  # noqa: ANN401
-        return (norm.weight.detach().float() + self._family.norm_offset).contiguous()
+        weight: Tensor = norm.weight.detach().float()
+        return (weight + self._family.norm_offset).contiguous()
 
     def _vector_or_none(self, norm: Any) -> Tensor | None:  # noqa: ANN401
         return None if norm is None else self._vector(norm)
@@ -305,7 +307,7 @@ def _named(layer: Any, name: str | None) -> Any:  # noqa: ANN401
 
 def _with(bias: Tensor | None, weight: Tensor, norm: Any) -> Tensor | None:  # noqa: ANN401
     """Return a product's bias with the bias of the norm before it taken in."""
-    of_norm = getattr(norm, "bias", None)
+    of_norm: Tensor | None = getattr(norm, "bias", None)
     if of_norm is None:
         return bias
     moved = weight.float() @ of_norm.float()

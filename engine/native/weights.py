@@ -105,7 +105,7 @@ def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
 
     The scale is rounded first and the weights by the rounded scale, so its own rounding adds none.
     """
-    parts = [_quantise(part) for part in weight.split(_ROWS)]  # in float32 for a while
+    parts = [_quantise(part) for part in torch.split(weight, _ROWS)]  # in float32 for a while
     values, scales = zip(*parts, strict=True)
     return torch.cat(values), torch.cat(scales)
 
