@@ -12,6 +12,8 @@ class EngineConfig:
 
     model: Path
     """A local folder in Hugging Face's layout: config.json, safetensors, tokenizer."""
+    adapter: Path | None = None
+    """A LoRA adapter in PEFT's folder layout, merged into the weights as they are loaded."""
     device: str = "cpu"
     dtype: str = "bfloat16"
     """Of weights, activations and KV: "bfloat16" or "float32" (slow on a CPU; for tests)."""

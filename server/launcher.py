@@ -33,6 +33,7 @@ from server.errors import PeerGone, StartError
 from server.hardening import ensure_single_thread, harden
 from server.logs import (
     EngineReady,
+    ModelLoading,
     Role,
     WorkerStarting,
     WorkerStopping,
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
 # front's no tokenizer, and only the engine's has torch. Hence the imports inside functions below.
 # ruff: noqa: PLC0415
 
+
+LOADING_STEP = 10
+"""Per cent of the model between two events that say how far loading is."""
 
 DEATH_S = 5.0
 """How long after its socket the process of a role may take to end."""
@@ -75,7 +79,15 @@ class Parts:
 def _engine(control: int, config: WorkerConfig, ready: int) -> None:
     from engine import process
 
-    process.run(control, config.engine, ready)
+    told = 0
+
+    def loading(percent: int) -> None:
+        nonlocal told
+        if percent // LOADING_STEP > told:
+            told = percent // LOADING_STEP
+            emit(ModelLoading(percent))
+
+    process.run(control, config.engine, ready, loading)
 
 
 def _application() -> ApplicationFactory:

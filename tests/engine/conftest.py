@@ -49,7 +49,26 @@ _COMMON = {
     # Far from the usual 0.02: attention then really prefers some positions over others.
     "initializer_range": 0.3,
 }
+_ALTERNATING = {"layer_types": ["sliding_attention", "full_attention"]}
+_EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 _SPECIAL = {
+    "cohere2": {"sliding_window": 60, **_ALTERNATING},
+    "deepseek_v3": {
+        "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 2, "topk_group": 1,
+        "moe_intermediate_size": 16, "first_k_dense_replace": 1, "q_lora_rank": 16,
+        "kv_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 12,
+        "num_key_value_heads": 4, "head_dim": 8,
+    },
+    "exaone4": {"sliding_window": 90, **_ALTERNATING},
+    "gpt_neox": {"num_key_value_heads": 4},
+    "granite": {
+        "embedding_multiplier": 3.0, "residual_multiplier": 0.4, "attention_multiplier": 0.3,
+        "logits_scaling": 2.0,
+    },
+    "opt": {"ffn_dim": 48, "word_embed_proj_dim": 32},
+    "phi": {"num_key_value_heads": 4},
+    "qwen3_moe": _EXPERTS,
+    "starcoder2": {"sliding_window": 70},
     "mistral": {"sliding_window": 40},
     "gemma2": {"sliding_window": 300, "attn_logit_softcapping": 2.0, "query_pre_attn_scalar": 8},
     "gemma3_text": {"sliding_window": 50, "num_hidden_layers": 3, "sliding_window_pattern": 3},
@@ -57,7 +76,7 @@ _SPECIAL = {
     "gpt_oss": {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 24},
     "gpt2": {"n_positions": 2048},
     "falcon": {"head_dim": None},
-}
+}  # fmt: skip
 
 
 def make_model(name, folder):
