@@ -8,11 +8,12 @@ from typing import Any
 
 from engine.types import Logprobs
 from server.openai.budget import completion_room, tokens_needed
+from server.openai.choices import Answer, ChoicesWriter
 from server.openai.errors import InvalidRequest
 from server.openai.generation import Step
 from server.openai.logprobs import TextLogprobs
 from server.openai.model import LoadedModel
-from server.openai.plan import Answer, GenerationPlan, Terms
+from server.openai.plan import GenerationPlan, Terms
 from server.openai.sampling import sampling_params
 from server.openai.schemas import CompletionRequest
 from server.openai.text_stream import TextStream
@@ -60,14 +61,14 @@ def plan_completion(model: LoadedModel, request: CompletionRequest) -> Generatio
         new_stream=lambda: TextStream(tokenizer.text_bytes, request.stops),
     )
     echoes = [_Echo(p, i, tokenizer) for p, i in zip(prompts, ids, strict=True)]
-    return GenerationPlan(
-        terms,
+    writer = ChoicesWriter(
         TextAnswer(echoes, request.choices, tokenizer, echo=bool(request.echo), top=logprobs),
-        model=served.name,
-        fingerprint=served.fingerprint,
-        streamed=bool(request.stream),
-        include_usage=request.include_usage,
+        len(prompts) * request.choices,
+        served.name,
+        served.fingerprint,
+        request.include_usage,
     )
+    return GenerationPlan(terms, writer, streamed=bool(request.stream))
 
 
 def _prompts(request: CompletionRequest, tokenizer: Tokenizer) -> list[str | list[int]]:
