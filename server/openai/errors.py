@@ -63,11 +63,11 @@ class UnknownModel(ApiError):
 
 
 class UnknownPath(ApiError):
-    """No such endpoint."""
+    """No such endpoint; `reason` says why, if OpenAI has it."""
 
-    def __init__(self) -> None:
+    def __init__(self, reason: str | None = None) -> None:
         super().__init__(
-            404, "invalid_request_error", "unknown_url", "There is no such endpoint here."
+            404, "invalid_request_error", "unknown_url", reason or "There is no such endpoint here."
         )
 
 

@@ -136,10 +136,15 @@ Stop = Annotated[
 Bias = Annotated[float, Field(ge=-100, le=100)]
 
 
-class SamplingFields(Strict):
-    """The fields all generating endpoints share."""
+class ModelFields(Strict):
+    """What every request names."""
 
     model: str
+
+
+class SamplingFields(ModelFields):
+    """The fields all generating endpoints share."""
+
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
