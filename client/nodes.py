@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -186,13 +186,8 @@ class NodeDirectory:
     def _appraise(self, document: bytes) -> Appraisal:
         at = int(time.time())
         try:
-            listed = verify_nodes_document(
-                document,
-                policy=self._trust.log_policy,
-                roles=self._trust.roles,
-                epoch_seconds=self._trust.list_epoch_s,
-                at=at,
-                last=self._seen,
+            listed = verify_document(
+                document, trust=self._trust, policy=self._policy, at=at, last=self._seen
             )
         except TransparencyError as error:
             raise NodeListError(f"the node list is refused: {error}", code=error.code) from error
@@ -210,15 +205,45 @@ class NodeDirectory:
         return SeenCheckpoint.decode(self._state.read_bytes())
 
 
-def appraise_all(
-    listed: VerifiedNodes, *, trust: Trust, policy: ClientPolicy, at: int
-) -> Appraisal:
-    """Appraise every listed node against what the log vouches for."""
-    reference = reference_values(
+def verify_document(
+    document: bytes,
+    *,
+    trust: Trust,
+    policy: ClientPolicy,
+    at: int,
+    last: SeenCheckpoint | None = None,
+) -> VerifiedNodes:
+    """Verify a nodes document under the trust file, and the policy where that is the stricter.
+
+    Raises:
+        TransparencyError: as `verify_nodes_document` says.
+    """
+    log = trust.log_policy
+    oldest = min(log.max_cosignature_age_s, policy.max_checkpoint_age_s)
+    return verify_nodes_document(
+        document,
+        policy=replace(log, max_cosignature_age_s=oldest),
+        roles=trust.roles,
+        epoch_seconds=trust.list_epoch_s,
+        at=at,
+        last=last,
+    )
+
+
+def reference_of(listed: VerifiedNodes, trust: Trust) -> ReferenceValues:
+    """Return what the evidence of the listed nodes is held against."""
+    return reference_values(
         (*listed.releases, *listed.models, *listed.policies),
         key_documents=frozenset(row.key_document_digest for row in listed.nodes),
         trust=trust,
     )
+
+
+def appraise_all(
+    listed: VerifiedNodes, *, trust: Trust, policy: ClientPolicy, at: int
+) -> Appraisal:
+    """Appraise every listed node against what the log vouches for."""
+    reference = reference_of(listed, trust)
     nodes: list[VerifiedNode] = []
     refused: list[RefusedNode] = []
     for row in listed.nodes:

@@ -15,6 +15,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from attestation.errors import PolicyError
+from attestation.verifier.policy import ClientPolicy
+from attestation.verifier.policy_file import MAX_LENGTH, parse_policy
 from client.errors import TrustFileError
 from transparency.errors import TransparencyError
 from transparency.leaf import RoleKeys
@@ -91,6 +94,21 @@ def load_trust(path: Path) -> Trust:
         raise TrustFileError(f"cannot read the trust file {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise TrustFileError(f"the trust file {path} is not UTF-8") from None
+
+
+def load_policy(path: Path) -> ClientPolicy:
+    """Read a policy file (`attestation.verifier.policy_file`).
+
+    Raises:
+        TrustFileError: it cannot be read, is too long, or is no policy; the message says where.
+    """
+    try:
+        with path.open("rb") as file:
+            return parse_policy(file.read(MAX_LENGTH + 1).decode())
+    except OSError as error:
+        raise TrustFileError(f"cannot read the policy file {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, PolicyError) as error:
+        raise TrustFileError(f"the policy file {path}: {error}") from None
 
 
 def parse_trust(text: str) -> Trust:

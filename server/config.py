@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.config import EngineConfig
 from wire.inner import DATE_WINDOW_S
 from wire.key_document import DEFAULT_TOKEN_BUDGET
 
+if TYPE_CHECKING:
+    from attestation.verifier.policy import ClientPolicy  # the roles that read this do without it
+
 MAX_LIFETIME_S = 6 * 3600
 """Longest life of a key document (`wire.key_document`)."""
+
+
+@dataclass(frozen=True)
+class OwnAppraisal:
+    """What a worker holds its own evidence against, before anybody else does.
+
+    Attributes:
+        policy: what is demanded.
+        roots: for each platform, the fingerprints of its roots.
+        log_origin: the origin of the log it wants to be in.
+    """
+
+    policy: ClientPolicy
+    roots: Mapping[str, frozenset[bytes]]
+    log_origin: str
 
 
 @dataclass(frozen=True)
@@ -35,7 +55,14 @@ class WorkerConfig:
     issuer_name: str
     spent_socket: Path
     platform: str = "simulated"
+    """A platform's name, or `auto`: what the machine is. Never simulated unless by its name."""
     platform_seed: Path | None = None
+    platform_endorsement: Path | None = None
+    """What endorses the hardware's report of `azure-vtpm`: its VCEK (DER), or a TDX quote."""
+    collateral: Path | None = None
+    """Folder of fetched collateral: a file for each part, under the part's name."""
+    appraisal: OwnAppraisal | None = None
+    """Under what the worker's own evidence must verify before it starts; None: it is not asked."""
     device: str = "cpu"
     gpu_count: int = 0
     capacity: int = 1

@@ -197,12 +197,13 @@ def _numbers(*sockets: socket.socket) -> tuple[int, ...]:
 def _serve(config: WorkerConfig, parts: Parts, roles: Roles, ends: Ends) -> NoReturn:
     from server.life import Controls, Life
 
+    attester = parts.attester(config)  # before the engine has taken its minutes to load
     engine = EngineReadyLine.parse(_ready_line(config, roles, ends.ready))
     emit(EngineReady(engine.max_model_len, engine.max_sequences))
     life = Life(
         config,
         engine,
-        parts.attester(config),
+        attester,
         Controls(ends.keeper, ends.front, ends.zygote),
         wait=roles.wait,
         before_opening=roles.hush,

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from attestation.attester.base import Attester
+from attestation.errors import AttesterFailed
 from server.config import WorkerConfig
 from server.control import READY, ModelMessage, encode_issuer, encode_nodes
 from server.engine_ready import EngineReadyLine
@@ -31,7 +32,7 @@ from server.logs import (
     WorkerReady,
     emit,
 )
-from server.registration import Registration, register
+from server.registration import Registration, check_own_evidence, register
 from server.sockets import receive_packet, send_packet
 from transparency.errors import LeafRefused, LogUnavailable
 from transparency.publish import add_leaf
@@ -117,7 +118,11 @@ class Life:
     # ---- generations ----
 
     def _renew(self) -> None:
-        pending = self._pending or self._make()
+        try:
+            pending = self._pending or self._make()
+        except AttesterFailed as error:
+            self._quote_later(error)
+            return
         try:
             add_leaf(self.config.log_url, pending.leaf, pending.bundle, timeout=LOG_TIMEOUT_S)
         except LogUnavailable:
@@ -129,8 +134,19 @@ class Life:
 
     def _make(self) -> Registration:
         made = period(self.config, self._next_number, self.clock())
-        self._next_number += 1
-        return register(self.config, self.engine, made, self._keeper, self.attester)
+        registered = register(self.config, self.engine, made, self._keeper, self.attester)
+        self._next_number += 1  # a generation that was not quoted leaves its number to the next
+        if made.number == 0:
+            # Later ones the log judges, while the worker serves under what is listed.
+            check_own_evidence(self.config, registered.bundle, at=int(self.clock()))
+        return registered
+
+    def _quote_later(self, error: AttesterFailed) -> None:
+        if not self._listed:
+            raise StartError("the platform does not quote") from error
+        self._attempts += 1
+        emit(NeighbourWaited(Neighbour.PLATFORM, self._attempts))
+        self._next_try = self.clock() + back_off(self._attempts)
 
     def _try_later(self, pending: Registration, event: NeighbourWaited | LeafNotTaken) -> None:
         emit(event)

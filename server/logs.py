@@ -44,6 +44,8 @@ class Neighbour(StrEnum):
 
     LOG = "log"
     ISSUER = "issuer"
+    PLATFORM = "platform"
+    """The hardware that quotes, or who fetches its collateral."""
 
 
 class NodeName(str):
@@ -76,7 +78,17 @@ class CodeName(str):
         return super().__new__(cls, value)
 
 
-FIELD_TYPES = (int, bool, Role, Neighbour, NodeName, CodeName)
+class PlatformName(StrEnum):
+    """The platforms a worker can quote on, by the names of bundles."""
+
+    TDX = "tdx"
+    SNP = "snp"
+    AZURE_VTPM = "azure-vtpm"
+    TPM = "tpm"
+    SIMULATED = "simulated"
+
+
+FIELD_TYPES = (int, bool, Role, Neighbour, PlatformName, NodeName, CodeName)
 """All that a field of an event may be. Tested for every class below."""
 
 
@@ -123,6 +135,22 @@ class EngineReady(Event):
 
     max_model_len: int
     max_sequences: int
+
+
+@dataclass(frozen=True)
+class PlatformFound(Event):
+    """What this worker quotes on. `asked`: it was told to; else this is what the machine is."""
+
+    platform: PlatformName
+    asked: bool
+
+
+@dataclass(frozen=True)
+class EvidenceRefused(Event):
+    """The worker's own verifier refuses its evidence at `step`, for `code`: it does not start."""
+
+    step: CodeName
+    code: CodeName
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,10 @@ from pathlib import Path
 
 from attestation.attester.base import Attester, make_bundle
 from attestation.attester.measurement import measure_packages
+from attestation.attester.platform import AUTO, detect, read_collateral
+from attestation.attester.self_appraisal import appraise_own
 from attestation.attester.simulated import SimulatedAttester
+from attestation.errors import AppraisalError, AttesterFailed
 from attestation.verifier.engine_policy import EnginePolicy
 from server.config import WorkerConfig
 from server.engine_ready import EngineReadyLine
@@ -16,6 +19,7 @@ from server.errors import StartError
 from server.generations import Period
 from server.keeper_control import KeeperControl
 from server.keeper_messages import Binding, PublicKeys
+from server.logs import CodeName, EvidenceRefused, PlatformFound, PlatformName, emit
 from transparency.leaf import Leaf
 from wire.hpke import Aead, Kdf, Kem
 from wire.key_config import KeyConfig
@@ -41,14 +45,23 @@ class Registration:
 
 
 def attester(config: WorkerConfig) -> Attester:
-    """Return the attester of the configured platform.
+    """Return the attester of the configured platform, and say in the log which one that is.
 
     Raises:
-        StartError: the platform is unknown, or its seed is missing or malformed.
+        StartError: the platform is unknown or not here, or its seed is missing or malformed.
     """
-    if config.platform != SimulatedAttester.platform or config.platform_seed is None:
-        raise StartError("the platform is not one this worker can quote on")
-    return SimulatedAttester(_read_seed(config.platform_seed), measure_packages())
+    made: Attester
+    if config.platform == SimulatedAttester.platform:
+        if config.platform_seed is None:
+            raise StartError("the simulated platform needs its seed")
+        made = SimulatedAttester(_read_seed(config.platform_seed), measure_packages())
+    else:
+        try:
+            made = detect(config.platform, endorsement=config.platform_endorsement)
+        except AttesterFailed as error:
+            raise StartError("the platform is not one this worker can quote on") from error
+    emit(PlatformFound(PlatformName(made.platform), config.platform != AUTO))
+    return made
 
 
 def _read_seed(path: Path) -> bytes:
@@ -91,7 +104,11 @@ def register(
     keeper: KeeperControl,
     attester: Attester,
 ) -> Registration:
-    """Have the keeper make a generation, quote its document, and have its leaf signed."""
+    """Have the keeper make a generation, quote its document, and have its leaf signed.
+
+    Raises:
+        AttesterFailed: the platform does not quote. The generation is erased again.
+    """
     keys = keeper.make(period.number, *period.key_ids)
     document = key_document(config, engine, period, keys)
     policy = EnginePolicy.decode(engine.policy)
@@ -104,7 +121,33 @@ def register(
             policy.transfers,
         )
     )
-    bundle = make_bundle(attester, key_document=document, engine_policy=engine.policy).encode()
+    try:
+        bundle = make_bundle(
+            attester,
+            key_document=document,
+            engine_policy=engine.policy,
+            stored=read_collateral(config.collateral),
+        ).encode()
+    except AttesterFailed:
+        keeper.erase(period.number)
+        raise
     digest = hashlib.sha256(bundle).digest()
     leaf = keeper.sign_leaf(period.number, digest, period.not_after)
     return Registration(period, document.node, document.key_configs, Leaf.decode(leaf), bundle)
+
+
+def check_own_evidence(config: WorkerConfig, bundle: bytes, *, at: int) -> None:
+    """Appraise a bundle as a client would, as far as a worker can: all but what is in the log.
+
+    Raises:
+        StartError: a step failed. The log of the worker names it.
+    """
+    own = config.appraisal
+    if own is None:
+        return
+    try:
+        appraise_own(bundle, policy=own.policy, roots=own.roots, log_origin=own.log_origin, at=at)
+    except AppraisalError as error:
+        step, code = (name.replace("-", "_") for name in (error.step, error.code))
+        emit(EvidenceRefused(CodeName(step), CodeName(code)))
+        raise StartError("this worker's own verifier refuses its evidence") from error

@@ -23,6 +23,7 @@ COMMANDS = {
     "log": "Run the transparency log; `log publish` adds a signed leaf.",
     "witness": "Run a witness of the log.",
     "proxy": "Run the local proxy that OpenAI clients talk to.",
+    "verify": "Judge evidence, a node, a receipt, a log or a policy, offline.",
     "bench": "Measure what the goals promise; `bench wire`, `bench path`.",
 }
 """Command name to its one-line description; the module is `sottovoce.commands.<name>`."""

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import TypeVar
 
@@ -24,8 +25,11 @@ from cryptography.x509 import (
     BasicConstraints,
     Certificate,
     CertificateRevocationList,
+    DuplicateExtension,
     Extensions,
+    InvalidVersion,
     KeyUsage,
+    UnsupportedGeneralNameType,
     load_der_x509_certificate,
     load_der_x509_crl,
 )
@@ -56,9 +60,22 @@ _UNDERSTOOD = frozenset(
         ExtensionOID.KEY_USAGE,
         # The purposes of a leaf's key: its format's verifier knows what the key has signed.
         ExtensionOID.EXTENDED_KEY_USAGE,
+        # Critical where the subject is empty (RFC 5280, section 4.1.2.6), as in a TPM's
+        # certificates; nothing here is decided by a leaf's name.
+        ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
     }
 )
 """The critical extensions that a certificate may have (RFC 5280, section 4.2: refuse others)."""
+
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    InvalidVersion,
+    DuplicateExtension,
+    UnsupportedGeneralNameType,
+)
+"""What `cryptography` raises of a certificate or a list that it cannot read."""
 
 T = TypeVar("T")
 
@@ -173,14 +190,38 @@ def check_crl(
     Raises:
         Refused: with the code of the check that did not hold.
     """
+    check_revocation(crl, issuer, certificates, codes=codes)
+    check_crl_dates(crl, at=at, codes=codes)
+
+
+def check_revocation(
+    crl: CertificateRevocationList,
+    issuer: Certificate,
+    certificates: Iterable[Certificate],
+    *,
+    codes: CrlCodes,
+) -> None:
+    """Check all that `check_crl` does but the dates: for who looks at those in a step of its own.
+
+    Raises:
+        Refused: with the code of the check that did not hold.
+    """
     _check_crl_signature(crl, issuer, codes.signature)
+    for certificate in certificates:
+        if crl.get_revoked_certificate_by_serial_number(serial_number(certificate)) is not None:
+            raise Refused(codes.revoked, f"{_name(certificate)} is revoked")
+
+
+def check_crl_dates(crl: CertificateRevocationList, *, at: int, codes: CrlCodes) -> None:
+    """Check that a revocation list is the current one at unix time `at`.
+
+    Raises:
+        Refused: not valid yet; not valid any more, or without end.
+    """
     if at < crl.last_update_utc.timestamp():
         raise Refused(codes.future, "the revocation list is not valid yet")
     if crl.next_update_utc is None or at > crl.next_update_utc.timestamp():
         raise Refused(codes.expired, "the revocation list has expired")
-    for certificate in certificates:
-        if crl.get_revoked_certificate_by_serial_number(serial_number(certificate)) is not None:
-            raise Refused(codes.revoked, f"{_name(certificate)} is revoked")
 
 
 def _check_crl_signature(crl: CertificateRevocationList, issuer: Certificate, code: Code) -> None:
@@ -199,17 +240,29 @@ def _check_crl_signature(crl: CertificateRevocationList, issuer: Certificate, co
 
 def _check_issued(certificate: Certificate, issuer: Certificate, code: Code) -> None:
     _public_key(issuer, code)
-    name = _name(certificate)
     try:
         digest = certificate.signature_hash_algorithm
-        certificate.verify_directly_issued_by(issuer)
+        verify_issued(certificate, issuer)
     except InvalidSignature as error:
-        raise Refused(code, f"{name}: the signature does not verify") from error
+        raise Refused(code, f"{_name(certificate)}: the signature does not verify") from error
     except (TypeError, UnsupportedAlgorithm, ValueError) as error:
         # Names that differ; two algorithms in one certificate; an algorithm that is not the key's.
-        raise Refused(code, f"{name} is not issued by {_name(issuer)}") from error
+        raise Refused(code, f"{_name(certificate)} is not issued by {_name(issuer)}") from error
     if not isinstance(digest, _DIGESTS):
-        raise Refused(code, f"{name} is signed over a weak digest")
+        raise Refused(code, f"{_name(certificate)} is signed over a weak digest")
+
+
+@lru_cache(maxsize=256)
+def verify_issued(certificate: Certificate, issuer: Certificate) -> None:
+    """Verify a certificate's signature, once for the same two: what holds of them always holds.
+
+    One vendor's certificates stand in the chains of many machines, and several times in one's. A
+    refusal is not remembered.
+
+    Raises:
+        InvalidSignature, TypeError, ValueError, UnsupportedAlgorithm: as `cryptography` does.
+    """
+    certificate.verify_directly_issued_by(issuer)
 
 
 def _check_may_issue(issuer: Certificate, between: int, code: Code, *, is_root: bool) -> None:
@@ -293,10 +346,10 @@ def _certificate(der: bytes) -> Certificate:
 
 
 def _load_certificate(der: bytes) -> Certificate:
-    with _zero_serial_numbers():
+    with _zero_serial_numbers(), _long_names():
         certificate = load_der_x509_certificate(der)
-    # These are decoded when they are asked for. Asked for now, a broken one is refused here.
-    _ = certificate.extensions, certificate.subject.rfc4514_string(), certificate.issuer
+        # These are decoded when they are asked for. Asked for now, a broken one is refused here.
+        _ = certificate.extensions, certificate.subject.rfc4514_string(), certificate.issuer
     certificate.public_key()
     return certificate
 
@@ -305,13 +358,14 @@ def _load_crl(der: bytes) -> CertificateRevocationList:
     crl = load_der_x509_crl(der)
     # As above; and what is revoked stays readable to the last entry.
     _ = crl.extensions, [entry.extensions for entry in crl]
+    _ = crl.issuer, crl.last_update_utc, crl.next_update_utc, crl.signature_hash_algorithm
     return crl
 
 
 def _parse(parser: Callable[[bytes], T], der: bytes, what: str) -> T:
     try:
         return parser(der)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except _UNREADABLE as error:
         raise MalformedEvidence(f"{what}: not DER of its format") from error
 
 
@@ -322,4 +376,12 @@ def _zero_serial_numbers() -> Iterator[None]:
         warnings.filterwarnings(
             "ignore", "Parsed a serial number which wasn't positive", CryptographyDeprecationWarning
         )
+        yield
+
+
+@contextmanager
+def _long_names() -> Iterator[None]:
+    """Google's CAs have names longer than RFC 5280 allows, and `cryptography` warns."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Attribute's length must be >= 1 and <= 64", UserWarning)
         yield

@@ -30,6 +30,7 @@ from attestation.report_data import NO_NONCE, report_data
 from attestation.simulated_quote import PLATFORM as SIMULATED
 from attestation.verdict import Step, Verdict
 from attestation.verifier.engine_policy import EnginePolicy
+from attestation.verifier.nvidia import node as gpus
 from attestation.verifier.platforms import PLATFORMS
 from attestation.verifier.policy import ClientPolicy
 from attestation.verifier.quote import Quote
@@ -53,6 +54,9 @@ STEPS = (
     "model-digest",
     "gpu-evidence",
 )
+
+GPU_ROOTS = "nvidia"
+"""Under which name the roots of GPUs and of their reference measurements are pinned."""
 
 SIMULATED_ORIGIN = ".simulated"
 """How the origin of a log of simulated nodes ends. No log holds both kinds."""
@@ -166,13 +170,13 @@ def appraise(
     quote = progress.check("quote-signature", _verify_quote, evidence, reference, at)
     progress.check("quote-dates", _check_quote_dates, quote, policy, at)
     of_quote = progress.check("platform-policy", _accept_quote, quote, policy, at)
-    progress.check("measurement", _check_measurement, quote, platform, reference)
+    progress.check("measurement", _check_measurement, quote, platform, policy, reference)
     progress.check("report-data", _check_report_data, quote, evidence, nonce)
     progress.check("key-document-log", _check_logged, document, reference)
     progress.check("key-document-dates", _check_validity, document, policy, at)
     of_engine = progress.check("engine-policy", _accept_engine, evidence, policy, reference)
-    progress.check("model-digest", _check_model, document, reference)
-    progress.check("gpu-evidence", _check_gpus, evidence)
+    progress.check("model-digest", _check_model, document, policy, reference)
+    progress.check("gpu-evidence", _check_gpus, evidence, policy, reference, nonce, at)
     return VerifiedNode(
         key_document=document,
         platform=platform,
@@ -234,7 +238,9 @@ def _verify_quote(evidence: _Evidence, reference: ReferenceValues, at: int) -> F
     if platform is None:
         reason = f"there is no verifier for {bundle.platform} quotes"
         raise Refused(Code.PLATFORM_UNSUPPORTED, reason)
-    if evidence.collateral.unused(platform.collateral_names):
+    parts = evidence.collateral.parts
+    used = platform.collateral_names | gpus.collateral_names(parts, len(bundle.gpu_reports))
+    if evidence.collateral.unused(used):
         raise Refused(Code.QUOTE_UNCHECKED_EVIDENCE, "collateral that nothing here uses")
     roots = reference.roots.get(bundle.platform, frozenset())
     quote = platform.verify(bundle, evidence.collateral, roots=roots, at=at)
@@ -246,13 +252,16 @@ def _check_quote_dates(quote: Quote, policy: ClientPolicy, at: int) -> Finding[N
 
 
 def _accept_quote(quote: Quote, policy: ClientPolicy, at: int) -> Finding[frozenset[Weakness]]:
-    policy.accept_weaknesses(quote.weaknesses)
-    return Finding(quote.weaknesses, quote.check_policy(policy, at=at))
+    reason = policy.accept_quote(quote, at=at)
+    return Finding(quote.weaknesses, _accepted(reason, quote.weaknesses))
 
 
-def _check_measurement(quote: Quote, platform: str, reference: ReferenceValues) -> Finding[None]:
+def _check_measurement(
+    quote: Quote, platform: str, policy: ClientPolicy, reference: ReferenceValues
+) -> Finding[None]:
     if quote.measurement not in reference.releases.get(platform, frozenset()):
         raise Refused(Code.MEASUREMENT_NOT_LOGGED, "what runs is no release in the log")
+    policy.accept_release(platform, quote.measurement)
     return Finding(None, "what runs is a release in the log")
 
 
@@ -293,27 +302,36 @@ def _accept_engine(
     return Finding(weaknesses, _accepted(reason, weaknesses))
 
 
-def _check_model(document: KeyDocument, reference: ReferenceValues) -> Finding[None]:
+def _check_model(
+    document: KeyDocument, policy: ClientPolicy, reference: ReferenceValues
+) -> Finding[None]:
     digests = reference.models.get(document.model)
     if digests is None:
         raise Refused(Code.MODEL_NAME_NOT_LOGGED, "no model of this name is in the log")
     if document.model_digest not in digests:
         raise Refused(Code.MODEL_DIGEST_NOT_LOGGED, "the model's digest is not in the log")
+    policy.accept_model(document.model, document.model_digest)
     return Finding(None, "the model's digest is in the log under its name")
 
 
-def _check_gpus(evidence: _Evidence) -> Finding[None]:
-    stated, reports = evidence.key_document.gpu_count, len(evidence.bundle.gpu_reports)
-    if reports < stated:
-        raise Refused(Code.GPU_REPORTS_MISSING, f"{reports} reports for {stated} GPUs")
-    if reports > stated:
-        raise Refused(Code.GPU_REPORTS_SURPLUS, f"{reports} reports for {stated} GPUs")
-    if stated:
-        raise Refused(Code.GPU_REPORTS_UNSUPPORTED, "there is no verifier for GPU reports")
-    if evidence.key_document.device != "cpu" and evidence.bundle.platform != SIMULATED:
+def _check_gpus(
+    evidence: _Evidence, policy: ClientPolicy, reference: ReferenceValues, nonce: bytes, at: int
+) -> Finding[None]:
+    document, bundle = evidence.key_document, evidence.bundle
+    if not document.gpu_count and document.device != "cpu" and bundle.platform != SIMULATED:
         # Else a node could keep an unattested GPU by not counting it.
         raise Refused(Code.ACCELERATOR_NOT_STATED, "it computes on a device it does not state")
-    return Finding(None, "no accelerator stated")
+    found = gpus.check_gpus(
+        bundle.gpu_reports,
+        evidence.collateral.parts,
+        key_document_digest=document.digest,
+        nonce=nonce,
+        count=document.gpu_count,
+        policy=policy.gpu,
+        roots=reference.roots.get(GPU_ROOTS, frozenset()),
+        at=at,
+    )
+    return Finding(None, found.reason if document.gpu_count else "no accelerator stated")
 
 
 def _accepted(reason: str, weaknesses: frozenset[Weakness]) -> str:

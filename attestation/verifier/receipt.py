@@ -11,10 +11,13 @@ The steps, in their order; each is mandatory, and the first that fails ends the 
     receipt-verification    at least the mode that the node's engine policy promises
     receipt-transfers       likewise
     receipt-usage           the token counts that the completion states
-    receipt-date            rounded to the minute, inside the window
+    receipt-date            rounded to the minute
+    receipt-age             issued inside the window
 """
 
 from __future__ import annotations
+
+from typing import Protocol
 
 from attestation.errors import Code, ReceiptError, Refused
 from attestation.verdict import Step
@@ -23,9 +26,9 @@ from attestation.verifier.engine_policy import (
     VERIFICATION_AT_LEAST,
     EnginePolicy,
 )
-from attestation.verifier.node import VerifiedNode
 from attestation.verifier.steps import Finding, Progress
 from wire.errors import BadSignature, Malformed, Unsupported
+from wire.key_document import KeyDocument
 from wire.receipt import Receipt, SignedReceipt
 
 STEPS = (
@@ -39,6 +42,7 @@ STEPS = (
     "receipt-transfers",
     "receipt-usage",
     "receipt-date",
+    "receipt-age",
 )
 
 WINDOW_S = 300
@@ -47,27 +51,41 @@ WINDOW_S = 300
 _MINUTE = 60
 
 
+class Vouching(Protocol):
+    """Whose receipt it is: the key that signs, and the promises it is held against."""
+
+    @property
+    def key_document(self) -> KeyDocument:
+        """The node's keys and model."""
+
+    @property
+    def engine_policy(self) -> EnginePolicy:
+        """What its engine promises."""
+
+
 def check_receipt(
     receipt: bytes,
     *,
-    node: VerifiedNode,
+    node: Vouching,
     request_hash: bytes,
     response_hash: bytes,
     prompt_tokens: int | None,
     completion_tokens: int | None,
-    at: int,
+    at: int | None,
 ) -> tuple[Step, ...]:
     """Check that `node` vouches for one completion, and return the steps that showed it.
 
     Args:
         receipt: the COSE_Sign1 that came with the completion.
-        node: the node that the request was encrypted to.
+        node: the node that the request was encrypted to, a `VerifiedNode`; or keys and promises
+            that somebody else answers for.
         request_hash: `wire.receipt.request_hash` over what was sent.
         response_hash: the digest of a `wire.receipt.ResponseHash` over what arrived.
         prompt_tokens: the usage that the completion states. None, for both counts, if it states
             none: that there was nothing to compare is itself covered by the response hash.
         completion_tokens: likewise.
-        at: unix seconds.
+        at: unix seconds; None to judge a receipt of any time: the window is then skipped, and what
+            the receipt is worth depends on when it was made.
 
     Raises:
         ReceiptError: a step failed; it carries the step, its code and the verdict so far.
@@ -83,7 +101,11 @@ def check_receipt(
     progress.check("receipt-verification", _check_verification, claims, engine)
     progress.check("receipt-transfers", _check_transfers, claims, engine)
     progress.check("receipt-usage", _check_usage, claims, (prompt_tokens, completion_tokens))
-    progress.check("receipt-date", _check_date, claims, at)
+    progress.check("receipt-date", _check_date, claims)
+    if at is None:
+        progress.skip("receipt-age", "no time was given to compare its date with")
+    else:
+        progress.check("receipt-age", _check_age, claims, at)
     return progress.verdict.steps
 
 
@@ -159,9 +181,13 @@ def _check_usage(receipt: Receipt, stated: tuple[int | None, int | None]) -> Fin
     return Finding(None, counts)
 
 
-def _check_date(receipt: Receipt, at: int) -> Finding[None]:
+def _check_date(receipt: Receipt) -> Finding[None]:
     if receipt.issued_at % _MINUTE:
         raise Refused(Code.RECEIPT_DATE_NOT_ROUNDED, "a time finer than minutes marks a request")
+    return Finding(None, "its date is rounded to the minute")
+
+
+def _check_age(receipt: Receipt, at: int) -> Finding[None]:
     if abs(at - receipt.issued_at) > WINDOW_S:
         raise Refused(Code.RECEIPT_DATE_OUTSIDE_WINDOW, f"not issued within {WINDOW_S} s of now")
-    return Finding(None, "issued now, to the minute")
+    return Finding(None, "issued now")

@@ -27,7 +27,7 @@ class Progress:
     """The steps made so far of a verification whose steps are known beforehand.
 
     Args:
-        names: all steps in their order. Each is mandatory.
+        names: all steps in their order. Each is made, or skipped with its reason.
         error: what a failing step raises.
     """
 
@@ -52,8 +52,7 @@ class Progress:
             VerificationError: (the run's own kind) the check did not hold.
             ValueError: `name` is not the step that comes next.
         """
-        if self._names[len(self._steps)] != name:
-            raise ValueError(f"the step {name} is out of order")
+        self._expect(name)
         try:
             finding = function(*args, **kwargs)
         except Refused as refused:
@@ -61,3 +60,16 @@ class Progress:
             raise self._error(name, refused.code, refused.reason, self.verdict) from refused
         self._steps.append(Step(name, Outcome.PASS, finding.reason))
         return finding.value
+
+    def skip(self, name: str, reason: str) -> None:
+        """Say why the next step is not made. A skipped step is never a pass.
+
+        Raises:
+            ValueError: `name` is not the step that comes next.
+        """
+        self._expect(name)
+        self._steps.append(Step(name, Outcome.SKIP, reason))
+
+    def _expect(self, name: str) -> None:
+        if self._names[len(self._steps)] != name:
+            raise ValueError(f"the step {name} is out of order")

@@ -1,4 +1,4 @@
-"""`bench wire`: what a request and its tokens cost by themselves, part by part."""
+"""`bench wire`: what a request, its tokens and its checks cost by themselves, part by part."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from server.hardening import die_with
 from server.keeper_messages import Binding, NewGeneration, Packet, PublicKeys, encode_generation
 from server.messages import Request
 from server.sockets import packet_pair, receive_packet, send_packet
-from sottovoce.bench import redemption, relaying
+from sottovoce.bench import appraisal, redemption, relaying
 from sottovoce.bench.line import Line, line
 from wire import bhttp, inner, ohttp, padding
 from wire.hpke import Aead, ContextSecrets, Kdf, Kem, RecipientContext, Suite
@@ -41,10 +41,17 @@ class WireSizes:
     redemptions: int = 400
     relay_requests: int = 1_000
     relay_streams: int = 256
+    appraisals: int = 100
 
 
 QUICK = WireSizes(
-    opens=5, chunks=50, signatures=5, redemptions=8, relay_requests=8, relay_streams=4
+    opens=5,
+    chunks=50,
+    signatures=5,
+    redemptions=8,
+    relay_requests=8,
+    relay_streams=4,
+    appraisals=3,
 )
 
 
@@ -56,6 +63,7 @@ def measure(sizes: WireSizes) -> Iterator[Line]:
             yield line(f"gateway open {name} @ 1 KiB request, AES-128-GCM", "ms", opens)
     yield line("chunk @ 200 B event, AES-128-GCM", "us", list(_chunks(sizes.chunks)))
     yield line("blind signatures @ RSA-2048, one core", "/s", _signatures(sizes.signatures))
+    yield from appraisal.measure(sizes.appraisals)
     yield from redemption.measure(sizes.redemptions)
     yield from relaying.measure(sizes.relay_requests, sizes.relay_streams)
 

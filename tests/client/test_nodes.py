@@ -7,8 +7,10 @@ import time
 import pytest
 from simulator import ACCOUNT_KEY, EPOCH_S, MEASUREMENT, Node, World, seed
 
+from attestation.attester.base import Evidence
 from attestation.attester.simulated import SimulatedAttester
 from attestation.verdict import Outcome
+from attestation.verifier.node import STEPS
 from client.errors import NodeListError, NoNode
 from wire import canonical_json
 
@@ -153,9 +155,9 @@ def test_a_tampered_quote_is_never_drawn(run, world):
     class Tampering:
         platform = "simulated"
 
-        def quote(self, report_data):
+        def attest(self, report_data):
             honest = SimulatedAttester(seed("platform"), MEASUREMENT).quote(report_data)
-            return honest[:-1] + bytes([honest[-1] ^ 1])
+            return Evidence(honest[:-1] + bytes([honest[-1] ^ 1]))
 
     world.nodes[:] = [Node(attester=Tampering())]
     assert [failed_step(refused) for refused in refusals(run).refused] == ["quote-signature"]
@@ -165,8 +167,8 @@ def test_a_quote_for_other_keys_is_never_drawn(run, world):
     class Replaying:
         platform = "simulated"
 
-        def quote(self, _):
-            return SimulatedAttester(seed("platform"), MEASUREMENT).quote(bytes(64))
+        def attest(self, _):
+            return SimulatedAttester(seed("platform"), MEASUREMENT).attest(bytes(64))
 
     world.nodes[:] = [Node(attester=Replaying())]
     assert [failed_step(refused) for refused in refusals(run).refused] == ["report-data"]
@@ -202,6 +204,6 @@ def test_the_verdict_names_every_step_and_skips_none_silently(run):
     [node] = run(scenario, filled=False)
     names = [step["step"] for step in node["steps"]]
     assert names[:3] == ["log-checkpoint", "log-consistency", "node-list"]
-    assert len(names) == len(set(names)) == 15
+    assert len(names) == len(set(names)) == 3 + len(STEPS)
     assert {step["outcome"] for step in node["steps"]} == {"pass"}
     assert ACCOUNT_KEY not in json.dumps(node)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from attestation import base64url, simulated_quote
 from attestation.bundle import Bundle
 from attestation.collateral import Collateral
-from attestation.errors import MalformedEvidence
+from attestation.errors import MalformedEvidence, PolicyError
 from attestation.simulated_quote import SimulatedQuote
 from attestation.verifier.engine_policy import EnginePolicy
+from attestation.verifier.policy_file import parse_policy
 from tests.fuzz.target import Target
 from tests.fuzz.wire_targets import DATE, key_document
 from wire import canonical_json
@@ -73,6 +74,13 @@ TARGETS = (
         lambda: [simulated_quote.join(QUOTE.encode(), b"\x04" * 64)],
         ("attestation.simulated_quote:split",),
         lambda parts: simulated_quote.join(*parts),
+    ),
+    Target(
+        "client-policy",
+        lambda data: parse_policy(data.decode("latin-1")),
+        (PolicyError,),
+        lambda: [b"", b'accepted-weaknesses = ["boot-only"]\n[engine]\noffload = "none"\n'],
+        ("attestation.verifier.policy_file:parse_policy",),
     ),
     Target(
         "engine-policy",

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
-from tests.fuzz import evidence_targets, log_targets, party_targets, wire_targets
+from tests.fuzz import (
+    amd_targets,
+    evidence_targets,
+    intel_targets,
+    log_targets,
+    nvidia_targets,
+    party_targets,
+    tpm_targets,
+    wire_targets,
+)
 from tests.fuzz.target import Target
 
+_MODULES = (
+    amd_targets,
+    evidence_targets,
+    intel_targets,
+    log_targets,
+    nvidia_targets,
+    party_targets,
+    tpm_targets,
+    wire_targets,
+)
+
 TARGETS: dict[str, Target] = {
-    target.name: target
-    for module in (wire_targets, log_targets, evidence_targets, party_targets)
-    for target in module.TARGETS
+    target.name: target for module in _MODULES for target in module.TARGETS
 }

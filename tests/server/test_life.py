@@ -14,9 +14,11 @@ import pytest
 
 from attestation.attester.simulated import SimulatedAttester
 from attestation.bundle import Bundle
+from attestation.errors import AttesterFailed
+from attestation.verifier.policy import ClientPolicy
 from engine.config import EngineConfig
 from server import life as life_module
-from server.config import WorkerConfig
+from server.config import OwnAppraisal, WorkerConfig
 from server.control import READY, ModelMessage, decode_for_zygote, decode_nodes
 from server.engine_ready import EngineReadyLine
 from server.errors import StartError
@@ -337,3 +339,45 @@ def test_what_is_no_directory_is_refused(content):
 def test_an_issuer_that_is_not_there_is_unavailable():
     with pytest.raises(IssuerUnavailable):
         fetch_issuer_keys("http://127.0.0.1:9", timeout=0.5)
+
+
+class Fickle:
+    """A platform that quotes only while `answers` says so."""
+
+    platform = "simulated"
+    answers = True
+
+    def attest(self, report_data):
+        if not self.answers:
+            raise AttesterFailed("busy")
+        return SimulatedAttester(b"s" * 32, b"m" * 32, lambda: START).attest(report_data)
+
+
+def test_a_worker_whose_platform_does_not_quote_does_not_start(world):
+    world.life.attester = Fickle()
+    world.life.attester.answers = False
+    with pytest.raises(StartError):
+        world.life.turn()
+    assert not world.keyring.generations
+
+
+def test_a_platform_that_is_silent_for_a_while_harms_nobody(world):
+    world.life.attester = fickle = Fickle()
+    world.live_until(START + 60)
+    [first] = world.nodes()
+    fickle.answers = False
+    world.live_until(START + CONFIG.rotation_s + 60)
+    assert len(world.added) == 1
+    assert len(world.keyring.generations) == 1
+    fickle.answers = True
+    world.live_until(START + CONFIG.rotation_s + 600)
+    assert len(world.added) == 2
+    assert first in world.nodes()
+
+
+def test_a_worker_that_its_own_verifier_refuses_does_not_start(world):
+    refuse_all = OwnAppraisal(ClientPolicy(), {}, "log.test")
+    world.life.config = replace(CONFIG, appraisal=refuse_all)
+    with pytest.raises(StartError):
+        world.life.turn()
+    assert world.added == []

@@ -68,6 +68,8 @@ def test_bench_wire_has_the_cases_that_goals_name():
     assert [case.partition(" @ ")[0] for case in cases[:4]] == list(NAMED)
     assert all(case.startswith("sweep ") for case in cases[4:])
     assert any(case.startswith("sweep redemption @ SQLite") for case in cases)
+    for checked in ("sweep verify TDX + GPU bundle @ ", "sweep verify receipt @ "):
+        assert any(case.startswith(checked) for case in cases)
 
 
 def test_a_random_model_is_served_like_any_other(tmp_path):

@@ -49,7 +49,7 @@ def test_there_is_a_module_for_each_command_and_no_other():
     assert modules - {"__init__"} == set(COMMANDS)
 
 
-@pytest.mark.parametrize("command", ["proxy", "relay", "issuer", "spent", "witness"])
+@pytest.mark.parametrize("command", ["proxy", "relay", "issuer", "spent", "witness", "verify"])
 def test_only_the_worker_ever_loads_torch(command):
     program = (
         f"import sys, sottovoce.commands.{command}; "

@@ -361,3 +361,21 @@ def test_pkcs1_is_what_an_rsa_certificate_says_when_it_says_nothing_else():
     holder = root("Root", rsa_key("ca"))
     assert isinstance(holder.certificate.signature_algorithm_parameters, padding.PKCS1v15)
     check(holder)
+
+
+def test_a_name_longer_than_the_rules_allow_is_read_without_a_warning(monkeypatch):
+    limits = dict.fromkeys(x509.name._NAMEOID_LENGTH_LIMIT, (1, 100))
+    monkeypatch.setattr(x509.name, "_NAMEOID_LENGTH_LIMIT", limits)
+    made = root("sottovoce tests, a signer with a name that is longer than sixty-four characters")
+    monkeypatch.undo()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (loaded,) = certificates.load(made.der, at_most=1)
+    assert loaded == made.certificate
+
+
+def test_a_critical_alternative_name_is_understood():
+    """A TPM's certificates have one, and no subject."""
+    name = x509.SubjectAlternativeName([x509.DNSName("tpm.test.invalid")])
+    leaf = three(extensions=((name, True),))
+    check(leaf)

@@ -18,6 +18,7 @@ from attestation.verdict import Outcome
 from attestation.verifier import node as node_module
 from attestation.verifier.node import STEPS, VerifiedNode, appraise
 from attestation.verifier.policy import ClientPolicy, admission_policy
+from attestation.verifier.unsafe_policy import AcceptEverythingUnsafe
 from attestation.verifier.weakness import Weakness
 from wire import canonical_json
 
@@ -147,7 +148,8 @@ def test_a_real_node_in_the_log_of_simulated_ones(node):
     assert refused(node, bundle) == ("log-origin", Code.LOG_ORIGIN_REFUSED)
 
 
-def test_a_platform_that_the_policy_accepts_and_nothing_here_verifies(node):
+def test_a_platform_that_the_policy_accepts_and_nothing_here_verifies(node, monkeypatch):
+    monkeypatch.setattr(node_module, "PLATFORMS", {})
     bundle = dataclasses.replace(node.bundle(), platform="tdx")
     expected = ("quote-signature", Code.PLATFORM_UNSUPPORTED)
     assert refused(node, bundle, log_origin="sottovoce.example") == expected
@@ -327,10 +329,48 @@ def test_more_gpu_reports_than_stated(node):
     assert refused(node, bundle) == ("gpu-evidence", Code.GPU_REPORTS_SURPLUS)
 
 
-def test_gpu_reports_that_nothing_here_verifies_are_not_believed(node):
+def test_gpu_reports_are_not_believed_without_their_certificates(node):
     node.document = {"gpu_count": 1}
     bundle = gpu_bundle(node, b"trust me")
-    assert refused(node, bundle) == ("gpu-evidence", Code.GPU_REPORTS_UNSUPPORTED)
+    assert refused(node, bundle) == ("gpu-evidence", Code.GPU_CHAIN_MISSING)
+
+
+def test_a_gpu_whose_certificates_are_none(node):
+    node.document = {"gpu_count": 1}
+    chain = Collateral({"nvidia.0-chain": b"x"}).encode()
+    bundle = dataclasses.replace(gpu_bundle(node, b"trust me"), collateral=chain)
+    assert refused(node, bundle) == ("gpu-evidence", Code.GPU_CHAIN_MALFORMED)
+
+
+def test_collateral_for_a_gpu_that_is_not_there(node):
+    chain = Collateral({"nvidia.0-chain": b"x"}).encode()
+    bundle = dataclasses.replace(node.bundle(), collateral=chain)
+    assert refused(node, bundle) == ("quote-signature", Code.QUOTE_UNCHECKED_EVIDENCE)
+
+
+def test_a_release_that_is_not_on_the_policys_own_list(node):
+    accepted = {"accepted_weaknesses": frozenset({Weakness.SIMULATED})}
+    own = {"simulated": frozenset({node.measurement.hex()})}
+    node.appraise(policy=ClientPolicy(**accepted, releases=own))
+    policy = ClientPolicy(**accepted, releases={"simulated": frozenset({"ab" * 32})})
+    assert refused(node, policy=policy) == ("measurement", Code.RELEASE_NOT_ALLOWED)
+
+
+def test_a_model_that_is_not_on_the_policys_own_list(node):
+    accepted = {"accepted_weaknesses": frozenset({Weakness.SIMULATED})}
+    own = {"tinychat": frozenset({node.key_document.model_digest.hex()})}
+    node.appraise(policy=ClientPolicy(**accepted, models=own))
+    policy = ClientPolicy(**accepted, models={"tinychat": frozenset({"ab" * 32})})
+    assert refused(node, policy=policy) == ("model-digest", Code.MODEL_NOT_ALLOWED)
+
+
+def test_the_policy_that_accepts_everything_still_wants_authentic_logged_evidence(node):
+    node.engine |= {"verification": "none", "transfers": "plain", "prefix_cache": "shared"}
+    verified = node.appraise(policy=AcceptEverythingUnsafe())
+    assert verified.weaknesses == frozenset(Weakness) - {Weakness.BOOT_ONLY}
+    assert "UNSAFE" in next(s.reason for s in verified.steps if s.step == "platform-policy")
+    unlogged = {"policy": AcceptEverythingUnsafe(), "key_documents": frozenset()}
+    assert refused(node, **unlogged) == ("key-document-log", Code.KEY_DOCUMENT_NOT_LOGGED)
 
 
 def test_no_accelerator_stated_passes_with_that_reason(node):

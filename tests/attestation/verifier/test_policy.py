@@ -29,10 +29,85 @@ def test_the_default_policy_accepts_real_platforms_only():
         assert refused.value.code is Code.PLATFORM_REFUSED
 
 
-def test_naming_simulated_among_the_platforms_does_not_accept_it():
-    policy = ClientPolicy(platforms=frozenset({"simulated"}))
+@pytest.mark.parametrize(
+    ("platform", "reason"),
+    [
+        ("simulated", "naming the weakness simulated"),
+        ("tpm", "naming the weakness boot-only"),
+        ("gce-vtpm", "naming the weakness boot-only"),
+        ("nvidia", "does not exist"),
+    ],
+)
+def test_a_weak_platform_is_accepted_by_its_weakness_and_never_listed(platform, reason):
+    with pytest.raises(ValueError, match=reason):
+        ClientPolicy(platforms=frozenset({"tdx", platform}))
+
+
+@pytest.mark.parametrize("platform", ["tpm", "gce-vtpm"])
+def test_a_policy_that_names_boot_only_accepts_what_proves_no_more(platform):
+    policy = ClientPolicy(frozenset({Weakness.BOOT_ONLY}))
+    assert policy.accept_platform(platform) == {Weakness.BOOT_ONLY}
     with pytest.raises(Refused):
         policy.accept_platform("simulated")
+
+
+def test_a_policy_may_accept_fewer_platforms():
+    policy = ClientPolicy(platforms=frozenset({"snp"}))
+    assert policy.accept_platform("snp") == frozenset()
+    with pytest.raises(Refused):
+        policy.accept_platform("tdx")
+
+
+class _Quote:
+    weaknesses = frozenset({Weakness.BOOT_ONLY})
+
+    def check_policy(self, policy, *, at):  # noqa: ARG002
+        return f"asked at {at}"
+
+
+def test_what_is_weak_about_a_quote_is_accepted_by_name_whatever_its_platform_is_called():
+    with pytest.raises(Refused) as refused:
+        ClientPolicy().accept_quote(_Quote(), at=1)
+    assert refused.value.code is Code.QUOTE_WEAK
+    assert "boot-only: host can read memory" in refused.value.reason
+    accepting = ClientPolicy(frozenset({Weakness.BOOT_ONLY}))
+    assert accepting.accept_quote(_Quote(), at=1) == "asked at 1"
+
+
+DIGEST = "ab" * 32
+
+
+def test_a_list_of_releases_comes_on_top_of_the_log():
+    ClientPolicy().accept_release("tdx", bytes(32))
+    policy = ClientPolicy(releases={"tdx": frozenset({DIGEST})})
+    policy.accept_release("tdx", bytes.fromhex(DIGEST))
+    for platform, measurement in (("tdx", bytes(32)), ("snp", bytes.fromhex(DIGEST))):
+        with pytest.raises(Refused) as refused:
+            policy.accept_release(platform, measurement)
+        assert refused.value.code is Code.RELEASE_NOT_ALLOWED
+
+
+def test_a_list_of_models_comes_on_top_of_the_log():
+    ClientPolicy().accept_model("tiny", bytes(32))
+    policy = ClientPolicy(models={"tiny": frozenset({DIGEST})})
+    policy.accept_model("tiny", bytes.fromhex(DIGEST))
+    for name, digest in (("tiny", bytes(32)), ("other", bytes.fromhex(DIGEST))):
+        with pytest.raises(Refused) as refused:
+            policy.accept_model(name, digest)
+        assert refused.value.code is Code.MODEL_NOT_ALLOWED
+
+
+@pytest.mark.parametrize("digest", ["", "ab", "AB" * 32, "ab" * 31, "ab" * 65, "a" * 65, " " * 64])
+def test_a_list_holds_digests_in_lower_case_hex(digest):
+    for lists in ({"releases": {"tdx": {digest}}}, {"models": {"tiny": {digest}}}):
+        with pytest.raises(ValueError, match="hex digits"):
+            ClientPolicy(**lists)
+
+
+@pytest.mark.parametrize("age", ["max_quote_age_s", "max_checkpoint_age_s", "notice_s"])
+def test_no_age_is_below_zero(age):
+    with pytest.raises(ValueError, match="below zero"):
+        ClientPolicy(**{age: -1})
 
 
 def test_a_policy_that_names_simulated_accepts_it_by_that_name():

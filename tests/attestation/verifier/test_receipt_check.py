@@ -215,7 +215,7 @@ def test_a_date_finer_than_minutes(node):
 
 
 def test_a_date_outside_the_window(node):
-    expected = ("receipt-date", Code.RECEIPT_DATE_OUTSIDE_WINDOW)
+    expected = ("receipt-age", Code.RECEIPT_DATE_OUTSIDE_WINDOW)
     for edge in (-WINDOW_S, WINDOW_S):
         assert check(node, lying(node, issued_at=NOW + edge))
         beyond = edge + (60 if edge > 0 else -60)
@@ -247,3 +247,10 @@ def test_no_reason_quotes_a_hash_or_a_path(node):
 
 def test_the_honest_receipt_is_what_the_tests_change(node):
     assert dataclasses.replace(node.receipt()) == node.receipt()
+
+
+def test_without_a_time_the_age_is_skipped_and_the_rounding_is_not(node):
+    *made, age = check(node, at=None)
+    assert (age.step, age.outcome) == ("receipt-age", Outcome.SKIP)
+    assert {step.outcome for step in made} == {Outcome.PASS}
+    assert refused(node, lying(node, issued_at=NOW + 1), at=None)[0] == "receipt-date"

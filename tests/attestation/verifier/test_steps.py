@@ -44,3 +44,18 @@ def test_a_step_out_of_order_is_a_mistake_of_the_programmer():
     progress = Progress(NAMES, ReceiptError)
     with pytest.raises(ValueError, match="out of order"):
         progress.check("second", holds, 7)
+
+
+def test_a_step_may_be_skipped_with_its_reason_and_the_whole_is_then_no_pass():
+    progress = Progress(NAMES, ReceiptError)
+    progress.check("first", holds, 7)
+    progress.skip("second", "nothing to look at")
+    progress.check("third", holds, 8)
+    assert [step.outcome.value for step in progress.verdict.steps] == ["pass", "skip", "pass"]
+    assert progress.verdict.steps[1].reason == "nothing to look at"
+    assert progress.verdict.outcome is Outcome.SKIP
+
+
+def test_no_other_step_than_the_next_is_skipped():
+    with pytest.raises(ValueError, match="out of order"):
+        Progress(NAMES, ReceiptError).skip("second", "too early")

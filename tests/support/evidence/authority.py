@@ -33,12 +33,11 @@ def ec_key(name, curve=None):
 
 
 def name_of(common_name):
-    return x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Tests"),
-            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
-        ]
-    )
+    """A name; without a common name if that is empty."""
+    attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Tests")]
+    if common_name:
+        attributes.append(x509.NameAttribute(NameOID.COMMON_NAME, common_name))
+    return x509.Name(attributes)
 
 
 def date(at):

@@ -1,0 +1,1 @@
+"""`sottovoce verify`: evidence, receipts, nodes, logs and policies, judged offline."""
