@@ -271,10 +271,33 @@ def encapsulate_pieces(
     Raises:
         Unsupported, Malformed: as `encapsulate`.
     """
-    header, enc, context = _setup(config, aead, ephemeral, chunked=True)
-    sealer = ChunkSealer(context.seal)
-    sealed = b"".join([sealer.chunk(piece) for piece in pieces]) + sealer.final(last)
-    return header.encode() + enc + sealed, ChunkedResponseOpener(context, enc)
+    return PreparedRequest(config, aead=aead, ephemeral=ephemeral).encapsulate(last, pieces=pieces)
+
+
+class PreparedRequest:
+    """An encapsulation to one key, made before there is a request; good for one only.
+
+    Raises:
+        Unsupported, Malformed: (on construction) as `encapsulate`.
+    """
+
+    def __init__(
+        self, config: KeyConfig, *, aead: Aead, ephemeral: PrivateKey | None = None
+    ) -> None:
+        self._header, self._enc, self._context = _setup(config, aead, ephemeral, chunked=True)
+        self._used = False
+
+    def encapsulate(
+        self, request: bytes, *, pieces: Sequence[bytes] = ()
+    ) -> tuple[bytes, ChunkedResponseOpener]:
+        """Seal `pieces`, a chunk each, and `request` behind them; ValueError the second time."""
+        if self._used:
+            raise ValueError("an encapsulation is for one request")
+        self._used = True
+        sealer = ChunkSealer(self._context.seal)
+        sealed = b"".join([sealer.chunk(piece) for piece in pieces]) + sealer.final(request)
+        opener = ChunkedResponseOpener(self._context, self._enc)
+        return self._header.encode() + self._enc + sealed, opener
 
 
 # Gateway half.

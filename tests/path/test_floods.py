@@ -18,8 +18,9 @@ import pytest
 
 from attestation.bundle import Bundle
 from attestation.verifier.policy import ClientPolicy
-from client.exchange import AEAD, InnerRequest
+from client.exchange import InnerRequest
 from client.nodes import NodeDirectory
+from client.prepared import AEAD
 from client.trust import load_trust
 from client.wallet import Wallet
 from sottovoce.local import ISSUER, LOG, RELAY, WORKER
