@@ -290,6 +290,27 @@ def without_attestation(payload: bytes) -> tuple[bytes, bytes]:
     return hashed, attestation
 
 
+def stated_usage(payload: bytes) -> tuple[int | None, int | None]:
+    """Return the prompt and completion tokens that a payload states; None twice if it states none.
+
+    A response calls them input and output tokens; an event around a response states what it does.
+
+    Raises:
+        Malformed: not a JSON object.
+    """
+    members = canonical_json.decode(payload)
+    if not isinstance(members, dict):
+        raise Malformed("receipt: the payload is not a JSON object")
+    response = members.get("response")
+    usage = (response if isinstance(response, dict) else members).get("usage")
+    if not isinstance(usage, dict):
+        return None, None
+    names = ("prompt_tokens", "completion_tokens")
+    if "input_tokens" in usage:
+        names = ("input_tokens", "output_tokens")
+    return usage.get(names[0]), usage.get(names[1])
+
+
 def _split_end(after: bytes) -> tuple[bytes, bytes]:
     """Split a JSON object from the one or two braces behind it.
 

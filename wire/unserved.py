@@ -13,8 +13,8 @@ _NO_FILES = "Nothing is stored here: there are no files, and nothing that works 
 _TEXT_ONLY = "Only text is served here, in and out."
 
 _REASONS = (
-    ("/v1/chat/completions/", _NO_MEMORY),
-    ("/v1/responses/", _NO_MEMORY),
+    ("/v1/chat/completions", _NO_MEMORY),
+    ("/v1/responses", _NO_MEMORY),
     ("/v1/conversations", _NO_MEMORY),
     ("/v1/threads", _NO_MEMORY),
     ("/v1/assistants", _NO_MEMORY),
@@ -37,8 +37,5 @@ _REASONS = (
 
 
 def reason(path: str) -> str | None:
-    """Return why OpenAI's `path` is not served; None for a path that means nothing here."""
-    for prefix, text in _REASONS:
-        if path == prefix or path.startswith(prefix.rstrip("/") + "/"):
-            return text
-    return None
+    """Return why OpenAI's `path` is not served, or not by that method; None for any other path."""
+    return next((text for prefix, text in _REASONS if f"{path}/".startswith(f"{prefix}/")), None)

@@ -96,7 +96,7 @@ class Application:
         if allowed is None or handler is None:
             raise UnknownPath(unserved.reason(name))
         if method != allowed.encode():
-            raise WrongMethod(allowed)
+            raise WrongMethod(allowed, unserved.reason(name))
         return handler
 
     def _post(

@@ -63,6 +63,7 @@ def understand(model: LoadedModel, request: ChatRequest) -> Conversation:
         template=model.template,
         tokenizer=model.tokenizer,
         form=model.tool_format,
+        context=model.served.max_model_len,
     )
     room = completion_room(
         prompts=[len(ids)],

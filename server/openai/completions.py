@@ -7,9 +7,9 @@ from itertools import chain
 from typing import Any
 
 from engine.types import Logprobs
-from server.openai.budget import completion_room, tokens_needed
+from server.openai.budget import check_choices, completion_room, tokens_needed
 from server.openai.choices import Answer, ChoicesWriter
-from server.openai.errors import InvalidRequest
+from server.openai.errors import ContextLengthExceeded, InvalidRequest
 from server.openai.generation import Step
 from server.openai.logprobs import TextLogprobs
 from server.openai.model import LoadedModel
@@ -32,7 +32,8 @@ def plan_completion(model: LoadedModel, request: CompletionRequest) -> Generatio
     """
     tokenizer, served = model.tokenizer, model.served
     prompts = _prompts(request, tokenizer)
-    ids = [_ids(prompt, tokenizer) for prompt in prompts]
+    check_choices(len(prompts) * request.choices)  # before any of them is encoded
+    ids = [_ids(prompt, tokenizer, served.max_model_len) for prompt in prompts]
     room = completion_room(
         prompts=[len(each) for each in ids],
         choices=request.choices,
@@ -86,7 +87,9 @@ def _prompts(request: CompletionRequest, tokenizer: Tokenizer) -> list[str | lis
     return prompts
 
 
-def _ids(prompt: str | list[int], tokenizer: Tokenizer) -> list[int]:
+def _ids(prompt: str | list[int], tokenizer: Tokenizer, context: int) -> list[int]:
+    if isinstance(prompt, str) and tokenizer.surely_exceeds(prompt, context):
+        raise ContextLengthExceeded(context=context, prompt=None)
     ids = tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
     if not ids:
         raise InvalidRequest(

@@ -124,12 +124,12 @@ class FunctionTool(Function):
 
     type: Literal["function"]
 
-    @field_validator("type", mode="before")
-    @classmethod
-    def _only_functions(cls, value: object) -> object:
-        if isinstance(value, str) and value != "function":
-            raise unsupported("Only tools of type function are served; nothing is run here.")
-        return value
+
+def _function(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    kind = value.get("type") if isinstance(value, dict) else None
+    if isinstance(kind, str) and kind != "function":
+        raise unsupported("Only tools of type function are served; nothing is run here.")
+    return value
 
 
 class NamedFunction(Strict):
@@ -197,7 +197,12 @@ class ResponsesRequest(SamplingFields):
     input: Input
     instructions: str | None = None
     max_output_tokens: Annotated[Int, Field(ge=1, le=INT64 - 1)] | None = None
-    tools: Annotated[list[FunctionTool], Field(max_length=MAX_TOOLS)] | None = None
+    tools: (
+        Annotated[
+            list[Annotated[FunctionTool, BeforeValidator(_function)]], Field(max_length=MAX_TOOLS)
+        ]
+        | None
+    ) = None
     tool_choice: Choice | None = None
     parallel_tool_calls: bool | None = None
     text: Text | None = None

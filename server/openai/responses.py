@@ -102,9 +102,11 @@ def _repeated(request: ResponsesRequest) -> Json:
     if request.tool_choice is not None:
         choice = request.tool_choice
         repeated["tool_choice"] = choice if isinstance(choice, str) else choice.model_dump()
-    if request.text is not None:
-        text = request.text.model_dump(exclude_none=True, by_alias=True)
-        repeated["text"] = {"format": {"type": "text"}, **text}
+    text = request.text
+    if text is not None and text.format is not None:
+        repeated["text"] = {"format": text.format.model_dump(by_alias=True)}
+    if text is not None and text.verbosity is not None:
+        repeated.setdefault("text", {"format": {"type": "text"}})["verbosity"] = text.verbosity
     return repeated
 
 

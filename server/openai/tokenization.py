@@ -12,12 +12,16 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from server.openai import conversation
-from server.openai.errors import InvalidRequest
+from server.openai.errors import ContextLengthExceeded, InvalidRequest
 from server.openai.fields import Int
 from server.openai.messages import Message
 from server.openai.model import LoadedModel
 from server.openai.models import DocumentPlan
 from server.openai.schemas import MAX_TOOLS, ModelFields, Tool
+
+
+MAX_IDS = 2**20
+"""Ids in one request: beyond every context, and written out in about a second."""
 
 
 class TokenizeRequest(ModelFields):
@@ -39,7 +43,7 @@ class TokenizeRequest(ModelFields):
 class DetokenizeRequest(ModelFields):
     """The body of POST /detokenize."""
 
-    tokens: list[Annotated[Int, Field(ge=0)]]
+    tokens: Annotated[list[Annotated[Int, Field(ge=0)]], Field(max_length=MAX_IDS)]
 
 
 def plan_tokenize(model: LoadedModel, request: TokenizeRequest) -> DocumentPlan:
@@ -47,6 +51,7 @@ def plan_tokenize(model: LoadedModel, request: TokenizeRequest) -> DocumentPlan:
 
     Raises:
         InvalidRequest: the model does not chat, or its template refuses the messages.
+        ContextLengthExceeded: they are so long that they are not counted.
     """
     ids = _ids(model, request)
     document: dict[str, Any] = {
@@ -62,6 +67,7 @@ def plan_tokenize(model: LoadedModel, request: TokenizeRequest) -> DocumentPlan:
 
 
 def _ids(model: LoadedModel, request: TokenizeRequest) -> list[int]:
+    context = model.served.max_model_len
     if request.messages is not None:
         return conversation.prompt_ids(
             request.messages,
@@ -69,8 +75,11 @@ def _ids(model: LoadedModel, request: TokenizeRequest) -> list[int]:
             template=model.template,
             tokenizer=model.tokenizer,
             form=model.tool_format,
+            context=context,
         )
     prompt = request.prompt or ""
+    if model.tokenizer.surely_exceeds(prompt, context):
+        raise ContextLengthExceeded(context=context, prompt=None)
     if request.add_special_tokens is False:
         return model.tokenizer.encode_rendered(prompt)
     return model.tokenizer.encode(prompt)
