@@ -19,7 +19,6 @@ from server.openai.model import LoadedModel
 from server.openai.models import DocumentPlan
 from server.openai.schemas import MAX_TOOLS, ModelFields, Tool
 
-
 MAX_IDS = 2**20
 """Ids in one request: beyond every context, and written out in about a second."""
 
