@@ -169,6 +169,21 @@ def test_tokens_there_and_back(stack, prefix):
     assert chat_told["count"] == usage["prompt_tokens"]
 
 
+def test_a_prompt_at_exactly_the_limit_of_the_context(stack):
+    """The last token fits; one more is a 400, whoever asks: nothing waits for room for ever."""
+    [model] = ask(stack, "/v1/models", "GET").json()["data"]
+    limit = ask(stack, "/tokenize", model=model["id"], prompt="x").json()["max_model_len"]
+    full, over = [60] * (limit - 1), [60] * limit
+    answer = ask(stack, TEXT, model=MODEL, prompt=full, max_tokens=1)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["usage"]["total_tokens"] == limit
+    assert ask(stack, TEXT, model=MODEL, prompt=over, max_tokens=0).status_code == 200
+    for body in ({"prompt": over}, {"prompt": full, "max_tokens": 2}):
+        refused = ask(stack, TEXT, **{"model": MODEL, "max_tokens": 1, **body})
+        assert refused.status_code == 400
+        assert refused.json()["error"]["code"] == "context_length_exceeded"
+
+
 def test_seeds_repeat_an_answer(stack):
     asked = chat(seed=7, temperature=1.5, max_tokens=12)
     first, again = (ask(stack, CHAT, **asked).json()["choices"] for _ in range(2))
