@@ -22,7 +22,7 @@ class EventParser:
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the payload of each event that `data` completes."""
-        if not self._buffer and data.find(b"\n\n") == len(data) - 2:
+        if not self._buffer and data.endswith(b"\n\n") and data.find(b"\n\n") == len(data) - 2:
             return _payload(data[:-2])  # one whole event, as nearly all come
         # Only new bytes are searched, so a long event in small pieces takes no longer than once.
         searched = max(0, len(self._buffer) - 1)

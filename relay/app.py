@@ -42,8 +42,8 @@ from relay.stock import KeyDirectory, StockForwarder, stock_routes
 from relay.upstream import Upstream
 
 MAX_CONNECTIONS = 4096
-"""Most connections at once; a further one is told 503. Each holds at most 64 KiB of an answer and what
-one more read brings, 256 KiB at most."""
+"""Most connections at once; a further one is told 503. Each holds at most 64 KiB of an answer
+and what one more read brings, 256 KiB at most."""
 
 _OPEN_FILES = 2 * MAX_CONNECTIONS + 128
 """Each connection of a client has one to a worker."""
