@@ -6,6 +6,7 @@ else:
 
     launcher -- keeper, front, zygote        control, a packet socket each
     zygote   -- front, keeper, engine        where a capsule's other ends are passed on
+    front    -- keeper                       whether a request is authentic
     engine   -> launcher                     its ready line, a pipe
 
 Then it brings the worker into the log, and keeps it there with ever new keys (`server.life`). A
@@ -148,18 +149,19 @@ def fork_roles(config: WorkerConfig, parts: Parts, roles: Roles) -> Ends:
     zygote, to_zygote = packet_pair()
     keeper_in, keeper_out = packet_pair()
     front_in, front_out = packet_pair()
+    checks, to_checks = packet_pair()
     engine_in, engine_out = packet_pair()
     ready, ready_out = os.pipe()
 
     def be_keeper() -> None:
         from server import keeper
 
-        keeper.run(to_keeper, keeper_in)
+        keeper.run(to_keeper, to_checks, keeper_in)
 
     def be_front() -> None:
         from server import front
 
-        front.run(config, to_front, front_in)
+        front.run(config, to_front, front_in, checks)
 
     def be_zygote() -> None:
         from server import zygote
@@ -177,10 +179,10 @@ def fork_roles(config: WorkerConfig, parts: Parts, roles: Roles) -> Ends:
     def be_engine() -> None:
         parts.engine(engine_in.fileno(), config, ready_out)
 
-    theirs = (to_keeper, keeper_in, to_front, front_in, to_zygote)
+    theirs = (to_keeper, keeper_in, to_front, front_in, to_zygote, checks, to_checks)
     shared = (front_out, keeper_out, engine_out, engine_in)
-    roles.fork(Role.KEEPER, be_keeper, *_numbers(to_keeper, keeper_in))
-    roles.fork(Role.FRONT, be_front, *_numbers(to_front, front_in))
+    roles.fork(Role.KEEPER, be_keeper, *_numbers(to_keeper, to_checks, keeper_in))
+    roles.fork(Role.FRONT, be_front, *_numbers(to_front, front_in, checks))
     roles.fork(Role.ZYGOTE, be_zygote, *_numbers(to_zygote, front_out, keeper_out, engine_out))
     roles.fork(Role.ENGINE, be_engine, *_numbers(engine_in), ready_out)
     roles.all_forked()

@@ -22,7 +22,7 @@ from attestation.verifier.tpm.platform import TPM
 
 BANK = "sha256"
 EVENT_LOG = Path("/sys/kernel/security/tpm0/binary_bios_measurements")
-"""Where Linux shows the firmware's event log (Documentation/ABI/testing/securityfs-..., TPM)."""
+"""Where Linux shows the firmware's event log (Documentation/security/tpm/tpm_event_log.rst)."""
 
 _TEMPLATE = "ecc256:ecdsa-sha256:null"
 _ATTRIBUTES = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|sign"

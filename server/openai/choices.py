@@ -63,18 +63,20 @@ class ChoicesWriter:
         """See `plan.Writer`. The last payload is held until the steps end."""
         frame, name = self._frame(now), self.answer.chunk_object
         further: Json = {"usage": None} if self.include_usage else {}
+        chunks = frame.chunks(name, **further)
         held: Json | None = None
         unfinished = self.choices
         for step in steps:
             unfinished -= step.finish is not None
             for entry in self.answer.entries(step):
-                held = frame.write(name, [entry], **further)
                 if unfinished or entry["finish_reason"] is None or self.include_usage:
-                    yield Event(encode(held))
+                    yield Event(chunks.encode(entry))
+                held = entry
         if self.include_usage:
-            held = frame.write(name, [], usage=usage_members(usage()))
-        if held is not None:
-            yield Event(encode(held, last=True), last=True)
+            last = frame.write(name, [], usage=usage_members(usage()))
+            yield Event(encode(last, last=True), last=True)
+        elif held is not None:
+            yield Event(encode(frame.write(name, [held]), last=True), last=True)
         yield Event(DONE)
 
     def _frame(self, now: int) -> Frame:

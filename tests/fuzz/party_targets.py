@@ -131,6 +131,7 @@ PACKETS = (
     keeper_messages.PublicKeys(bytes(32), bytes(1216), bytes(32)),
     keeper_messages.Binding(0, DIGEST, DIGEST, "none", "none"),
     keeper_messages.LeafRequest(0, DIGEST, DATE),
+    keeper_messages.CheckRequest(True, False, b"\0" + b"\x64\x7a\0\1\0\1", ENCS[1], bytes(40)),
 )
 
 
