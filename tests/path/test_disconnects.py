@@ -9,7 +9,6 @@ import time
 import httpx
 import pytest
 
-from sottovoce.local import WORKER
 from tests.path.test_completions import MESSAGES, MODEL, check_attestation
 
 pytestmark = pytest.mark.xdist_group("stack")
@@ -37,8 +36,8 @@ async def hang_up_after(stack, body, delay_s):
     port = int(stack.base_url.split(":")[2].split("/")[0])
     content = json.dumps(body).encode()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(content)}\r\n\r\n"
-    writer.write(head.encode() + content)
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(content)}"
+    writer.write(head.encode() + b"\r\n\r\n" + content)
     received = b""
     try:
         async with asyncio.timeout(delay_s):
