@@ -42,7 +42,7 @@ from server.errors import ClientGone, Refused, Rejected
 from server.keeper_messages import Statement
 from server.messages import Admission, Marking, Request, Spending
 from server.openai.errors import ApiError, error_body
-from server.openai.outputs import DONE, Body, Event, Head, Output, Plan
+from server.openai.outputs import Body, Event, Head, Output, Plan
 from server.responses import ChunkedResponder, Responder, responder
 from server.ticks import TickedResponder
 from server.tokens import AcceptedIssuer
@@ -310,7 +310,7 @@ class Capsule:
         elif isinstance(output, Event):
             self._begin_once(head)
             if output.last:
-                payload = receipts.complete(output.payload, plan, then=DONE)
+                payload = receipts.complete(output.payload, plan, then=output.then)
                 self._respond.event(payload, classed=True)
             else:
                 receipts.add(output.payload)
