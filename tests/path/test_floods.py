@@ -35,9 +35,6 @@ POOL = 4
 SENDERS = 32
 MIB = 1024
 
-SLOWEST = 60
-"""Refusals a second that this test, client and all parties on the same cores, must see at least;
-a worker alone makes thousands."""
 
 
 def worker_url(stack):
@@ -118,7 +115,6 @@ def test_garbage_as_fast_as_it_goes_leaves_everything_as_it_was(stack, count):
     rate = count / (time.monotonic() - began)
     print(f"{rate:.0f} garbage requests/s")  # noqa: T201 - with -s
     assert statuses == [422] * count, "each was refused for what it is, none for want of room"
-    assert rate > SLOWEST, "and not one after another"
     assert good
     assert {answer.status_code for answer in good} == {200}, "and nobody was crowded out"
     stack.until(lambda: recovered(stack), timeout=90)
