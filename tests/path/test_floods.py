@@ -36,7 +36,6 @@ SENDERS = 32
 MIB = 1024
 
 
-
 def worker_url(stack):
     return stack.local.url(WORKER)
 
