@@ -111,7 +111,7 @@ class TorchDevice:
         """
         wanted = len(batch.logit_rows)
         self._used_rows, self._used_logits = len(batch.rows), wanted
-        attention = AttentionBatch(self._pool, batch.spans)
+        attention = self._attention(batch.spans)
         inputs: dict[str, Any] = {
             "position_ids": attention.positions[None],
             "use_cache": False,
@@ -148,3 +148,6 @@ class TorchDevice:
         self._pool.zero(blocks)
         if self._device.type != "cpu":
             torch.cuda.synchronize(self._device)
+
+    def _attention(self, spans: Sequence[Span]) -> AttentionBatch:
+        return AttentionBatch(self._pool, spans)

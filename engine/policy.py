@@ -78,6 +78,7 @@ OPTIMISATIONS: tuple[Optimisation, ...] = (
 )
 
 
+_GROUPS = ("tensor_parallel", "pipeline_parallel", "sequence_parallel")
 _SPECULATION = {
     "ngram": "n-grams of the same request; never a database of past requests",
     "draft": "draft model, named in the model digest",
@@ -86,9 +87,12 @@ _SPECULATION = {
 
 def optimisations(config: EngineConfig) -> tuple[Optimisation, ...]:
     """Return the table as it stands for an engine of `config`."""
-    form = _SPECULATION.get(config.speculation)
+    forms = {"speculation": _SPECULATION.get(config.speculation)}
+    for name in _GROUPS:
+        ranks = getattr(config, name)
+        forms[name] = f"{ranks} ranks, {_ONE_GROUP}" if ranks > 1 else None
     return tuple(
-        replace(row, state="declared", form=form) if form and row.name == "speculation" else row
+        replace(row, state="declared", form=form) if (form := forms.get(row.name)) else row
         for row in OPTIMISATIONS
     )
 
