@@ -11,6 +11,7 @@ import ctypes
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -22,7 +23,7 @@ import torch
 import torch.distributed as dist
 
 from engine.config import EngineConfig
-from engine.errors import EngineError, RankLost
+from engine.errors import EngineError, ModelRefused, RankLost
 from engine.parallel.follower import follow
 from engine.parallel.group import Group
 from engine.parallel.orders import Order
@@ -31,6 +32,8 @@ _LOOPBACK = "lo"
 _LOCAL = {"localhost", "127.0.0.1", "::1"}
 _PR_SET_PDEATHSIG = 1
 _STDERR = 2
+REFUSAL_S = 10.0
+"""How long a rank that refuses its model stays: rank 0 mostly does too, and is the one to say why."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +99,14 @@ def joined(config: EngineConfig, place: Torchrun | None = None) -> Iterator[Grou
 
 
 def _leading(config: EngineConfig) -> Iterator[Group]:
-    group = Group(0, config.ranks, torch.device(config.device))
-    yield group
-    # From here on the end of a rank is no loss.
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    group.tell([Order.END])
-    dist.destroy_process_group()
+    try:
+        group = Group(0, config.ranks, torch.device(config.device))
+        yield group
+        # From here on the end of a rank is no loss.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        group.tell([Order.END])
+    finally:
+        dist.destroy_process_group()
 
 
 def run_rank(config: EngineConfig, place: Torchrun) -> None:
@@ -147,6 +152,8 @@ def _be_forked(config: EngineConfig, rank: int, file: int, parent: int) -> NoRet
             os.closerange(file + 1, os.sysconf("SC_OPEN_MAX"))
             _be_rank(of_rank(config, rank), rank, file)
             status = 0
+    except ModelRefused:
+        time.sleep(REFUSAL_S)
     except BaseException:  # noqa: BLE001 - a decision: the end of the process, told by its status
         traceback.print_exc(file=sys.stderr)  # read by somebody only while the worker starts
     finally:

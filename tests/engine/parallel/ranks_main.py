@@ -25,9 +25,7 @@ torch.set_num_threads(1)
 
 def compute(loaded, steps):
     """Run steps, each [[blocks, start, length, ids], ...]; all rows' logits, a tensor a step."""
-    pool = KVPool(
-        loaded.shapes, blocks=64, block_size=16, dtype=loaded.dtype, device=loaded.device
-    )
+    pool = KVPool(loaded.shapes, blocks=64, block_size=16, dtype=loaded.dtype, device=loaded.device)
     device = loaded.computation.on(pool, max_rows=1024, max_logit_rows=1024)
     results = []
     for step in steps:
@@ -42,12 +40,11 @@ def compute(loaded, steps):
 def run(case):
     config = EngineConfig(model=Path(case["model"]), threads=1, **case["config"])
     config = of_rank(config, 0)
-    with joined(config) as group:
-        try:
+    try:
+        with joined(config) as group:
             return compute(load(config, None, group), case["steps"])
-        except ModelRefused as refusal:
-            message = str(refusal)
-    return message
+    except ModelRefused as refusal:
+        return str(refusal)
 
 
 def main():
