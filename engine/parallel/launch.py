@@ -33,7 +33,7 @@ _LOCAL = {"localhost", "127.0.0.1", "::1"}
 _PR_SET_PDEATHSIG = 1
 _STDERR = 2
 REFUSAL_S = 10.0
-"""How long a rank that refuses its model stays: rank 0 mostly does too, and is the one to say why."""
+"""How long a rank that refuses its model stays: rank 0 refuses it too, and is to say why."""
 
 
 @dataclass(frozen=True)
