@@ -91,10 +91,9 @@ def test_either_signal_ends_a_program_that_a_shell_put_in_its_background(number)
         "except KeyboardInterrupt: print('cleaned up')"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", program],
+        ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-c", program],
         stdout=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
     )
     assert process.stdout.readline() == "listening\n"
     process.send_signal(number)
