@@ -22,6 +22,7 @@ from server.errors import PeerGone
 from server.gateway import Gateway, Limits
 from server.http_limits import Connection, Lingering
 from server.metrics import CONTENT_TYPE, Metrics
+from server.quotes import Quotes
 from server.refunds import Refunds
 from server.replay import ReplaySet
 from server.sockets import receive_packet
@@ -53,7 +54,11 @@ class Front:
     """The front's state and its resources."""
 
     def __init__(
-        self, config: WorkerConfig, launcher: socket.socket, zygote: socket.socket
+        self,
+        config: WorkerConfig,
+        launcher: socket.socket,
+        zygote: socket.socket,
+        quotes: socket.socket,
     ) -> None:
         self._config = config
         self._launcher = launcher
@@ -69,6 +74,7 @@ class Front:
             self._metrics,
             Limits(config.max_body, config.body_timeout_s, config.max_requests),
             refunder=self._refunds,
+            quoter=Quotes(quotes, most=config.max_quotes, pause_s=config.quote_pause_s),
             knows_key=self._listed.knows_key,
         )
 
@@ -142,10 +148,14 @@ class Front:
         return Response(self._metrics.encode(), media_type=CONTENT_TYPE.decode())
 
 
-def run(config: WorkerConfig, launcher: socket.socket, zygote: socket.socket) -> None:
+def run(
+    config: WorkerConfig, launcher: socket.socket, zygote: socket.socket, quotes: socket.socket
+) -> None:
     """Be the front, until a signal or the end of the launcher's socket."""
-    asyncio.run(_run(config, launcher, zygote))
+    asyncio.run(_run(config, launcher, zygote, quotes))
 
 
-async def _run(config: WorkerConfig, launcher: socket.socket, zygote: socket.socket) -> None:
-    await Front(config, launcher, zygote).serve()
+async def _run(
+    config: WorkerConfig, launcher: socket.socket, zygote: socket.socket, quotes: socket.socket
+) -> None:
+    await Front(config, launcher, zygote, quotes).serve()

@@ -34,6 +34,7 @@ from server.messages import (
     Mark,
     Marked,
     Message,
+    Quote,
     Refund,
     Refunded,
     Reject,
@@ -44,6 +45,7 @@ from server.messages import (
     Start,
 )
 from server.metrics import Metrics
+from server.quotes import Quoter
 from server.refunds import Refunder, items_of
 from server.replay import ReplaySet
 from server.spending import Store
@@ -79,6 +81,7 @@ class Gateway:
         replays: the replay set, this worker's only one.
         store: the spent-token store.
         refunder: where spent tokens are given back, blindly.
+        quoter: who has the platform quote.
         knows_key: whether a key id is one of this node's.
         clock: Unix seconds.
     """
@@ -92,6 +95,7 @@ class Gateway:
         limits: Limits,
         *,
         refunder: Refunder,
+        quoter: Quoter,
         knows_key: Callable[[int], bool],
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -99,6 +103,7 @@ class Gateway:
         self._replays = replays
         self._store = store
         self._refunder = refunder
+        self.quoter = quoter
         self._metrics = metrics
         self._limits = limits
         self._knows_key = knows_key
@@ -199,13 +204,14 @@ class Gateway:
 class Exchange:
     """One request's conversation with its capsule. Every question may be asked once, in order."""
 
-    _ORDER: tuple[type[Message], ...] = (Mark, Admit, Spend, Start)
+    _ORDER: tuple[type[Message], ...] = (Mark, Admit, Spend, Quote, Start)
 
     def __init__(self, gateway: Gateway, capsule: CapsuleConnection, send: Send) -> None:
         self._gateway = gateway
         self._capsule = capsule
         self._send = send
         self._turn = 0
+        self._key_id = 0
         self._started = False
         self._ended = False
         self._spend: Spend | None = None
@@ -219,6 +225,7 @@ class Exchange:
         Raises:
             Rejected: nothing was answered yet.
         """
+        self._key_id = request.encapsulated_request[0]
         try:
             await self._capsule.send(request)
             while not self._ended:
@@ -255,11 +262,19 @@ class Exchange:
             spent = await self._gateway.spend(message)
             self._spend = message if spent.spending is Spending.OK else None
             await self._capsule.send(spent)
+        elif isinstance(message, Quote):
+            await self._quote(message)
         elif isinstance(message, Start):
             self._started = True
             self._capsule.started()
             self._gateway.answered(200)
             await self._send(_response_start(chunked=message.chunked))
+
+    async def _quote(self, quote: Quote) -> None:
+        if self._spend is None:
+            raise ProtocolError("a quote that was not paid for")
+        # Of which generation, the ciphertext has said: a capsule has no choice.
+        await self._capsule.send(await self._gateway.quoter.quote(self._key_id, quote.nonce))
 
     async def _refund(self, refund: Refund) -> None:
         spend, self._spend = self._spend, None
