@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import secrets
 from collections import OrderedDict
 from collections.abc import AsyncIterator
@@ -26,7 +27,7 @@ from attestation.verdict import Verdict
 from attestation.verifier.policy import ClientPolicy
 from client import openai_errors, page, sse
 from client.canonical import canonical_body, parse_body
-from client.errors import ClientError, NodeListError, RequestRefused
+from client.errors import ClientError, NodeListError, NoNode, RequestRefused
 from client.http1 import Http1Transport
 from client.nodes import NodeDirectory
 from client.transport import Answer, Transport
@@ -36,6 +37,10 @@ from client.wallet import Wallet
 
 MAX_BODY = 16 << 20
 """Bytes of the largest request taken: the largest padding class."""
+
+EVIDENCE = "application/cmw+json"
+
+_HEX_32 = re.compile(r"[0-9a-f]{64}")
 
 KEPT_VERDICTS = 256
 """Verdicts kept for `GET /verification`; they hold steps and reasons, never content."""
@@ -201,6 +206,23 @@ async def model(request: Request, model: str) -> Response:
         if entry["id"] == model:
             return JSONResponse(entry)
     return openai_errors.unknown_model()
+
+
+@routes.get("/v1/attestation")
+async def attestation(request: Request, node: str = "", nonce: str = "") -> Response:
+    """Have a node quoted over the caller's nonce, and pass its evidence on.
+
+    It is the caller who appraises it (`sottovoce verify node --fresh`): the proxy only pays.
+    """
+    if not (_HEX_32.fullmatch(node) and _HEX_32.fullmatch(nonce)):
+        raise RequestRefused("`node` and `nonce` must be 64 lower-case hex digits each")
+    proxy: Proxy = request.app.state.proxy
+    for known in (await proxy.directory.current()).nodes:
+        if known.node == node:
+            return Response(
+                await proxy.transport.attest(known, bytes.fromhex(nonce)), media_type=EVIDENCE
+            )
+    raise NoNode("no verified node has this name now")
 
 
 @routes.get("/verification")

@@ -32,6 +32,7 @@ from client.blinded import Blinded, messages
 from client.choice import MAX_REDRAWS, draw
 from client.errors import (
     IssuerError,
+    QuoteRefused,
     RelayError,
     ResponseError,
     ResponseForged,
@@ -127,6 +128,25 @@ class Transport:
             return answer
         raise AssertionError("unreachable: the last draw returns its answer")
 
+    async def attest(self, node: VerifiedNode, nonce: bytes) -> bytes:
+        """Have a node quoted over a nonce (32 bytes); return the bundle, not yet appraised.
+
+        Costs a token. That it was this very node the relay sees, as of any request; so it is asked
+        for when a person wants to know, never on the way of a prompt.
+
+        Raises:
+            QuoteRefused: the node says that it cannot, or not now.
+            ClientError: any other kind, as `send`.
+        """
+        path = b"/v1/attestation?nonce=" + nonce.hex().encode()
+        request = InnerRequest(b"GET", path, b"", _this_minute(), await self._wallet.take(1))
+        exchange, carried = await self._ask_once(node, await self._with_blinded(request))
+        answer = self._with_refund(_plain_body(exchange), exchange, carried)
+        content = b"".join([payload async for payload in answer])
+        if exchange.head.status != httpx.codes.OK:
+            raise QuoteRefused(f"the node gave no fresh quote: {_error_code(content)}")
+        return content
+
     def _choose(self, appraisal: Appraisal, model: str) -> VerifiedNode:
         nodes = appraisal.serving(model)
         kept, until = self._kept.get(model, ("", 0.0))
@@ -148,14 +168,18 @@ class Transport:
         self, node: VerifiedNode, model: str, carried: Carried
     ) -> tuple[Exchange, Carried]:
         try:
-            exchange = await self._open(node, carried.request)
-            if (corrected := await self._correct(exchange, carried)) is not None:
-                carried = corrected
-                exchange = await self._open(node, carried.request)
+            asked = await self._ask_once(node, carried)
         except (RelayError, ResponseError):
             self._kept[model] = (node.key_document.node, time.monotonic() + KEEP_NODE_S)
             raise
         self._kept.pop(model, None)
+        return asked
+
+    async def _ask_once(self, node: VerifiedNode, carried: Carried) -> tuple[Exchange, Carried]:
+        exchange = await self._open(node, carried.request)
+        if (corrected := await self._correct(exchange, carried)) is not None:
+            carried = corrected
+            exchange = await self._open(node, carried.request)
         return exchange, carried
 
     async def _open(self, node: VerifiedNode, request: InnerRequest) -> Exchange:
