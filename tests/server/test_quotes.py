@@ -26,7 +26,6 @@ from server.sockets import stream_pair
 from tests.server import wallet
 from tests.server.conftest import Worker, until
 from wire import bhttp, inner
-from wire.refund import BlindedMessages
 
 NONCE = b"\x6e" * 32
 BUNDLE = b"a bundle"
@@ -238,9 +237,7 @@ def test_an_order_has_no_room_for_anything_but_a_key_id_and_a_nonce():
 # ---- a real worker ----
 
 
-def ask(
-    worker: Worker, nonce: bytes | str, *, tokens: int = 1, blinded: bytes | None = None
-) -> bhttp.Response:
+def ask(worker: Worker, nonce: bytes | str, *, tokens: int = 1) -> bhttp.Response:
     text = nonce if isinstance(nonce, str) else f"nonce={nonce.hex()}"
     request = inner.build_request(
         method=b"GET",
@@ -248,7 +245,6 @@ def ask(
         body=b"",
         date=int(time.time()) // 60 * 60,
         tokens=tuple(wallet.draw() for _ in range(tokens)),
-        blinded=None if blinded is None else BlindedMessages(1, (blinded,)),
     )
     sent = wallet.send(wallet.config_of(worker.document), request)
     return sent.open(worker.post(sent).content)
