@@ -1,4 +1,4 @@
-"""The pinned fingerprints: of every kind of evidence, and those of certificates that lie at hand."""
+"""The pinned fingerprints: of every kind of evidence, and those of certificates that come along."""
 
 from pathlib import Path
 
