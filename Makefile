@@ -14,14 +14,17 @@ PEERS := $(if $(shell command -v npm),tests/interop/node_modules/.package-lock.j
 tests/interop/node_modules/.package-lock.json: tests/interop/package-lock.json
 	npm ci --prefix tests/interop --no-audit --no-fund --loglevel=error
 
+# The attester for TPMs is built on the system's TPM library; where that is missing its tests skip and say so.
+TPM := $(shell pkg-config --exists tss2-esys 2>/dev/null && echo ',tpm')
+
 # One stamp a dependency list: a changed list sets the environment up again.
-$(VENV)/.ready: pyproject.toml constraints.txt
+$(VENV)/.ready: pyproject.toml constraints.txt $(wildcard engine/native/src/*)
 	@echo "sottovoce: setting up $(VENV), about 1.5 GB, once"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
 	@# The pinned torch first: asked for by name and version it is the small CPU build where one is at hand.
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[engine,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[engine,dev$(TPM)]'
 	@touch $@
 
 up: $(VENV)/.ready

@@ -15,11 +15,12 @@ Checks raise `Refused`; the run of steps they belong to turns it into its `Verif
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import StrEnum, unique
 
 from attestation.verdict import Step, Verdict
 
 
+@unique
 class Code(StrEnum):
     """Why a check did not hold: one code for each way to fail, stable for programs."""
 

@@ -6,7 +6,9 @@
     ├── NodeListError         no list of nodes for now that the log and its witnesses vouch for
     ├── NoNode                nodes are known, but none that the policy accepts serves this model
     ├── WalletEmpty           no token in stock; the wallet refills at times of its own
+    ├── WalletDamaged         the wallet's file cannot be read; it was put aside
     ├── IssuerError           the issuer did not sign what was asked
+    │   └── TokenWorthless    ... and will never exchange this token
     ├── RequestRefused        the request is not one a client may send (the caller's fault)
     ├── RelayError            the relay, or the way beyond it, failed in clear
     │   └── RelayTimeout      ... by saying nothing for too long
@@ -69,6 +71,16 @@ class IssuerError(ClientError):
     """The issuer refused or could not be reached."""
 
     code = "issuer"
+
+
+class TokenWorthless(IssuerError):
+    """A token that no asking again will exchange."""
+
+
+class WalletDamaged(ClientError):
+    """The wallet's file is not one; the message says where it is kept."""
+
+    code = "wallet_damaged"
 
 
 class RequestRefused(ClientError):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx
@@ -11,13 +12,13 @@ from attestation.verifier.node import VerifiedNode
 from client.errors import RelayError, RelayTimeout, ResponseCut, ResponseForged
 from wire import bhttp, inner, ohttp, padding
 from wire.errors import Truncated, WireError
-from wire.hpke import Aead, Kem
+from wire.ohttp import PreparedRequest
 from wire.privacy_pass import Token
 from wire.refund import SIGNATURES_FIELD, BlindedMessages, decode_signatures
 
-AEAD = Aead.AES_128_GCM
-"""Key id and AEAD id are visible to the relay: every client uses the same, or they tell users
-apart."""
+TIMEOUT = httpx.Timeout(connect=5.0, read=120.0, write=30.0, pool=10.0)
+"""Seconds. The read timeout bounds the silence before the first byte and between two chunks: the
+time a long prompt may take to prefill."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,37 @@ class InnerRequest:
 
 
 @dataclass(frozen=True)
+class Relay:
+    """One relay, asked through a bare transport.
+
+    An HTTP client around it would add fields, cookies and redirects, and a step for each chunk.
+    """
+
+    url: str
+    transport: httpx.AsyncBaseTransport
+
+    async def post(self, node: str, encapsulated_request: bytes) -> httpx.Response:
+        """Send a request to `node`; the response's content is not yet read.
+
+        Raises:
+            RelayTimeout, RelayError: there is no response.
+        """
+        request = httpx.Request(
+            "POST",
+            f"{self.url.rstrip('/')}/{node}",
+            content=encapsulated_request,
+            headers={"content-type": ohttp.CHUNKED_REQUEST_TYPE, "incremental": "?1"},
+            extensions={"timeout": TIMEOUT.as_dict()},
+        )
+        try:
+            return await self.transport.handle_async_request(request)
+        except httpx.TimeoutException:
+            raise RelayTimeout("the relay did not answer in time") from None
+        except httpx.HTTPError:
+            raise RelayError("the relay cannot be reached") from None
+
+
+@dataclass(frozen=True)
 class Salts:
     """The two HPKE exports that salt the receipt's hashes, 32 bytes each."""
 
@@ -71,40 +103,27 @@ class Exchange:
         self._response = response
         stream = response.stream  # the content as it comes: `Response.aiter_raw` adds nothing to it
         assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101 - an asynchronous client's
-        self._stream = stream
+        self._pieces = aiter(stream)
         self._opener = opener
         self._decoder = bhttp.ResponseDecoder()
-        self._events = self._read()
+        self._early: list[bhttp.Event] = []  # what came together with the head
+        self._finished = False
         self.head: bhttp.Head
         self._trailers: bhttp.Fields = ()
 
     @classmethod
     async def open(
-        cls, http: httpx.AsyncClient, relay_url: str, node: VerifiedNode, request: InnerRequest
+        cls, relay: Relay, node: VerifiedNode, request: InnerRequest, prepared: PreparedRequest
     ) -> Exchange:
-        """Encapsulate `request` to `node`, send it through the relay and read the inner head.
+        """Send `request` to `node` through the relay, as `prepared`, and read the inner head.
 
         Raises:
             RelayError: an answer in clear, or none.
             ResponseCut: the response ended early.
             ResponseForged: it does not open, or is not Binary HTTP.
         """
-        config = next(c for c in node.key_document.key_configs if c.kem is Kem.XWING)
-        encapsulated_request, opener = ohttp.encapsulate_chunked(
-            config, request.encode(), aead=AEAD
-        )
-        outgoing = http.build_request(
-            "POST",
-            f"{relay_url.rstrip('/')}/{node.key_document.node}",
-            content=encapsulated_request,
-            headers={"content-type": ohttp.CHUNKED_REQUEST_TYPE, "incremental": "?1"},
-        )
-        try:
-            response = await http.send(outgoing, stream=True)
-        except httpx.TimeoutException:
-            raise RelayTimeout("the relay did not answer in time") from None
-        except httpx.HTTPError:
-            raise RelayError("the relay cannot be reached") from None
+        encapsulated_request, opener = prepared.encapsulate(request.encode())
+        response = await relay.post(node.key_document.node, encapsulated_request)
         exchange = cls(node, response, opener)
         try:
             await exchange._check_outer()
@@ -122,11 +141,17 @@ class Exchange:
         Raises:
             RelayError, ResponseCut, ResponseForged: as `open` does.
         """
-        async for event in self._events:
-            if isinstance(event, bhttp.Content):
-                yield event.data
-            elif isinstance(event, bhttp.End):
-                self._trailers = event.trailers
+        # One loop on purpose: each generator more is a microsecond for each token.
+        with _failures():
+            for data in self._contents_of(self._early):
+                yield data
+            async for encapsulated in self._pieces:
+                for plaintext in self._opener.feed(encapsulated):
+                    for data in self._contents_of(self._decoder.feed(plaintext)):
+                        yield data
+            if not self._finished:
+                for data in self._contents_of(self._finish()):
+                    yield data
 
     async def body(self) -> bytes:
         """Return the whole content; raises as `contents` does."""
@@ -161,26 +186,44 @@ class Exchange:
             raise ResponseForged("the response is not of the chunked OHTTP type")
 
     async def _read_head(self) -> bhttp.Head:
-        async for event in self._events:
-            if isinstance(event, bhttp.Head):
-                return event
-        raise ResponseCut("the response ended before its head")
+        with _failures():
+            async for encapsulated in self._pieces:
+                for plaintext in self._opener.feed(encapsulated):
+                    self._early += self._decoder.feed(plaintext)
+                if self._early:
+                    break
+            else:
+                self._early += self._finish()
+        head = self._early.pop(0)
+        if not isinstance(head, bhttp.Head):
+            raise ResponseForged("the response does not begin with its head")
+        return head
 
-    async def _read(self) -> AsyncIterator[bhttp.Head | bhttp.Content | bhttp.End]:
-        try:
-            async for data in self._stream:
-                for plaintext in self._opener.feed(data):
-                    for event in self._decoder.feed(plaintext):
-                        yield event
-            # The final chunk runs to the end of the stream, so only now can it be opened.
-            for event in self._decoder.feed(self._opener.finish()):
-                yield event
-            self._decoder.finish()
-        except Truncated:
-            raise ResponseCut("the response ended before its authenticated end") from None
-        except WireError as error:
-            raise ResponseForged(f"the response is refused: {error}") from None
-        except httpx.TimeoutException:
-            raise RelayTimeout("the response stalled") from None
-        except httpx.HTTPError:
-            raise ResponseCut("the connection broke before the response's end") from None
+    def _finish(self) -> list[bhttp.Event]:
+        # The final chunk runs to the end of the stream, so only then can it be opened.
+        self._finished = True
+        return [*self._decoder.feed(self._opener.finish()), *self._decoder.finish()]
+
+    def _contents_of(self, events: list[bhttp.Event]) -> list[bytes]:
+        contents = []
+        for event in events:
+            if isinstance(event, bhttp.Content):
+                contents.append(event.data)
+            elif isinstance(event, bhttp.End):
+                self._trailers = event.trailers
+        return contents
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """Raise what can go wrong while a response is read as errors of the client."""
+    try:
+        yield
+    except Truncated:
+        raise ResponseCut("the response ended before its authenticated end") from None
+    except WireError as error:
+        raise ResponseForged(f"the response is refused: {error}") from None
+    except httpx.TimeoutException:
+        raise RelayTimeout("the response stalled") from None
+    except httpx.HTTPError:
+        raise ResponseCut("the connection broke before the response's end") from None

@@ -1,8 +1,7 @@
-"""An httpx transport for streams of many small chunks: one connection, one request, asyncio.
+"""An httpx transport for streams of many small chunks: `wire.http1_client` on asyncio's sockets.
 
-httpx brings the interface, `wire.http1` the reading. What httpx's own transport does between the
-two (locks, cancel scopes and a state machine for each read) costs several times what the proxy does
-with a chunk.
+httpx brings the interface. What its own transport does for each chunk (locks, cancel scopes and a
+state machine) costs several times what the proxy does with one.
 """
 
 from __future__ import annotations
@@ -10,68 +9,56 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from time import monotonic
+from functools import partial
+from typing import Any
 
 import httpx
 
-from wire import http1
-from wire.errors import Malformed, Truncated
-
-_READ_SIZE = 64 * 1024
-_READ_AHEAD = 32 * 1024  # asyncio stops reading at twice this
-
-_MAX_IDLE = 64
-_IDLE_S = 2.0
-"""Below the 5 s after which common servers (uvicorn among them) close an idle connection: a request
-must not be lost in a connection that is just being closed, as it is not retried."""
+from wire.errors import WireError
+from wire.http1_client import Connection, IdleConnections, Origin
 
 
-@dataclass(frozen=True)
-class _Origin:
-    scheme: str
-    host: str
-    port: int
+class RelayConnection(Connection):
+    """A connection whose changes can be waited for."""
 
+    def __init__(self, origin: Origin) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        super().__init__(origin, self._wake, self._loop.time)
 
-@dataclass
-class _Connection:
-    """One connection, and the one response that is being read from it."""
+    def change(self) -> asyncio.Future[None]:
+        """Return what is done as soon as anything changes."""
+        self._waiter = self._loop.create_future()
+        return self._waiter
 
-    origin: _Origin
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-    response: http1.ResponseReader = field(default_factory=http1.ResponseReader)
-    idle_since: float = 0.0
+    def bound_silence(self, limit_s: float) -> None:
+        """End the connection with a TimeoutError when nothing comes for `limit_s` seconds."""
+        left = limit_s - self.silence
+        if left > 0:
+            self._timer = self._loop.call_later(left, self.bound_silence, limit_s)
+        else:
+            self.fail(TimeoutError())
 
-    @property
-    def usable(self) -> bool:
-        """Whether another request may be sent: the server has said nothing, not even its end."""
-        fresh = monotonic() - self.idle_since < _IDLE_S
-        return fresh and not self.reader.at_eof() and not self.writer.is_closing()
+    def unbound_silence(self) -> None:
+        """Let the connection be silent."""
+        if self._timer is not None:
+            self._timer.cancel()
 
-    async def read(self) -> bytes:
-        """Read once; return the content that came, which may be none."""
-        try:
-            data = await self.reader.read(_READ_SIZE)
-            if data:
-                return self.response.feed(data)
-            self.response.end()
-        except TimeoutError:
-            raise httpx.ReadTimeout("the response stalled") from None
-        except (Malformed, Truncated) as error:
-            raise httpx.RemoteProtocolError(str(error)) from None
-        except OSError as error:
-            raise httpx.ReadError(type(error).__name__) from None
-        return b""
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 class Http1Transport(httpx.AsyncBaseTransport):
-    """HTTP/1.1, tried once, with exactly the fields of the request."""
+    """HTTP/1.1, tried once, with exactly the fields of the request.
+
+    A request has as long to be sent as its answer may then be silent.
+    """
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context
-        self._idle: list[_Connection] = []
+        self._idle = IdleConnections(asyncio.get_running_loop().time)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request and return its response, whose stream is not yet read.
@@ -79,151 +66,95 @@ class Http1Transport(httpx.AsyncBaseTransport):
         Raises:
             httpx.TransportError: as httpx's own transport does.
         """
-        timeouts = request.extensions.get("timeout", {})
-        connection = await self._connect(_origin(request.url), timeouts.get("connect"))
-        silence = _Silence(connection.reader, timeouts.get("read"))
-        content = b""
+        timeouts = request.extensions["timeout"]
+        connection = await self._connect(_origin(request.url), timeouts["connect"])
         try:
-            await _send(connection.writer, request, timeouts.get("write"))
-            silence.begin()
-            while connection.response.head is None:
-                content = await connection.read()
-                silence.broken()
+            _send(connection, request)
+            connection.bound_silence(timeouts["read"])
+            while connection.head is None:
+                _check(connection)
+                await connection.change()
         except BaseException:
-            silence.end()
-            connection.writer.close()
+            self.release(connection)
             raise
-        head = connection.response.head
-        stream = _ResponseStream(self, connection, silence, content)
+        head = connection.head
+        stream = _ResponseStream(self, connection)
         return httpx.Response(head.status, headers=list(head.fields), stream=stream)
 
     async def aclose(self) -> None:
         """Close the idle connections."""
-        while self._idle:
-            self._idle.pop().writer.close()
+        self._idle.close()
 
-    def release(self, connection: _Connection) -> None:
+    def release(self, connection: RelayConnection) -> None:
         """Keep a connection whose response was read whole; close any other."""
-        if not connection.response.reusable or len(self._idle) >= _MAX_IDLE:
-            connection.writer.close()
-            return
-        connection.response = http1.ResponseReader()
-        connection.idle_since = monotonic()
-        self._idle.append(connection)
+        connection.unbound_silence()
+        self._idle.keep(connection)
 
-    async def _connect(self, origin: _Origin, timeout_s: float | None) -> _Connection:
-        for connection in reversed(self._idle):
-            if connection.origin == origin:
-                self._idle.remove(connection)
-                if connection.usable:
-                    return connection
-                connection.writer.close()
-        context = self._context if origin.scheme == "https" else None
+    async def _connect(self, origin: Origin, timeout_s: float) -> RelayConnection:
+        idle = self._idle.find(origin)
+        if isinstance(idle, RelayConnection):
+            return idle
+        connection: RelayConnection
+        # Any: the connection has a protocol's methods, but `wire` cannot name asyncio's types.
+        factory: Any = partial(RelayConnection, origin)
         try:
             async with asyncio.timeout(timeout_s):
-                streams = await asyncio.open_connection(
-                    origin.host, origin.port, ssl=context, limit=_READ_AHEAD
+                _, connection = await asyncio.get_running_loop().create_connection(
+                    factory,
+                    origin.host,
+                    origin.port,
+                    ssl=self._context if origin.scheme == "https" else None,
                 )
         except TimeoutError:
             raise httpx.ConnectTimeout("no connection in time") from None
         except OSError as error:
             raise httpx.ConnectError(type(error).__name__) from None
-        return _Connection(origin, *streams)
+        return connection
 
 
 class _ResponseStream(httpx.AsyncByteStream):
     """The content of one response. Closed early, it closes the connection."""
 
-    def __init__(
-        self,
-        transport: Http1Transport,
-        connection: _Connection,
-        silence: _Silence,
-        content: bytes,
-    ) -> None:
+    def __init__(self, transport: Http1Transport, connection: RelayConnection) -> None:
         self._transport = transport
-        self._connection: _Connection | None = connection
-        self._silence = silence
-        self._content = content
+        self._connection: RelayConnection | None = connection
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        content, connection, silence = self._content, self._connection, self._silence
-        if connection is None:
-            return
-        if content:
-            yield content
-        while not connection.response.complete:
-            content = await connection.read()
-            silence.broken()
-            if content:
-                yield content
+        while (connection := self._connection) is not None:
+            if connection.waiting:
+                yield connection.take()
+            elif connection.complete:
+                return
+            else:
+                _check(connection)
+                await connection.change()
 
     async def aclose(self) -> None:
         if self._connection is not None:
-            self._silence.end()
             self._transport.release(self._connection)
             self._connection = None
 
 
-class _Silence:
-    """Ends a read when nothing was read for too long: one timer, not one a read."""
-
-    def __init__(self, reader: asyncio.StreamReader, limit_s: float | None) -> None:
-        self._reader = reader
-        self._limit_s = limit_s
-        self._since = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-
-    def begin(self) -> None:
-        self._since = monotonic()
-        self._wait(self._limit_s)
-
-    def broken(self) -> None:
-        self._since = monotonic()
-
-    def end(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _wait(self, seconds: float | None) -> None:
-        if seconds is not None:
-            self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
-
-    def _look(self) -> None:
-        if self._limit_s is None:
-            return
-        left = self._limit_s - (monotonic() - self._since)
-        if left > 0:
-            self._wait(left)
-        else:
-            self._reader.set_exception(TimeoutError())
+def _check(connection: RelayConnection) -> None:
+    error = connection.error
+    if isinstance(error, TimeoutError):
+        raise httpx.ReadTimeout("the response stalled")
+    if isinstance(error, WireError):
+        raise httpx.RemoteProtocolError(str(error))
+    if error is not None:
+        raise httpx.ReadError(type(error).__name__)
 
 
-async def _send(
-    writer: asyncio.StreamWriter, request: httpx.Request, timeout_s: float | None
-) -> None:
-    """Write head and content, each piece as it comes; what the content raises passes through."""
-    chunked = request.headers.get("transfer-encoding") == "chunked"
+def _send(connection: RelayConnection, request: httpx.Request) -> None:
+    """Send a request whose content is there."""
     fields = [(name.lower(), value) for name, value in request.headers.raw]
-    target = request.url.raw_path
     try:
-        writer.write(http1.encode_request_head(request.method.encode(), target, fields))
-        stream = request.stream
-        if not isinstance(stream, httpx.AsyncByteStream):
-            raise TypeError("a content that is not asynchronous")
-        async for piece in stream:
-            writer.write(http1.encode_chunk(piece) if chunked else piece)
-            async with asyncio.timeout(timeout_s):
-                await writer.drain()
-        if chunked:
-            writer.write(http1.LAST_CHUNK)
-    except TimeoutError:
-        raise httpx.WriteTimeout("the request stalled") from None
-    except Malformed as error:
+        connection.begin(request.method.encode(), request.url.raw_path, fields)
+    except WireError as error:
         raise httpx.LocalProtocolError(str(error)) from None
-    except OSError:
-        return  # it stopped listening: it may have answered before
+    connection.send(request.content)
+    connection.end()
 
 
-def _origin(url: httpx.URL) -> _Origin:
-    return _Origin(url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
+def _origin(url: httpx.URL) -> Origin:
+    return Origin(url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80))

@@ -3,27 +3,41 @@
 The list comes as one file, the same for everybody, through the relay's cache. The log's signature
 and the witnesses' are checked over it, then every node's evidence is appraised under the client's
 policy. Only what survives as a `VerifiedNode` can be encrypted to.
+
+A list is believed for its own epoch only. While relay or log show no newer one, a list that was
+verified in its epoch is held for an hour longer, and says so: an outage harms nobody, and whoever
+makes one gains no list of his choice. What contradicts the log's own past is written to a file, to
+be published.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from attestation.errors import AppraisalError
+from attestation.bundle import Bundle
+from attestation.errors import AppraisalError, AttestationError
 from attestation.verdict import Outcome, Step, Verdict
 from attestation.verifier.node import ReferenceValues, VerifiedNode, appraise
 from attestation.verifier.policy import ClientPolicy
 from client.errors import NodeListError, NoNode
 from client.files import write_private
 from client.trust import Trust
-from transparency.errors import TransparencyError
+from transparency.checkpoint import Checkpoint
+from transparency.errors import (
+    ConsistencyMissing,
+    Inconsistent,
+    SimulatedBesideReal,
+    TransparencyError,
+    TwoLists,
+)
 from transparency.leaf import (
     Body,
     IssuerKeyLeaf,
@@ -32,7 +46,16 @@ from transparency.leaf import (
     PolicyLeaf,
     ReleaseLeaf,
 )
-from transparency.nodes_document import SeenCheckpoint, VerifiedNodes, verify_nodes_document
+from transparency.misbehaviour import from_inconsistent, from_two_lists
+from transparency.nodes_document import (
+    NodesDocument,
+    SeenCheckpoint,
+    VerifiedNodes,
+    verify_nodes_document,
+)
+from transparency.note import Note
+from transparency.tile_tree import consistency_from_tiles
+from wire.errors import WireError
 
 MAX_DOCUMENT = 64 << 20
 """Bytes of the largest node document read: a thousand nodes with 35 kB of evidence each."""
@@ -40,6 +63,16 @@ MAX_DOCUMENT = 64 << 20
 RETRIES = 12
 RETRY_PAUSE_S = 0.5
 """A list is published ahead of its epoch, but clocks differ: ask again for a few seconds."""
+
+OUTAGE_S = 3600
+"""How long a list is held after its epoch while there is no newer one."""
+
+HELD_PAUSE_S = 10.0
+"""How often a newer list is asked for while one is held."""
+
+MAX_TILE = 256 * 32
+
+SIMULATED = "simulated"
 
 
 @dataclass(frozen=True)
@@ -108,14 +141,19 @@ class NodeDirectory:
         relay_url: str,
         http: httpx.AsyncClient,
         state: Path | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        """Read what is remembered in `state`; proofs of misbehaviour are written beside it."""
         self._trust = trust
         self._policy = policy
-        self._url = relay_url.rstrip("/") + "/nodes"
+        self._url = relay_url.rstrip("/")
         self._http = http
         self._state = state
+        self._clock = clock
         self._seen = self._load_seen()
         self._current: Appraisal | None = None
+        self._held: Appraisal | None = None
+        self._next_try = 0.0
         self._fetching = asyncio.Lock()
 
     @property
@@ -126,6 +164,9 @@ class NodeDirectory:
     async def current(self) -> Appraisal:
         """Return the appraisal of the current epoch, fetching it if the known one is of another.
 
+        While no newer list can be had, the one of the last hour is returned, with a step that says
+        so and without the nodes whose keys have run out.
+
         Raises:
             NodeListError: the list cannot be had or does not verify.
         """
@@ -134,7 +175,7 @@ class NodeDirectory:
         async with self._fetching:
             if (known := self._fresh()) is not None:
                 return known
-            return await self._refresh()
+            return await self._refresh_or_hold()
 
     async def issuer_keys(self) -> Sequence[IssuerKeyLeaf]:
         """Return the issuer keys that the log vouches for, of the trusted issuer only."""
@@ -142,57 +183,141 @@ class NodeDirectory:
             listed = (await self.current()).listed
         except NodeListError:
             return ()
-        name = self._trust.issuer_name
-        return [key for key in listed.issuer_keys if key.issuer_name == name]
+        name, now = self._trust.issuer_name, self._clock()
+        return [k for k in listed.issuer_keys if k.issuer_name == name and now < k.not_after]
 
     def _fresh(self) -> Appraisal | None:
-        if self._current is None or self._current.listed.epoch != self._epoch():
-            return None
-        return self._current
+        """The appraisal of this epoch, or the one that is held until the next try."""
+        if self._current is not None and self._current.listed.epoch == self._epoch():
+            return self._current
+        return self._hold() if self._clock() < self._next_try else None
 
     def _epoch(self) -> int:
-        return int(time.time()) // self._trust.list_epoch_s
+        return int(self._clock()) // self._trust.list_epoch_s
 
-    async def _refresh(self) -> Appraisal:
-        for attempt in range(RETRIES):
+    async def _refresh_or_hold(self) -> Appraisal:
+        try:
+            self._current = await self._refresh(1 if self._held is not None else RETRIES)
+        except NodeListError as error:
+            held = self._hold() if error.code in _NOTHING_NEW else None
+            if held is None:
+                raise
+            self._held, self._next_try = held, self._clock() + HELD_PAUSE_S
+            return held
+        self._held, self._next_try = None, 0.0
+        return self._current
+
+    def _hold(self) -> Appraisal | None:
+        """The last list's nodes, as long as it and their keys may be held; None without any."""
+        now = self._clock()
+        if self._current is None or now >= self._current.listed.not_after + OUTAGE_S:
+            return None
+        age = Step(
+            "node-list-age",
+            Outcome.SKIP,
+            f"relay and log show no list newer than epoch {self._current.listed.epoch}",
+        )
+        nodes = tuple(n for n in self._current.nodes if now < n.key_document.not_after)
+        return replace(self._current, log_steps=(*self._current.log_steps, age), nodes=nodes)
+
+    async def _refresh(self, attempts: int) -> Appraisal:
+        for left in reversed(range(attempts)):
             try:
-                self._current = self._appraise(await self._fetch())
+                return await self._believe(await self._fetch())
             except NodeListError as error:
                 # An older list is what a cache or a slow log shows at an epoch's edge; anything
                 # else will not get better by asking again.
-                if error.code not in {"stale_epoch", "unavailable"} or attempt == RETRIES - 1:
+                if error.code not in _NOTHING_NEW or not left:
                     raise
                 await asyncio.sleep(RETRY_PAUSE_S)
-            else:
-                return self._current
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def _fetch(self) -> bytes:
+    async def _believe(self, document: bytes) -> Appraisal:
+        at = int(self._clock())
         try:
-            async with self._http.stream("GET", self._url) as answer:
+            try:
+                listed = self._verify(document, at)
+            except ConsistencyMissing as missing:
+                listed = self._verify(document, at, await self._bridge(missing, document))
+        except TransparencyError as error:
+            written = self._write_proof(error)
+            raise NodeListError(
+                f"the node list is refused: {error}{written}", code=error.code
+            ) from error
+        self._remember(listed)
+        return appraise_all(listed, trust=self._trust, policy=self._policy, at=at)
+
+    def _verify(
+        self, document: bytes, at: int, bridge: Sequence[bytes] | None = None
+    ) -> VerifiedNodes:
+        return verify_document(
+            document,
+            trust=self._trust,
+            policy=self._policy,
+            at=at,
+            last=self._seen,
+            bridge=bridge,
+        )
+
+    async def _bridge(self, missing: ConsistencyMissing, document: bytes) -> Sequence[bytes]:
+        """Make the proof that the document is too young to hold, from a few of the log's tiles."""
+        if self._seen is None:
+            raise missing
+        notes = (self._seen.checkpoint, NodesDocument.decode(document).checkpoint)
+        old, new = (Checkpoint.parse(Note.parse(note).text) for note in notes)
+        tiles: dict[str, bytes | None] = {}
+        while True:
+            try:
+                return consistency_from_tiles(
+                    (old.size, old.root), (new.size, new.root), tiles.__getitem__
+                )
+            except KeyError as wanted:
+                path = str(wanted.args[0])
+                tiles[path] = await self._get(path, MAX_TILE)
+            except Inconsistent as error:
+                raise Inconsistent(
+                    str(error), older=notes[0], newer=notes[1], proof=error.proof
+                ) from None
+
+    async def _fetch(self) -> bytes:
+        document = await self._get("nodes", MAX_DOCUMENT)
+        if document is None:
+            raise NodeListError("the relay has no node list (404)", code="unavailable")
+        return document
+
+    async def _get(self, path: str, limit: int) -> bytes | None:
+        """Fetch a file of the log through the relay; None if there is none."""
+        try:
+            async with self._http.stream("GET", f"{self._url}/{path}") as answer:
+                if answer.status_code == httpx.codes.NOT_FOUND:
+                    return None
                 if answer.status_code != httpx.codes.OK:
                     raise NodeListError(
                         f"the relay has no node list ({answer.status_code})", code="unavailable"
                     )
-                document = b""
+                data = b""
                 async for part in answer.aiter_raw():
-                    document += part
-                    if len(document) > MAX_DOCUMENT:
+                    data += part
+                    if len(data) > limit:
                         raise NodeListError("the node list is too large")
-                return document
+                return data
         except httpx.HTTPError:
             raise NodeListError("the relay cannot be reached", code="unavailable") from None
 
-    def _appraise(self, document: bytes) -> Appraisal:
-        at = int(time.time())
-        try:
-            listed = verify_document(
-                document, trust=self._trust, policy=self._policy, at=at, last=self._seen
-            )
-        except TransparencyError as error:
-            raise NodeListError(f"the node list is refused: {error}", code=error.code) from error
-        self._remember(listed)
-        return appraise_all(listed, trust=self._trust, policy=self._policy, at=at)
+    def _write_proof(self, error: TransparencyError) -> str:
+        """Keep what convicts the log; return where, as the end of a sentence."""
+        if isinstance(error, Inconsistent):
+            found = from_inconsistent(error)
+        elif isinstance(error, TwoLists):
+            found = from_two_lists(error)
+        else:
+            return ""
+        if self._state is None:
+            return ""
+        data = found.encode()
+        name = f"proof-{found.code}-{hashlib.sha256(data).hexdigest()[:16]}.json"
+        write_private(self._state.with_name(name), data)
+        return f" (publish {name}: it is the log's own word against itself)"
 
     def _remember(self, listed: VerifiedNodes) -> None:
         self._seen = listed.seen
@@ -205,6 +330,28 @@ class NodeDirectory:
         return SeenCheckpoint.decode(self._state.read_bytes())
 
 
+_NOTHING_NEW = frozenset({"stale_epoch", "unavailable"})
+"""Codes of what an outage looks like. A list that contradicts something is none."""
+
+
+def check_platforms(listed: VerifiedNodes) -> None:
+    """Refuse a list in which simulated nodes stand beside others.
+
+    Raises:
+        SimulatedBesideReal: they do.
+    """
+    platforms = {_platform(bundle) for bundle in listed.bundles.values()}
+    if SIMULATED in platforms and len(platforms) > 1:
+        raise SimulatedBesideReal("a list with simulated nodes beside real ones")
+
+
+def _platform(bundle: bytes) -> str:
+    try:
+        return Bundle.decode(bundle).platform
+    except (AttestationError, WireError):
+        return ""  # the appraisal will say what is wrong with it
+
+
 def verify_document(
     document: bytes,
     *,
@@ -212,22 +359,27 @@ def verify_document(
     policy: ClientPolicy,
     at: int,
     last: SeenCheckpoint | None = None,
+    bridge: Sequence[bytes] | None = None,
 ) -> VerifiedNodes:
     """Verify a nodes document under the trust file, and the policy where that is the stricter.
 
     Raises:
+        SimulatedBesideReal: simulated nodes stand beside others.
         TransparencyError: as `verify_nodes_document` says.
     """
     log = trust.log_policy
     oldest = min(log.max_cosignature_age_s, policy.max_checkpoint_age_s)
-    return verify_nodes_document(
+    listed = verify_nodes_document(
         document,
         policy=replace(log, max_cosignature_age_s=oldest),
         roles=trust.roles,
         epoch_seconds=trust.list_epoch_s,
         at=at,
         last=last,
+        bridge=bridge,
     )
+    check_platforms(listed)
+    return listed
 
 
 def reference_of(listed: VerifiedNodes, trust: Trust) -> ReferenceValues:

@@ -19,18 +19,22 @@ from typing import Any
 import httpx
 import uvicorn
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from attestation.verdict import Verdict
 from attestation.verifier.policy import ClientPolicy
-from client import openai_errors, page, sse
+from client import openai_errors, page
 from client.canonical import canonical_body, parse_body
+from client.connection import CallerConnection
 from client.errors import ClientError, NodeListError, NoNode, RequestRefused
+from client.exchange import TIMEOUT, Relay
 from client.http1 import Http1Transport
 from client.nodes import NodeDirectory
-from client.transport import Answer, Transport
+from client.streaming import EventStream
+from client.token_file import TokenFile
+from client.transport import Transport
 from client.trust import Trust
 from client.urls import require_private_link
 from client.wallet import Wallet
@@ -44,10 +48,6 @@ _HEX_32 = re.compile(r"[0-9a-f]{64}")
 
 KEPT_VERDICTS = 256
 """Verdicts kept for `GET /verification`; they hold steps and reasons, never content."""
-
-TIMEOUT = httpx.Timeout(connect=5.0, read=120.0, write=30.0, pool=10.0)
-"""Seconds. The read timeout bounds the silence before the first byte and between two chunks: the
-time a long prompt may take to prefill."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,11 @@ class ProxyConfig:
     host: str = "127.0.0.1"
     port: int = 8080
 
+    @property
+    def wallet_path(self) -> Path:
+        """The file of the tokens."""
+        return self.state / "wallet.json"
+
     def __post_init__(self) -> None:
         for url in (self.relay_url, self.issuer_url):
             require_private_link(url)
@@ -79,8 +84,9 @@ class Proxy:
     def __init__(self, config: ProxyConfig) -> None:
         self.config = config
         # One connection a stream; `trust_env` off so that no environment proxy sees a request.
+        streams = Http1Transport(httpx.create_ssl_context(trust_env=False))
         self.http = httpx.AsyncClient(
-            transport=Http1Transport(httpx.create_ssl_context(trust_env=False)),
+            transport=streams,
             timeout=TIMEOUT,
             trust_env=False,
             follow_redirects=False,
@@ -98,10 +104,12 @@ class Proxy:
             account_key=config.account_key,
             issuer_keys=self.directory.issuer_keys,
             http=self.http,
-            path=config.state / "wallet.json",
+            path=config.wallet_path,
         )
         self.transport = Transport(
-            directory=self.directory, wallet=self.wallet, relay_url=config.relay_url, http=self.http
+            directory=self.directory,
+            wallet=self.wallet,
+            relay=Relay(config.relay_url, streams),
         )
         self.verdicts: OrderedDict[str, Verdict] = OrderedDict()
 
@@ -152,9 +160,10 @@ def build_app(config: ProxyConfig) -> FastAPI:
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.proxy = proxy = Proxy(app.state.config)
-    refill = asyncio.create_task(proxy.wallet.keep_filled())
+    ahead = asyncio.gather(proxy.wallet.keep_filled(), proxy.transport.keep_prepared())
     yield
-    refill.cancel()
+    ahead.cancel()
+    proxy.wallet.close()
     await proxy.http.aclose()
 
 
@@ -271,41 +280,14 @@ async def _complete(proxy: Proxy, request: Request) -> Response:
         on_verdict=lambda verdict: proxy.record(request_id, verdict),
     )
     if answer.streamed:
-        return await _streaming_response(answer)
+        # Once the first event is there, so that an early failure has a status.
+        return EventStream(await anext(answer.payloads), answer)
     body = b"".join([payload async for payload in answer.payloads])
     if answer.status == httpx.codes.UNAUTHORIZED:
         # The worker refused our token; the caller's API key has nothing to do with it.
         return openai_errors.token_refused()
     headers = openai_errors.NO_RETRY if answer.status >= httpx.codes.BAD_REQUEST else None
     return Response(body, answer.status, headers=headers, media_type="application/json")
-
-
-async def _streaming_response(answer: Answer) -> Response:
-    """Start the response once the first event is there, so that an early failure has a status."""
-    try:
-        first = await anext(answer.payloads)
-    except StopAsyncIteration:
-        raise AssertionError("unreachable: a stream ends with its own end event") from None
-    return StreamingResponse(
-        _events(first, answer),
-        media_type="text/event-stream",
-        headers={"cache-control": "no-cache"},
-    )
-
-
-async def _events(first: bytes, answer: Answer) -> AsyncIterator[bytes]:
-    """Yield SSE events; a failure after the first byte is an error event and no `[DONE]`."""
-    failed = first.startswith(b'{"error"')
-    try:
-        yield sse.encode(first)
-        async for payload in answer.payloads:
-            failed = failed or payload.startswith(b'{"error"')
-            yield sse.encode(payload)
-    except ClientError as error:
-        if not failed:
-            yield sse.encode(openai_errors.body(error))
-    finally:
-        await answer.close()
 
 
 async def _read_body(request: Request) -> bytes:
@@ -318,12 +300,18 @@ async def _read_body(request: Request) -> bytes:
 
 
 def serve(config: ProxyConfig) -> None:
-    """Run the proxy until SIGTERM or SIGINT."""
+    """Run the proxy until SIGTERM or SIGINT.
+
+    Raises:
+        WalletDamaged: the wallet's file cannot be read.
+    """
+    TokenFile(config.wallet_path).load()  # a server that has begun to start could not say it
     uvicorn.run(
         build_app(config),
         host=config.host,
         port=config.port,
         loop="asyncio",
+        http=CallerConnection,
         access_log=False,
         server_header=False,
         date_header=False,

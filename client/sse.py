@@ -22,6 +22,8 @@ class EventParser:
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the payload of each event that `data` completes."""
+        if not self._buffer and data.endswith(b"\n\n") and data.find(b"\n\n") == len(data) - 2:
+            return _payload(data[:-2])  # one whole event, as nearly all come
         # Only new bytes are searched, so a long event in small pieces takes no longer than once.
         searched = max(0, len(self._buffer) - 1)
         self._buffer += data
@@ -39,5 +41,8 @@ class EventParser:
 
 
 def _payload(event: bytes) -> list[bytes]:
-    lines = [line for line in event.split(b"\n") if line.startswith(b"data:")]
+    lines = event.split(b"\n")
+    if len(lines) == 2 and lines[0].startswith(b":") and lines[1].startswith(b"data: "):
+        return [lines[1][6:]]
+    lines = [line for line in lines if line.startswith(b"data:")]
     return [b"\n".join(line[5:].removeprefix(b" ") for line in lines)] if lines else []

@@ -13,21 +13,17 @@ The retry rule (a relay that drops requests must not get to roll the dice again)
 
 from __future__ import annotations
 
-import base64
-import json
+import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NoReturn
 
 import httpx
 
-from attestation.errors import ReceiptError
-from attestation.verdict import Outcome, Step, Verdict
+from attestation.verdict import Verdict
 from attestation.verifier.node import VerifiedNode
-from attestation.verifier.receipt import check_receipt
-from client import sse
+from client.answer import Answer, AtEnd, ResponseCheck, error_code, replay, stream, whole
 from client.blinded import Blinded, messages
 from client.choice import MAX_REDRAWS, draw
 from client.errors import (
@@ -36,17 +32,22 @@ from client.errors import (
     RelayError,
     ResponseError,
     ResponseForged,
-    VerificationFailed,
 )
-from client.exchange import Exchange, InnerRequest
+from client.exchange import Exchange, InnerRequest, Relay
 from client.nodes import Appraisal, NodeDirectory
+from client.prepared import PreparedStock
 from client.pricing import Pricing
 from client.wallet import Wallet
-from wire import inner, receipt
-from wire.errors import WireError
+from wire import inner
 
 KEEP_NODE_S = 300.0
 """How long a node is kept for a model after a request to it ended in clear."""
+
+PREPARING_S = 0.05
+"""Pause between two encapsulations made ahead: they are to be made while nothing else is."""
+
+IDLE_S = 0.5
+"""Pause while all are there."""
 
 DATE_PROBLEM = b"#date"
 BUSY = "busy"
@@ -61,18 +62,6 @@ class Carried:
     blinded: Sequence[Blinded]
 
 
-@dataclass(frozen=True)
-class Answer:
-    """An inner response. Read `payloads` to the end: only then was it complete and verified."""
-
-    status: int
-    streamed: bool
-    node: VerifiedNode
-    payloads: AsyncIterator[bytes]
-    """The `data:` payloads of a stream, or one JSON body."""
-    close: Callable[[], Awaitable[None]]
-
-
 class Transport:
     """Sends requests of one user; `on_verdict` is told the verdict of each answer."""
 
@@ -81,16 +70,15 @@ class Transport:
         *,
         directory: NodeDirectory,
         wallet: Wallet,
-        relay_url: str,
-        http: httpx.AsyncClient,
+        relay: Relay,
     ) -> None:
         self._directory = directory
         self._wallet = wallet
-        self._relay_url = relay_url
-        self._http = http
+        self._relay = relay
         self._kept: dict[str, tuple[str, float]] = {}
         self._uniform = secrets.SystemRandom().random
         self._pricing = Pricing()
+        self._prepared = PreparedStock()
         self.redraws = 0
         """Authenticated refusals that led to another draw; a person should see when they are
         many."""
@@ -121,10 +109,10 @@ class Transport:
             answer = await self._answer(exchange, carried, appraisal, on_verdict)
             if redraws_left and answer.status == httpx.codes.SERVICE_UNAVAILABLE:
                 refusal = b"".join([payload async for payload in answer.payloads])
-                if _error_code(refusal) == BUSY:
+                if error_code(refusal) == BUSY:
                     self.redraws += 1
                     continue
-                answer = replace(answer, payloads=_replay(refusal))
+                answer = replace(answer, payloads=replay(refusal))
             return answer
         raise AssertionError("unreachable: the last draw returns its answer")
 
@@ -141,11 +129,18 @@ class Transport:
         path = b"/v1/attestation?nonce=" + nonce.hex().encode()
         request = InnerRequest(b"GET", path, b"", _this_minute(), await self._wallet.take(1))
         exchange, carried = await self._ask_once(node, await self._with_blinded(request))
-        answer = self._with_refund(_plain_body(exchange), exchange, carried)
+        answer = whole(exchange, None, self._refunding(exchange, carried))
         content = b"".join([payload async for payload in answer])
         if exchange.head.status != httpx.codes.OK:
-            raise QuoteRefused(f"the node gave no fresh quote: {_error_code(content)}")
+            raise QuoteRefused(f"the node gave no fresh quote: {error_code(content)}")
         return content
+
+    async def keep_prepared(self) -> None:
+        """Keep encapsulations ready for the nodes that are known, for ever."""
+        while True:
+            known = self._directory.known
+            busy = known is not None and self._prepared.fill(known.nodes)
+            await asyncio.sleep(PREPARING_S if busy else IDLE_S)
 
     def _choose(self, appraisal: Appraisal, model: str) -> VerifiedNode:
         nodes = appraisal.serving(model)
@@ -183,7 +178,7 @@ class Transport:
         return exchange, carried
 
     async def _open(self, node: VerifiedNode, request: InnerRequest) -> Exchange:
-        return await Exchange.open(self._http, self._relay_url, node, request)
+        return await Exchange.open(self._relay, node, request, self._prepared.take(node))
 
     async def _correct(self, exchange: Exchange, carried: Carried) -> Carried | None:
         """Return the request to repeat at the same node, or None if the answer stands."""
@@ -210,171 +205,20 @@ class Transport:
     ) -> Answer:
         streamed = dict(exchange.head.headers).get(b"content-type", b"").startswith(EVENT_STREAM)
         status = exchange.head.status
-        checked = status == httpx.codes.OK
-        check = _ResponseCheck(exchange, carried.request, appraisal, on_verdict, self._pricing)
+        check = ResponseCheck(exchange, carried.request, appraisal, on_verdict, self._pricing)
+        take_refund = self._refunding(exchange, carried)
         if streamed:
-            payloads = _stream(exchange, check)
-        elif checked:
-            payloads = _checked_body(exchange, check)
+            payloads = stream(exchange, check, take_refund)
         else:
-            payloads = _plain_body(exchange)
-        payloads = self._with_refund(payloads, exchange, carried)
+            payloads = whole(exchange, check if status == httpx.codes.OK else None, take_refund)
         return Answer(status, streamed, exchange.node, payloads, exchange.close)
 
-    async def _with_refund(
-        self, payloads: AsyncIterator[bytes], exchange: Exchange, carried: Carried
-    ) -> AsyncIterator[bytes]:
-        """Pass an answer on; at its end, take back the tokens that it brings."""
-        async for payload in payloads:
-            yield payload
-        if signatures := exchange.signatures(len(carried.blinded)):
-            await self._wallet.take_back(carried.blinded, signatures)
+    def _refunding(self, exchange: Exchange, carried: Carried) -> AtEnd:
+        async def take_refund() -> None:
+            if signatures := exchange.signatures(len(carried.blinded)):
+                await self._wallet.take_back(carried.blinded, signatures)
 
-
-class _ResponseCheck:
-    """Follows the payloads of one response and judges the receipt at their end."""
-
-    def __init__(
-        self,
-        exchange: Exchange,
-        request: InnerRequest,
-        appraisal: Appraisal,
-        on_verdict: Callable[[Verdict], None],
-        pricing: Pricing,
-    ) -> None:
-        self._pricing = pricing
-        self._exchange = exchange
-        self._request = request
-        self._appraisal = appraisal
-        self._on_verdict = on_verdict
-        self._hash = receipt.ResponseHash(exchange.salts.response)
-        self._last: tuple[bytes, bytes] | None = None
-
-    def add(self, payload: bytes) -> bool:
-        """Take in a payload; return whether it carries the receipt."""
-        if self._last is None and payload.endswith(b"}}"):
-            try:
-                bare, attestation = receipt.without_attestation(payload)
-            except WireError:
-                pass  # an ordinary payload that happens to end in two braces
-            else:
-                self._last = (bare, attestation)
-                self._hash.add(bare)
-                return True
-        self._hash.add(payload)
-        return False
-
-    def finish(self) -> bytes:
-        """Judge the receipt; return the last JSON payload with the attestation filled in.
-
-        Raises:
-            VerificationFailed: no receipt, or one that does not hold.
-        """
-        node = self._exchange.node
-        before = (*self._appraisal.log_steps, *node.steps)
-        if self._last is None:
-            self._fail(before, Step("receipt", Outcome.FAIL, "the response carries no receipt"))
-        bare, written = self._last
-        try:
-            claims = json.loads(written)
-            signed = base64.b64decode(claims["receipt"], validate=True)
-            usage = json.loads(bare).get("usage") or {}
-            steps = check_receipt(
-                signed,
-                node=node,
-                request_hash=receipt.request_hash(
-                    self._exchange.salts.request, self._request.path, self._request.body
-                ),
-                response_hash=self._hash.digest(),
-                prompt_tokens=usage.get("prompt_tokens"),
-                completion_tokens=usage.get("completion_tokens"),
-                at=int(time.time()),
-            )
-        except ReceiptError as error:
-            self._fail((*before, *error.steps), None)
-        except (ValueError, KeyError, TypeError):
-            self._fail(before, Step("receipt", Outcome.FAIL, "the attestation member is malformed"))
-        verdict = Verdict((*before, *steps))
-        self._on_verdict(verdict)
-        document = node.key_document
-        self._pricing.learn(document.model, self._request.body, usage.get("prompt_tokens", 0))
-        return receipt.with_attestation(bare, self._attestation(claims["receipt"], verdict))
-
-    def _fail(self, before: tuple[Step, ...], step: Step | None) -> NoReturn:
-        verdict = Verdict(before if step is None else (*before, step))
-        self._on_verdict(verdict)
-        reason = verdict.steps[-1].reason
-        raise VerificationFailed(f"the response is not to be believed: {reason}", verdict)
-
-    def _attestation(self, signed: str, verdict: Verdict) -> bytes:
-        node, salts = self._exchange.node, self._exchange.salts
-        return json.dumps(
-            {
-                "receipt": signed,
-                "salts": {
-                    "request": base64.b64encode(salts.request).decode(),
-                    "response": base64.b64encode(salts.response).decode(),
-                },
-                "quote": base64.b64encode(node.quote).decode(),
-                "node": node.key_document.node,
-                "platform": node.platform,
-                "verification": [step.to_json() for step in verdict.steps],
-            },
-            separators=(",", ":"),
-        ).encode()
-
-
-async def _stream(exchange: Exchange, check: _ResponseCheck) -> AsyncIterator[bytes]:
-    """Pass events on as they come; the last one and `[DONE]` only after the authenticated end."""
-    parser = sse.EventParser()
-    try:
-        done = failed = False
-        async for content in exchange.contents():
-            for payload in parser.feed(content):
-                if done:
-                    raise ResponseForged("an event follows the end of the stream")
-                if payload == sse.DONE:
-                    check.add(payload)
-                    done = True
-                elif not check.add(payload):
-                    failed = failed or _error_code(payload) is not None
-                    yield payload
-        if not (done and parser.empty) or failed:
-            raise ResponseForged("the stream is sealed as complete but is not")
-        yield check.finish()
-        yield sse.DONE
-    finally:
-        await exchange.close()
-
-
-async def _checked_body(exchange: Exchange, check: _ResponseCheck) -> AsyncIterator[bytes]:
-    try:
-        check.add(await exchange.body())
-        yield check.finish()
-    finally:
-        await exchange.close()
-
-
-async def _plain_body(exchange: Exchange) -> AsyncIterator[bytes]:
-    try:
-        yield await exchange.body()
-    finally:
-        await exchange.close()
-
-
-async def _replay(payload: bytes) -> AsyncIterator[bytes]:
-    yield payload
-
-
-def _error_code(payload: bytes) -> str | None:
-    """Return the code of an OpenAI error object, '' for one without, None for anything else."""
-    if b'"error"' not in payload[:16]:
-        return None
-    try:
-        error = json.loads(payload).get("error")
-    except (ValueError, AttributeError):
-        return None
-    return str(error.get("code") or "") if isinstance(error, dict) else None
+        return take_refund
 
 
 def _this_minute() -> int:

@@ -9,29 +9,30 @@ Tokens come in three ways: drawn on the account; exchanged, one for one, for tho
 about to retire (`wire.token_life`); and given back by a request that did not use them
 (`wire.refund`). All three are blind, and verified under a key that the log vouches for. Tokens of
 two keys are never shown together: the newest key with tokens enough is taken.
+
+A token is off the file before it is shown, so that no crash makes it be shown twice. Writing the
+file takes a millisecond that no request should wait for: tokens come off it some at a time, and a
+crash loses those that were off and not yet shown.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import httpx
 
 from client.blinded import Blinded, BlindedStock, blind
-from client.errors import IssuerError, WalletEmpty
-from client.files import write_private
+from client.errors import IssuerError, TokenWorthless, WalletEmpty
+from client.issuance import Issuance, anonymous_client
+from client.token_file import StoredToken, TokenFile
 from transparency.leaf import IssuerKeyLeaf
 from wire import privacy_pass
 from wire.errors import WireError
-from wire.refund import EXCHANGE_TYPE, REFUSED
+from wire.refund import REFUSED
 from wire.token_life import EXCHANGE_S
 
 BATCH = 16
@@ -50,30 +51,8 @@ IDLE_PAUSE_S = (5.0, 30.0)
 EXCHANGE_AHEAD_S = 86_400
 """How long before its end a key's left tokens begin to be exchanged for those of a newer one."""
 
-WORTHLESS = frozenset({403, 409, 422})
-"""What an issuer answers to a token that no asking again will exchange."""
-
-
-@dataclass(frozen=True)
-class StoredToken:
-    """A finished token and the end of the key it was signed under."""
-
-    token: privacy_pass.Token
-    not_after: int
-
-    @cached_property
-    def entry(self) -> str:
-        """The token as the file has it; the file is written whole for every request."""
-        token = base64.b64encode(self.token.encode()).decode()
-        return json.dumps({"token": token, "not_after": self.not_after})
-
-
-def _anonymous() -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        timeout=30.0,
-        trust_env=False,
-        headers={"user-agent": "sottovoce", "accept": "*/*", "accept-encoding": "identity"},
-    )
+DRAWN_AHEAD = 16
+"""Tokens taken off the file at once, ahead of the requests that will show them."""
 
 
 class Wallet:
@@ -82,6 +61,9 @@ class Wallet:
     `issuer_keys` gives the issuer keys that the log vouches for now; tokens are asked for under
     those and no others, so an issuer cannot mark a user by a key of their own. `anonymous` makes
     the client for one exchange: a connection that has never carried the account key.
+
+    Raises:
+        WalletDamaged: (on construction) the file at `path` cannot be read.
     """
 
     def __init__(
@@ -92,15 +74,13 @@ class Wallet:
         issuer_keys: Callable[[], Awaitable[Sequence[IssuerKeyLeaf]]],
         http: httpx.AsyncClient,
         path: Path | None = None,
-        anonymous: Callable[[], httpx.AsyncClient] = _anonymous,
+        anonymous: Callable[[], httpx.AsyncClient] = anonymous_client,
     ) -> None:
-        self._issuer_url = issuer_url.rstrip("/")
-        self._authorization = f"Bearer {account_key}"
+        self._issuance = Issuance(issuer_url, account_key, http, anonymous)
         self._issuer_keys = issuer_keys
-        self._http = http
-        self._anonymous = anonymous
-        self._path = path
-        self._stock: list[StoredToken] = self._load()
+        self._file = TokenFile(path)
+        self._stock = self._file.load()
+        self._drawn: list[StoredToken] = []  # off the file, of one key, not yet shown
         self._exchanging: tuple[StoredToken, Blinded] | None = None
         self._blinded = BlindedStock()
         self._arrived = asyncio.Condition()
@@ -110,8 +90,7 @@ class Wallet:
         """Why the last refill failed, or None: for the person who asks why the wallet is empty."""
 
     def __len__(self) -> int:
-        now = time.time()
-        return sum(now < stored.not_after for stored in self._stock)
+        return len(self._usable())
 
     async def take(self, count: int, *, wait_s: float = 10.0) -> list[privacy_pass.Token]:
         """Remove `count` tokens of one key, waiting at most `wait_s` seconds for a refill.
@@ -119,6 +98,8 @@ class Wallet:
         Raises:
             WalletEmpty: the stock stayed too small.
         """
+        if (drawn := self._take_drawn(count)) is not None:
+            return drawn
         try:
             async with asyncio.timeout(wait_s), self._arrived:
                 await self._arrived.wait_for(lambda: self._key_with(count) is not None)
@@ -156,6 +137,7 @@ class Wallet:
 
         A signature that does not verify under the logged key makes no token and is forgotten.
         """
+        given_back = self.given_back
         for one, signature in zip(blinded, signatures, strict=True):
             if signature == REFUSED:
                 continue
@@ -166,6 +148,12 @@ class Wallet:
                 continue
             self.given_back += 1
             await self._add(StoredToken(token, one.key.not_after))
+        if self.given_back > given_back:
+            self._save()
+
+    def close(self) -> None:
+        """Put what was not shown back on the file. The wallet is not used any more."""
+        self._put_back()
         self._save()
 
     async def keep_filled(self) -> None:
@@ -183,6 +171,7 @@ class Wallet:
     async def _look(self) -> bool:
         """Do what is due; return whether there may be more soon."""
         self._drop_worthless()
+        self._draw_ahead()
         low = len(self) < LOW_WATER
         if low:
             await self.refill()
@@ -200,7 +189,7 @@ class Wallet:
             # Blinding costs milliseconds of big-integer work; in a thread it does not stall the
             # streams.
             blinded = await asyncio.to_thread(blind, key)
-            await self._finish(blinded, await self._draw(blinded.request.encode()))
+            await self._finish(blinded, await self._issuance.draw(blinded.request.encode()))
         self._save()
 
     async def exchange(self) -> bool:
@@ -217,7 +206,12 @@ class Wallet:
             self._exchanging = (stored, await asyncio.to_thread(blind, key))
         # The same bytes however often it takes: to those the issuer gives the same answer.
         stored, blinded = self._exchanging
-        signed = await self._swap(stored.token.encode() + blinded.request.encode())
+        try:
+            signed = await self._issuance.swap(stored.token.encode() + blinded.request.encode())
+        except TokenWorthless:
+            self._exchanging = None
+            self._save()
+            raise
         self._exchanging = None
         await self._finish(blinded, signed)
         self._save()
@@ -234,6 +228,8 @@ class Wallet:
 
     async def _add(self, stored: StoredToken) -> None:
         async with self._arrived:
+            if self._drawn and stored.token.key_id != self._drawn[0].token.key_id:
+                self._put_back()  # maybe of a newer key, which is then taken first
             self._stock.append(stored)
             self._arrived.notify_all()
 
@@ -244,27 +240,9 @@ class Wallet:
             raise IssuerError("the log vouches for no issuer key at this time")
         return max(current, key=lambda key: key.not_before)
 
-    async def _draw(self, token_request: bytes) -> bytes:
-        headers = {
-            "content-type": privacy_pass.TOKEN_REQUEST_TYPE,
-            "authorization": self._authorization,
-        }
-        return _signed(
-            await _post(self._http, self._issuer_url + "/token-request", token_request, headers)
-        )
-
-    async def _swap(self, body: bytes) -> bytes:
-        headers = {"content-type": EXCHANGE_TYPE}
-        async with self._anonymous() as http:
-            answer = await _post(http, self._issuer_url + "/token-exchange", body, headers)
-        if answer.status_code in WORTHLESS:
-            self._exchanging = None
-            self._save()
-        return _signed(answer)
-
     def _usable(self) -> list[StoredToken]:
         now = time.time()
-        return [stored for stored in self._stock if now < stored.not_after]
+        return [stored for stored in (*self._drawn, *self._stock) if now < stored.not_after]
 
     def _key_with(self, count: int) -> bytes | None:
         """Return the id of the newest key with `count` usable tokens."""
@@ -276,11 +254,32 @@ class Wallet:
         enough = [key_id for key_id, number in held.items() if number >= count]
         return max(enough, key=lambda key_id: ends[key_id], default=None)
 
-    def _remove(self, key_id: bytes | None, count: int) -> list[privacy_pass.Token]:
-        taken = [stored for stored in self._usable() if stored.token.key_id == key_id][:count]
-        self._stock = [stored for stored in self._stock if stored not in taken]
-        self._save()
+    def _take_drawn(self, count: int) -> list[privacy_pass.Token] | None:
+        """Return tokens that are off the file already; None if they are too few."""
+        now = time.time()
+        if len(self._drawn) < count or any(now >= stored.not_after for stored in self._drawn):
+            return None
+        taken, self._drawn = self._drawn[:count], self._drawn[count:]
         return [stored.token for stored in taken]
+
+    def _remove(self, key_id: bytes | None, count: int) -> list[privacy_pass.Token]:
+        """Take `count` tokens of a key that has as many, and some more off the file."""
+        self._put_back()
+        now = time.time()
+        fitting = [s for s in self._stock if s.token.key_id == key_id and now < s.not_after]
+        off = {id(stored) for stored in fitting[: count + DRAWN_AHEAD]}
+        self._drawn = fitting[count : count + DRAWN_AHEAD]
+        self._stock = [stored for stored in self._stock if id(stored) not in off]
+        self._save()
+        return [stored.token for stored in fitting[:count]]
+
+    def _draw_ahead(self) -> None:
+        """Take tokens off the file while no request waits for it."""
+        if len(self._drawn) < DRAWN_AHEAD // 2 and (key_id := self._key_with(1)) is not None:
+            self._remove(key_id, 0)
+
+    def _put_back(self) -> None:
+        self._stock, self._drawn = [*self._drawn, *self._stock], []
 
     def _closing(self, newest: IssuerKeyLeaf) -> StoredToken | None:
         """Return a token to be exchanged for one of `newest`, or None."""
@@ -294,34 +293,6 @@ class Wallet:
         now = time.time()
         self._stock = [stored for stored in self._stock if now < stored.not_after + EXCHANGE_S]
 
-    def _load(self) -> list[StoredToken]:
-        if self._path is None or not self._path.exists():
-            return []
-        entries = json.loads(self._path.read_text())
-        return [
-            StoredToken(
-                privacy_pass.Token.decode(base64.b64decode(entry["token"])), entry["not_after"]
-            )
-            for entry in entries
-        ]
-
     def _save(self) -> None:
-        if self._path is not None:
-            under_way = [] if self._exchanging is None else [self._exchanging[0]]
-            entries = ",".join(stored.entry for stored in (*self._stock, *under_way))
-            write_private(self._path, f"[{entries}]".encode())
-
-
-async def _post(
-    http: httpx.AsyncClient, url: str, content: bytes, headers: dict[str, str]
-) -> httpx.Response:
-    try:
-        return await http.post(url, content=content, headers=headers)
-    except httpx.HTTPError:
-        raise IssuerError("the issuer cannot be reached") from None
-
-
-def _signed(answer: httpx.Response) -> bytes:
-    if answer.status_code != httpx.codes.OK:
-        raise IssuerError(f"the issuer answered {answer.status_code}")
-    return answer.content
+        under_way = [] if self._exchanging is None else [self._exchanging[0]]
+        self._file.save((*self._stock, *under_way))

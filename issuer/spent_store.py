@@ -198,4 +198,4 @@ def _recorded(
     if binding is not None:
         # Else one who spent a token under the spend id of its exchange would still hold a ticket.
         query = query.where(_SPENT.c.binding == binding)
-    return dict(connection.execute(query).tuples().all())
+    return dict(connection.execute(query).all())

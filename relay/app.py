@@ -31,7 +31,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from relay.addresses import Limited, Places, Rates
 from relay.cache import LogCache
 from relay.config import RelayConfig
-from relay.connection import ConnectionLimits, connection_class
+from relay.connection import Connection, ConnectionLimits, connection_class
 from relay.errors import Refusal, StartFailed, TooManyRequests
 from relay.forward import Forwarder
 from relay.linger import Lingering
@@ -42,7 +42,8 @@ from relay.stock import KeyDirectory, StockForwarder, stock_routes
 from relay.upstream import Upstream
 
 MAX_CONNECTIONS = 4096
-"""Most connections at once; a further one is told 503. Each holds at most 64 KiB either way."""
+"""Most connections at once; a further one is told 503. Each holds at most 64 KiB of an answer
+and what one more read brings, 256 KiB at most."""
 
 _OPEN_FILES = 2 * MAX_CONNECTIONS + 128
 """Each connection of a client has one to a worker."""
@@ -157,13 +158,15 @@ def _allow_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _connection_limits(config: RelayConfig) -> ConnectionLimits:
-    return ConnectionLimits(
+def connections(config: RelayConfig) -> type[Connection]:
+    """Return the class of the connections that `create_app` is served by."""
+    limits = ConnectionLimits(
         config.head_timeout_s,
         config.unread_timeout_s,
         Limited(config.unlimited),
         Places(config.connections_per_address),
     )
+    return connection_class(limits)
 
 
 def _server_config(config: RelayConfig) -> uvicorn.Config:
@@ -172,7 +175,7 @@ def _server_config(config: RelayConfig) -> uvicorn.Config:
         ssl_certfile=config.certificate,
         ssl_keyfile=config.private_key,
         loop="asyncio",
-        http=connection_class(_connection_limits(config)),
+        http=connections(config),
         ws="none",
         lifespan="on",
         log_config=None,

@@ -2,6 +2,7 @@
 
     RelayError
     ├── BadConfig              the configuration cannot be served safely
+    ├── BrokenOff              a worker's answer has no end
     ├── ClientGone             the client hung up; nobody is left to answer
     ├── StartFailed            the service could not start; its log says why
     └── Refusal                answered in clear as `application/problem+json`
@@ -30,6 +31,10 @@ class RelayError(Exception):
 
 class BadConfig(RelayError):
     """The configuration names files or addresses that cannot be served safely."""
+
+
+class BrokenOff(RelayError):
+    """The worker's answer ended early, stalled, or turned out to be none."""
 
 
 class ClientGone(RelayError):

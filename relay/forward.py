@@ -16,14 +16,14 @@ import re
 from collections.abc import Coroutine
 from typing import Any
 
-import httpx
 from starlette.types import Message, Receive, Scope, Send
 
 from relay.body import RequestBody
-from relay.errors import ClientGone, Refusal, UnknownNode, WrongMediaType
+from relay.connection import EXTENSION, Streaming
+from relay.errors import BrokenOff, ClientGone, Refusal, UnknownNode, WrongMediaType
 from relay.nodes import NODE, NodeDirectory
 from relay.problem import refused
-from relay.upstream import Upstream, pieces
+from relay.upstream import Response, Upstream
 
 MEDIA_TYPES = frozenset(("message/ohttp-req", "message/ohttp-chunked-req"))
 """What an encapsulated request is sent as (RFC 9458; draft-ietf-ohai-chunked-ohttp-08)."""
@@ -61,7 +61,8 @@ class Forwarder:
                 declared_length=_declared_length(scope["headers"]),
                 timeout_s=self._body_timeout_s,
             )
-            await self._until_gone(self._forward(url, headers, body, send), body)
+            streaming = scope["extensions"][EXTENSION]
+            await self._until_gone(self._forward(url, headers, body, send, streaming), body)
         except Refusal as refusal:
             await refused(refusal)(scope, receive, send)
         except ClientGone:
@@ -88,17 +89,24 @@ class Forwarder:
             forwarding.result()
 
     async def _forward(
-        self, url: str, headers: dict[str, str], body: RequestBody, send: Send
+        self,
+        url: str,
+        headers: dict[str, str],
+        body: RequestBody,
+        send: Send,
+        streaming: Streaming,
     ) -> None:
         sent = self._upstream.post(url, headers, body.pieces(), timeout_s=self._worker_timeout_s)
         async with sent as response:
             await send(_start(response))
+            streaming.follow(response)
             try:
-                async for piece in pieces(response):
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
-            except httpx.TransportError:
+                await response.deliver(streaming.write)
+            except BrokenOff:
                 # The response stays without its end, so that the server closes the connection.
                 return
+            finally:
+                streaming.follow(None)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -126,7 +134,7 @@ def _declared_length(headers: list[tuple[bytes, bytes]]) -> int | None:
     return int(value) if value.isdecimal() else None
 
 
-def _start(response: httpx.Response) -> Message:
+def _start(response: Response) -> Message:
     headers = [(b"cache-control", b"no-store")]
     for name, allowed in (("content-type", _MEDIA_TYPE), ("retry-after", _RETRY_AFTER)):
         value = response.headers.get(name, "")
@@ -134,4 +142,4 @@ def _start(response: httpx.Response) -> Message:
             headers.append((name.encode(), value.encode()))
     if response.headers.get("incremental") == _INCREMENTAL:
         headers.append((b"incremental", _INCREMENTAL.encode()))
-    return {"type": "http.response.start", "status": response.status_code, "headers": headers}
+    return {"type": "http.response.start", "status": response.status, "headers": headers}

@@ -29,6 +29,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from engine.connection import EngineConnection
 from engine.errors import EngineGone
 from server import answers, tokens
 from server.connections import (
@@ -61,6 +62,9 @@ class Application(Protocol):
 
     def prepare(self, method: bytes, path: bytes, body: bytes) -> Plan:
         """Understand and price a request, or raise ApiError."""
+
+    def rehearse(self, engine: EngineConnection) -> None:
+        """Answer a made-up request, with an engine that computes nothing."""
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from wire.key_document import DEFAULT_TOKEN_BUDGET
 if TYPE_CHECKING:
     from attestation.verifier.policy import ClientPolicy  # the roles that read this do without it
 
-MAX_LIFETIME_S = 6 * 3600
-"""Longest life of a key document (`wire.key_document`)."""
+MAX_LIFETIME_S = 6 * 3600 - 60
+"""Longest life of a key document (`wire.key_document`), whose not-before is rounded down."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,9 @@ class WorkerConfig:
     rotation_s: int = 3600
     """How long after one generation of keys the next is made."""
     lead_s: int = 1200
-    """How long before a generation's key document runs out its successor is logged."""
+    """How long a generation is still shown to be alive once its successor is listed."""
+    lifetime_s: int = MAX_LIFETIME_S
+    """Not-after minus not-before of a key document: how long the log may be away."""
     first_key_id: int = 0
     key_ids: int = 16
 
@@ -99,11 +101,6 @@ class WorkerConfig:
     """How long the engine may take to load its model."""
 
     @property
-    def lifetime_s(self) -> int:
-        """Not-after minus not-before of a key document."""
-        return self.rotation_s + self.lead_s
-
-    @property
     def grace_s(self) -> int:
         """How long after its not-after a generation is still opened.
 
@@ -112,9 +109,20 @@ class WorkerConfig:
         """
         return self.list_epoch_s + DATE_WINDOW_S
 
+    @property
+    def retired_grace_s(self) -> int:
+        """How long after its last sign of life a generation is still opened.
+
+        The log lists a node for whom it saw a sign of life within an epoch, up to half a minute
+        before the epoch that the list is for.
+        """
+        return 2 * self.list_epoch_s + 30 + DATE_WINDOW_S
+
     def __post_init__(self) -> None:
-        if not 0 < self.lead_s < self.rotation_s or self.lifetime_s > MAX_LIFETIME_S:
-            raise ValueError("0 < lead_s < rotation_s, and together at most six hours")
+        if not 0 < self.lead_s < self.rotation_s <= self.lifetime_s - self.lead_s:
+            raise ValueError("0 < lead_s < rotation_s, and together at most lifetime_s")
+        if self.lifetime_s > MAX_LIFETIME_S:
+            raise ValueError("a key document lives for six hours at most")
         live = (self.lifetime_s + self.grace_s) // self.rotation_s + 2
         if self.key_ids < 2 * live or not 0 <= self.first_key_id <= 256 - self.key_ids:
             raise ValueError("a range of one-byte key ids, two for each generation alive at once")

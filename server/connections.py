@@ -211,7 +211,12 @@ class WatchedEngine(EngineConnection):
         # A socket that has ended is ready to be read.
         if self._front_fd in ready and peer_closed(self._front):
             raise ClientGone
-        return self.changes() if self._engine_fd in ready else set()
+        return self._change() if self._engine_fd in ready else set()
+
+    def _change(self) -> set[int]:
+        # One packet a wake-up, and no look for a second: if there is one, the next wait says so.
+        packet = self._receive()
+        return set() if packet is None else {packet[0]}
 
     def abandon(self, deadline: float = ERASE_TIMEOUT_S) -> None:
         """Cancel every slot and wait until the engine has erased them all.

@@ -21,12 +21,14 @@ from server.control import decode_nodes
 from server.errors import PeerGone
 from server.gateway import Gateway, Limits
 from server.http_limits import Connection, Lingering
+from server.keeper_checks import KeeperChecks
 from server.metrics import CONTENT_TYPE, Metrics
 from server.quotes import Quotes
 from server.refunds import Refunds
 from server.replay import ReplaySet
 from server.sockets import receive_packet
 from server.spending import SpentStore
+from wire.hpke import Kem
 from wire.key_config import KeyConfig, encode_list
 from wire.ohttp import KEYS_TYPE
 
@@ -37,9 +39,13 @@ class Listed:
 
     nodes: dict[str, tuple[KeyConfig, ...]]
 
-    def knows_key(self, key_id: int) -> bool:
-        """Whether a key id is one of ours."""
-        return any(key_id == config.key_id for configs in self.nodes.values() for config in configs)
+    def kem_of(self, key_id: int) -> Kem | None:
+        """Return the KEM of one of our keys; None if the key id is not one of ours."""
+        for configs in self.nodes.values():
+            for config in configs:
+                if config.key_id == key_id:
+                    return config.kem
+        return None
 
     def offered(self) -> bytes:
         """Return the newest generation as `application/ohttp-keys`; older ones are only opened.
@@ -58,6 +64,7 @@ class Front:
         config: WorkerConfig,
         launcher: socket.socket,
         zygote: socket.socket,
+        keeper: socket.socket,
         quotes: socket.socket,
     ) -> None:
         self._config = config
@@ -65,6 +72,7 @@ class Front:
         self._listed = Listed({})
         self._metrics = Metrics()
         self._pool = CapsulePool(zygote, config.max_capsules)
+        self._checks = KeeperChecks(keeper, self._pool.closed.set)
         self._store = SpentStore(config.spent_socket, timeout_s=config.spent_timeout_s)
         self._refunds = Refunds(config.issuer_url)
         self._gateway = Gateway(
@@ -75,7 +83,8 @@ class Front:
             Limits(config.max_body, config.body_timeout_s, config.max_requests),
             refunder=self._refunds,
             quoter=Quotes(quotes, most=config.max_quotes, pause_s=config.quote_pause_s),
-            knows_key=self._listed.knows_key,
+            checker=self._checks,
+            kem_of=self._listed.kem_of,
         )
 
     def application(self) -> Router:
@@ -90,7 +99,7 @@ class Front:
         )
 
     async def serve(self) -> None:
-        """Serve until a signal, or until the launcher or the zygote has gone."""
+        """Serve until a signal, or until the launcher, the zygote or the keeper has gone."""
         config = self._config
         server = uvicorn.Server(
             uvicorn.Config(
@@ -109,6 +118,7 @@ class Front:
             )
         )
         self._pool.start()
+        self._checks.start()
         self._launcher.setblocking(False)
         loop = asyncio.get_running_loop()
         loop.add_reader(self._launcher.fileno(), self._on_launcher)
@@ -149,13 +159,21 @@ class Front:
 
 
 def run(
-    config: WorkerConfig, launcher: socket.socket, zygote: socket.socket, quotes: socket.socket
+    config: WorkerConfig,
+    launcher: socket.socket,
+    zygote: socket.socket,
+    keeper: socket.socket,
+    quotes: socket.socket,
 ) -> None:
     """Be the front, until a signal or the end of the launcher's socket."""
-    asyncio.run(_run(config, launcher, zygote, quotes))
+    asyncio.run(_run(config, launcher, zygote, keeper, quotes))
 
 
 async def _run(
-    config: WorkerConfig, launcher: socket.socket, zygote: socket.socket, quotes: socket.socket
+    config: WorkerConfig,
+    launcher: socket.socket,
+    zygote: socket.socket,
+    keeper: socket.socket,
+    quotes: socket.socket,
 ) -> None:
-    await Front(config, launcher, zygote, quotes).serve()
+    await Front(config, launcher, zygote, keeper, quotes).serve()

@@ -1,13 +1,14 @@
 """When a worker's keys come and go. Pure: times in, decisions out.
 
-    made          used                                    unlisted        erased
-    |-------------|---------------------------------------|---------------|
-    not_before    (as soon as the log lists it)           not_after       not_after + grace
+    made          used                     successor listed    retired        erased
+    |-------------|------------------------|-------------------|--------------|
+    not_before    (as soon as listed)      rotation_s, or later  + lead_s       + grace
 
-One generation is made every `rotation_s`, so that its successor is in the log `lead_s` before its
-key document runs out. The log lists a document until its not-after, so a generation is opened a
-little longer: until the last list's epoch and the Date window of a request made in it have passed.
-If the log cannot be reached, the last generation serves until its not-after.
+One generation is made every `rotation_s`. Once its successor is in the log, a generation gives
+signs of life for `lead_s` more; then it is retired. The log goes on listing it for an epoch or
+two, so it is opened a little longer: until the last list's epoch and the Date window of a request
+made in it have passed. If log or witnesses are away no successor is listed, and the last generation
+serves until its not-after, hours later.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class Period:
     not_before: int
     not_after: int
     erase_at: int
+    """When it is erased at the latest."""
     next_at: int
     """When its successor is to be made."""
 

@@ -7,6 +7,7 @@ else:
     launcher -- keeper, front, zygote        control, a packet socket each
     front    -- launcher                     nonces for fresh quotes, a stream socket
     zygote   -- front, keeper, engine        where a capsule's other ends are passed on
+    front    -- keeper                       whether a request is authentic
     engine   -> launcher                     its ready line, a pipe
 
 Then it brings the worker into the log, and keeps it there with ever new keys (`server.life`). A
@@ -33,6 +34,7 @@ from server.errors import PeerGone, StartError
 from server.hardening import ensure_single_thread, harden
 from server.logs import (
     EngineReady,
+    ModelLoading,
     Role,
     WorkerStarting,
     WorkerStopping,
@@ -50,6 +52,9 @@ if TYPE_CHECKING:
 # front's no tokenizer, and only the engine's has torch. Hence the imports inside functions below.
 # ruff: noqa: PLC0415
 
+
+LOADING_STEP = 10
+"""Per cent of the model between two events that say how far loading is."""
 
 DEATH_S = 5.0
 """How long after its socket the process of a role may take to end."""
@@ -77,7 +82,15 @@ class Parts:
 def _engine(control: int, config: WorkerConfig, ready: int) -> None:
     from engine import process
 
-    process.run(control, config.engine, ready)
+    told = 0
+
+    def loading(percent: int) -> None:
+        nonlocal told
+        if percent // LOADING_STEP > told:
+            told = percent // LOADING_STEP
+            emit(ModelLoading(percent))
+
+    process.run(control, config.engine, ready, loading)
 
 
 def _application() -> ApplicationFactory:
@@ -158,6 +171,7 @@ def fork_roles(config: WorkerConfig, parts: Parts, roles: Roles) -> Ends:
     zygote, to_zygote = packet_pair()
     keeper_in, keeper_out = packet_pair()
     front_in, front_out = packet_pair()
+    checks, to_checks = packet_pair()
     engine_in, engine_out = packet_pair()
     quotes, to_quotes = stream_pair()
     ready, ready_out = os.pipe()
@@ -165,12 +179,12 @@ def fork_roles(config: WorkerConfig, parts: Parts, roles: Roles) -> Ends:
     def be_keeper() -> None:
         from server import keeper
 
-        keeper.run(to_keeper, keeper_in)
+        keeper.run(to_keeper, to_checks, keeper_in)
 
     def be_front() -> None:
         from server import front
 
-        front.run(config, to_front, front_in, to_quotes)
+        front.run(config, to_front, front_in, checks, to_quotes)
 
     def be_zygote() -> None:
         from server import zygote
@@ -188,10 +202,10 @@ def fork_roles(config: WorkerConfig, parts: Parts, roles: Roles) -> Ends:
     def be_engine() -> None:
         parts.engine(engine_in.fileno(), config, ready_out)
 
-    theirs = (to_keeper, keeper_in, to_front, front_in, to_quotes, to_zygote)
+    theirs = (to_keeper, keeper_in, to_front, front_in, to_zygote, checks, to_checks, to_quotes)
     shared = (front_out, keeper_out, engine_out, engine_in)
-    roles.fork(Role.KEEPER, be_keeper, *_numbers(to_keeper, keeper_in))
-    roles.fork(Role.FRONT, be_front, *_numbers(to_front, front_in, to_quotes))
+    roles.fork(Role.KEEPER, be_keeper, *_numbers(to_keeper, to_checks, keeper_in))
+    roles.fork(Role.FRONT, be_front, *_numbers(to_front, front_in, checks, to_quotes))
     roles.fork(Role.ZYGOTE, be_zygote, *_numbers(to_zygote, front_out, keeper_out, engine_out))
     roles.fork(Role.ENGINE, be_engine, *_numbers(engine_in), ready_out)
     roles.all_forked()

@@ -6,6 +6,8 @@ slower, while the keys that are listed go on serving until their not-after.
 
 from __future__ import annotations
 
+import hashlib
+import math
 import socket
 import time
 from collections.abc import Callable
@@ -35,12 +37,13 @@ from server.logs import (
 from server.registration import NodeAttester, Registration, check_own_evidence, register
 from server.sockets import receive_packet, send_packet
 from transparency.errors import LeafRefused, LogUnavailable
-from transparency.publish import add_leaf
+from transparency.leaf import Leaf
+from transparency.publish import add_leaf, show_alive
 
 LOG_TIMEOUT_S = 10.0
 
 SIGNS_OF_LIFE = 4
-"""How often in an epoch a worker adds its leaf again: three may be lost."""
+"""How often in an epoch a worker shows that it lives: three signs may be lost."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class Life:
     before_opening: Callable[[], None]
     clock: Callable[[], float] = time.time
     _listed: list[Registration] = field(default_factory=list)
+    _retire_at: dict[int, float] = field(default_factory=dict)
     _pending: Registration | None = None
     _next_number: int = 0
     _attempts: int = 0
@@ -113,14 +117,14 @@ class Life:
         if now >= self._next_sign_of_life:
             self._stay_listed(now)
         due = [self._next_issuer, self._next_try, self._next_sign_of_life]
-        due += [old.period.erase_at for old in self._listed]
+        due += [self._erase_at(old) for old in self._listed]
         return max(0.0, min(due) - self.clock())
 
     # ---- generations ----
 
     def _renew(self) -> None:
         try:
-            pending = self._pending or self._make()
+            pending = self._young_pending() or self._make()
         except AttesterFailed as error:
             self._quote_later(error)
             return
@@ -132,6 +136,15 @@ class Life:
             self._try_later(pending, LeafNotTaken(CodeName(refused.reason)))
         else:
             self._open(pending)
+
+    def _young_pending(self) -> Registration | None:
+        """The generation that waits for the log, unless by now its successor would be due."""
+        pending = self._pending
+        if pending is None or self.clock() < pending.period.next_at:
+            return pending
+        self._keeper.erase(pending.period.number)
+        self._pending = None
+        return None
 
     def _make(self) -> Registration:
         made = period(self.config, self._next_number, self.clock())
@@ -153,10 +166,6 @@ class Life:
         emit(event)
         self._attempts += 1
         self._pending = pending
-        if self.clock() >= pending.period.next_at:
-            # By now its successor would be due: a document that old is not worth listing.
-            self._keeper.erase(pending.period.number)
-            self._pending = None
         self._next_try = self.clock() + back_off(self._attempts)
 
     def _open(self, registered: Registration) -> None:
@@ -165,6 +174,8 @@ class Life:
         self._pending, self._attempts = None, 0
         self._keeper.open(registered.period.number)
         first = not self._listed
+        for old in self._listed:
+            self._retire_at.setdefault(old.period.number, self.clock() + self.config.lead_s)
         self._listed.append(registered)
         self._tell_front()
         self._next_try = float(registered.period.next_at)
@@ -174,22 +185,34 @@ class Life:
             emit(WorkerReady(NodeName(registered.node)))
 
     def _erase_old(self, now: float) -> None:
-        for old in [listed for listed in self._listed if listed.period.erase_at <= now]:
+        for old in [listed for listed in self._listed if self._erase_at(listed) <= now]:
             self._listed.remove(old)
+            self._retire_at.pop(old.period.number, None)
             self._tell_front()
             self._keeper.erase(old.period.number)
             emit(GenerationErased(NodeName(old.node)))
 
     def _stay_listed(self, now: float) -> None:
-        """Add the leaves again: the log lists a node only while it gives this sign of life."""
+        """Give the signs of life without which the log does not list a node."""
         for listed in self._listed:
-            if now >= listed.period.not_after:
+            if now >= min(listed.period.not_after, self._retired_at(listed)):
                 continue
+            until = int(now) + self.config.list_epoch_s
+            digest = hashlib.sha256(listed.bundle).digest()
+            sign = self._keeper.sign_leaf(listed.period.number, digest, until)
             try:
-                add_leaf(self.config.log_url, listed.leaf, listed.bundle, timeout=LOG_TIMEOUT_S)
+                show_alive(self.config.log_url, Leaf.decode(sign), timeout=LOG_TIMEOUT_S)
             except (LogUnavailable, LeafRefused):
                 emit(NeighbourWaited(Neighbour.LOG, 1))
         self._next_sign_of_life = self.clock() + self._sign_of_life_s
+
+    def _retired_at(self, listed: Registration) -> float:
+        """When a generation stops to show that it lives; never, without a listed successor."""
+        return self._retire_at.get(listed.period.number, math.inf)
+
+    def _erase_at(self, listed: Registration) -> float:
+        retired = self._retired_at(listed) + self.config.retired_grace_s
+        return min(listed.period.erase_at, retired)
 
     @property
     def _node_attester(self) -> NodeAttester:

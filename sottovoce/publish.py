@@ -11,16 +11,32 @@ from attestation.attester.measurement import measure_packages
 from issuer.keys import IssuerKey
 from sottovoce import __version__
 from sottovoce.keys import read_seed
-from transparency.leaf import Body, IssuerKeyLeaf, ModelLeaf, PolicyLeaf, ReleaseLeaf, sign_leaf
+from transparency import signing
+from transparency.leaf import (
+    Body,
+    IssuerKeyLeaf,
+    KeyRotationLeaf,
+    ModelLeaf,
+    PolicyLeaf,
+    ReleaseLeaf,
+    Role,
+    WithdrawalLeaf,
+    sign_leaf,
+)
 from transparency.publish import AddedLeaf, add_leaf
 from wire import inner
+from wire.merkle import leaf_hash
 from wire.privacy_pass import TokenChallenge
 
 
-def publish(log_url: str, seed_file: Path, body: Body) -> AddedLeaf:
-    """Sign `body` with the role's key in `seed_file` and add it to the log."""
+def publish(log_url: str, seed_file: Path, body: Body) -> tuple[AddedLeaf, bytes]:
+    """Sign `body` with the role's key in `seed_file` and add it to the log.
+
+    Returns where it is, and its leaf hash, by which it can be withdrawn.
+    """
     key = Ed25519PrivateKey.from_private_bytes(read_seed(seed_file))
-    return add_leaf(log_url, sign_leaf(body, key))
+    leaf = sign_leaf(body, key)
+    return add_leaf(log_url, leaf), leaf_hash(leaf.encode())
 
 
 def release_leaf() -> ReleaseLeaf:
@@ -36,6 +52,25 @@ def model_leaf(name: str, digest: bytes) -> ModelLeaf:
 def policy_leaf(policy: bytes) -> PolicyLeaf:
     """Describe an engine policy, given as canonical JSON."""
     return PolicyLeaf(hashlib.sha256(policy).digest(), policy)
+
+
+def rotation_leaf(role: Role, old_seed_file: Path, new_seed_file: Path) -> KeyRotationLeaf:
+    """Hand a role on from the key in one seed file to the key in another."""
+    old = signing.private_key(read_seed(old_seed_file))
+    new = signing.private_key(read_seed(new_seed_file))
+    return KeyRotationLeaf.make(role, signing.public_bytes(old), new)
+
+
+def withdrawal_leaf(hexadecimal: str, reason: str) -> WithdrawalLeaf:
+    """Take back the release, model or policy with this leaf hash (hexadecimal).
+
+    Raises:
+        ValueError: not the hexadecimal of 32 bytes.
+    """
+    digest = bytes.fromhex(hexadecimal)
+    if len(digest) != 32:
+        raise ValueError("a leaf hash has 32 bytes")
+    return WithdrawalLeaf(digest, reason)
 
 
 def issuer_key_leaf(issuer_name: str, key_file: Path) -> IssuerKeyLeaf:

@@ -4,6 +4,7 @@
     GET  /tile/<L>/<N>[.p/<W>]           hashes; /tile/entries/... the entries
     GET  /nodes                          the nodes document, 503 while this epoch has none
     POST /add                            CBOR {"leaf": bytes, "attachment": bytes}
+    POST /alive                          CBOR {"leaf": bytes}, a listed node's sign of life
     GET  /health
 
 `POST /add` answers {"index", "proof"} once a checkpoint with a quorum of cosignatures covers the
@@ -40,6 +41,7 @@ from transparency.errors import (
     LogUnavailable,
     Malformed,
     TransparencyError,
+    WrongAmendment,
     WrongBundle,
     WrongRole,
 )
@@ -66,6 +68,7 @@ _STATUS: tuple[tuple[type[TransparencyError], int], ...] = (
     (BadSignature, 403),
     (WrongBundle, 422),
     (AdmissionRefused, 422),
+    (WrongAmendment, 422),
     (LogUnavailable, 503),
 )
 
@@ -80,8 +83,9 @@ class LogConfig:
         directory: the log's own; tiles, state and attachments.
         origin: the checkpoint's first line and the name of the log's key.
         seed_file: the seed of the log's key.
-        list_seed_file: the seed of the role key for node lists, `roles.list`.
-        roles: the keys that may sign each kind of leaf.
+        list_seed_files: seeds of the role key for node lists: the present one, and the next one
+            from before its rotation is published.
+        roles: the first keys that may sign each kind of leaf; the log's own leaves rotate them.
         witnesses: where each listens, and its verifier key.
         quorum: how many witnesses must cosign before a checkpoint is published.
         epoch_seconds: the length of an epoch; one node list each.
@@ -93,7 +97,7 @@ class LogConfig:
     directory: Path
     origin: str
     seed_file: Path
-    list_seed_file: Path
+    list_seed_files: tuple[Path, ...]
     roles: RoleKeys
     witnesses: tuple[WitnessAddress, ...]
     quorum: int
@@ -130,6 +134,7 @@ def build_app(config: LogConfig, *, clock: Callable[[], float] = time.time) -> S
             Route("/tile/{path:path}", _tile),
             Route("/nodes", _nodes),
             Route("/add", _add, methods=["POST"]),
+            Route("/alive", _alive, methods=["POST"]),
             Route("/health", _health),
         ],
     )
@@ -163,14 +168,11 @@ def _open(config: LogConfig) -> Log:
 def _make_service(
     config: LogConfig, log: Log, cosigner: Cosigner, clock: Callable[[], float]
 ) -> LogService:
-    list_key = signing.private_key(read_seed(config.list_seed_file))
-    if signing.public_bytes(list_key) != config.roles.list:
-        raise WrongRole("the list seed is not that of the role's key")
     return LogService(
         log,
         policy=_policy(config),
         roles=config.roles,
-        list_key=list_key,
+        list_keys=[signing.private_key(read_seed(file)) for file in config.list_seed_files],
         cosigner=cosigner,
         epoch_notes=EpochNotes(config.directory / "epochs", config.epoch_seconds),
         epoch_seconds=config.epoch_seconds,
@@ -241,6 +243,18 @@ async def _add(request: Request) -> Response:
     except TransparencyError as error:
         return _failure(error)
     return JSONResponse({"index": proof.index, "proof": proof.encode()})
+
+
+async def _alive(request: Request) -> Response:
+    service: LogService = request.app.state.service
+    body = await read_body(request, MAX_LEAF_LENGTH)
+    if body is None:
+        return _error(413, "too_large", "a leaf is too large")
+    try:
+        await run_in_threadpool(service.alive, Fields(body, "leaf").octets("leaf", minimum=1))
+    except TransparencyError as error:
+        return _failure(error)
+    return JSONResponse({})
 
 
 async def _health(request: Request) -> Response:

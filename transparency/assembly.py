@@ -29,7 +29,7 @@ def build_document(
     size = Checkpoint.parse(Note.parse(note).text).size
     node_list = NodeListLeaf.decode(Leaf.decode(log.entry(list_index)).body)
     nodes = [current.node_leaf(row.key_document_digest, size) for row in node_list.nodes]
-    statements = current.statements(size, node_list.not_before)
+    statements = current.statements(list_index, node_list.not_before)
     return NodesDocument(
         checkpoint=note,
         node_list=_proven(log, list_index, size),

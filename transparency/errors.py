@@ -12,9 +12,14 @@
     ├── Inconsistent          two checkpoints that no append-only log can both have signed
     │   └── RolledBack        ... the newer one is shorter
     ├── ConsistencyMissing    nothing at hand connects two checkpoints (fetch tiles, ask again)
+    ├── NotConvicting         a proof of misbehaviour that proves none
+    ├── DuplicateLeaf         a log that holds one leaf twice
     ├── StaleEpoch            a node list of another epoch
     ├── TwoLists              two node lists for one epoch
     ├── WrongList             a node list that contradicts the leaves beside it
+    ├── AmendmentMissing      a document without a rotation or withdrawal that was seen before
+    ├── WrongAmendment        a rotation or withdrawal that the log does not take
+    ├── SimulatedBesideReal   a node list with simulated nodes beside real ones
     ├── WrongBundle           a bundle that is not the one its node leaf names
     ├── AdmissionRefused      a node's evidence that the log does not accept
     ├── LeafRefused           the log answered that it will never take this leaf
@@ -118,7 +123,7 @@ class RolledBack(Inconsistent):
 class ConsistencyMissing(TransparencyError):
     """No proof at hand connects the checkpoint last seen with this one.
 
-    `tiles.consistency_from_tiles` makes one from the log's static files.
+    `tile_tree.consistency_from_tiles` makes one from the log's static files.
     """
 
     code = "consistency_missing"
@@ -127,6 +132,18 @@ class ConsistencyMissing(TransparencyError):
         super().__init__(f"no consistency proof from tree size {old_size} to {new_size}")
         self.old_size = old_size
         self.new_size = new_size
+
+
+class NotConvicting(TransparencyError):
+    """A proof of misbehaviour that proves nothing to those who did not see it happen."""
+
+    code = "not_convicting"
+
+
+class DuplicateLeaf(TransparencyError):
+    """A log holds the same leaf at two indexes."""
+
+    code = "duplicate_leaf"
 
 
 class StaleEpoch(TransparencyError):
@@ -150,6 +167,34 @@ class WrongList(TransparencyError):
     """A node list contradicts the leaves that come with it."""
 
     code = "wrong_list"
+
+
+class AmendmentMissing(TransparencyError):
+    """A nodes document hides a rotation or a withdrawal that an earlier one showed.
+
+    Attributes:
+        amendment: the leaf that is missing.
+        node_list: the list whose commitment leaves it out, signed by the list key.
+    """
+
+    code = "amendment_missing"
+
+    def __init__(self, message: str, *, amendment: bytes, node_list: bytes) -> None:
+        super().__init__(message)
+        self.amendment = amendment
+        self.node_list = node_list
+
+
+class WrongAmendment(TransparencyError):
+    """A rotation or withdrawal that the log does not take, though its signature is good."""
+
+    code = "wrong_amendment"
+
+
+class SimulatedBesideReal(TransparencyError):
+    """A node list names simulated nodes beside others, where they could hide."""
+
+    code = "simulated_beside_real"
 
 
 class WrongBundle(TransparencyError):

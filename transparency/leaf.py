@@ -4,23 +4,26 @@
     signed  = "sottovoce leaf v1" LF type LF body
     body    = CBOR map, its members those of the dataclass for the type (transparency.statements)
 
-Everything is deterministic CBOR, so one statement has one leaf and one leaf hash. Releases, models
-and engine policies are signed by the release key, issuer keys by the issuer key, node lists by the
-list key, and a node's leaf by the receipt key of its own key document.
+Everything is deterministic CBOR, so one statement has one leaf and one leaf hash. Releases, models,
+engine policies and withdrawals are signed by the release key, issuer keys by the issuer key, node
+lists by the list key, a node's leaf by the receipt key of its own key document, and a role's next
+key by the one that it replaces (transparency.amendments).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from transparency import signing
+from transparency.amendments import KeyRotationLeaf, Role, WithdrawalLeaf
 from transparency.errors import Malformed, WrongRole
 from transparency.fields import Fields
+from transparency.roles import RoleKeys
 from transparency.statements import (
-    DECODERS,
-    Body,
     IssuerKeyLeaf,
     LeafType,
     ListedNode,
@@ -36,6 +39,7 @@ __all__ = [
     "MAX_LEAF_LENGTH",
     "Body",
     "IssuerKeyLeaf",
+    "KeyRotationLeaf",
     "Leaf",
     "LeafType",
     "ListedNode",
@@ -44,7 +48,9 @@ __all__ = [
     "NodeListLeaf",
     "PolicyLeaf",
     "ReleaseLeaf",
+    "Role",
     "RoleKeys",
+    "WithdrawalLeaf",
     "sign_leaf",
     "signed_message",
 ]
@@ -54,32 +60,28 @@ MAX_LEAF_LENGTH = 65535
 
 _CONTEXT = b"sottovoce leaf v1\n"
 
+Body: TypeAlias = (
+    ReleaseLeaf
+    | ModelLeaf
+    | PolicyLeaf
+    | IssuerKeyLeaf
+    | NodeLeaf
+    | NodeListLeaf
+    | KeyRotationLeaf
+    | WithdrawalLeaf
+)
 
-@dataclass(frozen=True)
-class RoleKeys:
-    """The Ed25519 public keys (32 bytes, raw) that may sign each kind of leaf."""
-
-    release: bytes
-    issuer: bytes
-    list: bytes
-
-    def __post_init__(self) -> None:
-        if any(len(key) != signing.PUBLIC_KEY_LENGTH for key in self._all):
-            raise Malformed("a role's key has 32 bytes")
-        if len(set(self._all)) != len(self._all):
-            raise Malformed("one key may not have two roles")
-
-    @property
-    def _all(self) -> tuple[bytes, bytes, bytes]:
-        return (self.release, self.issuer, self.list)
-
-    def key_for(self, kind: LeafType) -> bytes | None:
-        """The one key that may sign this kind; None for node leaves, which name their own."""
-        if kind is LeafType.NODE:
-            return None
-        if kind is LeafType.NODE_LIST:
-            return self.list
-        return self.issuer if kind is LeafType.ISSUER_KEY else self.release
+DECODERS: dict[LeafType, Callable[[bytes], Body]] = {
+    LeafType.RELEASE: ReleaseLeaf.decode,
+    LeafType.MODEL: ModelLeaf.decode,
+    LeafType.POLICY: PolicyLeaf.decode,
+    LeafType.ISSUER_KEY: IssuerKeyLeaf.decode,
+    LeafType.NODE: NodeLeaf.decode,
+    LeafType.NODE_LIST: NodeListLeaf.decode,
+    LeafType.KEY_ROTATION: KeyRotationLeaf.decode,
+    LeafType.WITHDRAWAL: WithdrawalLeaf.decode,
+}
+"""How each kind of body is read."""
 
 
 @dataclass(frozen=True)
@@ -136,8 +138,24 @@ class Leaf:
         expected = roles.key_for(self.type)
         if expected is not None and self.key != expected:
             raise WrongRole(f"a {self.type} leaf that is not signed by its role's key")
+        self.verify_signature()
+        body = self.unverified_body()
+        if isinstance(body, KeyRotationLeaf):
+            self._check_rotation(body, roles)
+        return body
+
+    def verify_signature(self) -> None:
+        """Check that the leaf's own key signed it, whosever that key is.
+
+        Raises:
+            BadSignature: it did not.
+        """
         signing.verify(self.key, signed_message(self.type, self.body), self.signature)
-        return self.unverified_body()
+
+    def _check_rotation(self, body: KeyRotationLeaf, roles: RoleKeys) -> None:
+        if self.key != roles.of(body.role):
+            raise WrongRole("a key-rotation leaf that is not signed by the key it replaces")
+        body.check_possession(self.key)
 
     def unverified_body(self) -> Body:
         """Return the body without a look at key and signature.

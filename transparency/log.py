@@ -153,10 +153,10 @@ class Log:
         try:
             self._accept(data)
             write_durably(self._directory / "checkpoint", data)
+            self._remove_partials(old_size)
         except BaseException:
             self.close()
             raise
-        self._remove_partials(old_size)
 
     def entry(self, index: int) -> bytes:
         """Return one entry.

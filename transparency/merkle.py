@@ -1,11 +1,13 @@
 """Inclusion and consistency proofs (RFC 9162, sections 2.1.3 and 2.1.4) on `wire.merkle`.
 
-`Tree` makes them from the hashes of every complete subtree; the `verify_*` functions need nothing
-but the proof. The log holds a Tree, a client never does.
+`Subtrees` makes them from the hashes of complete subtrees, wherever these come from: `Tree` holds
+all of them, `tile_tree.TileTree` reads the few that a proof needs. The `verify_*` functions need
+nothing but the proof. The log holds a Tree, a client never does.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from transparency.errors import Inconsistent, NotIncluded
@@ -16,38 +18,21 @@ MAX_PROOF_LENGTH = 63
 """No tree below 2^63 leaves needs more hashes."""
 
 
-class Tree:
-    """An append-only Merkle tree: the hashes of its complete subtrees, level by level.
-
-    64 bytes a leaf. Any earlier size can be asked for: the tree only ever grows.
-    """
-
-    def __init__(self) -> None:
-        self._levels: list[bytearray] = [bytearray()]
+class Subtrees(ABC):
+    """A Merkle tree as the hashes of its complete subtrees. Any earlier size can be asked for."""
 
     @property
+    @abstractmethod
     def size(self) -> int:
         """The number of leaves."""
-        return len(self._levels[0]) // HASH_LENGTH
 
-    def append(self, leaf_hash: bytes) -> None:
-        """Append one leaf (its hash, 32 bytes) and complete the subtrees it ends."""
-        self._push(0, leaf_hash)
-        level, index = 0, self.size - 1
-        while index % 2:
-            self._push(level + 1, node_hash(self.hash(level, index - 1), self.hash(level, index)))
-            level, index = level + 1, index // 2
-
+    @abstractmethod
     def hash(self, level: int, index: int) -> bytes:
         """Return the hash of the complete subtree over leaves [index * 2^level, + 2^level).
 
         Raises:
             ValueError: the subtree is not complete.
         """
-        hashes = self._levels[level] if level < len(self._levels) else bytearray()
-        if not 0 <= index < len(hashes) // HASH_LENGTH:
-            raise ValueError("no such complete subtree")
-        return bytes(hashes[index * HASH_LENGTH : (index + 1) * HASH_LENGTH])
 
     def root(self, size: int | None = None) -> bytes:
         """Return the root over the first `size` leaves (all of them by default).
@@ -102,11 +87,6 @@ class Tree:
             path.append(self._range(start, end))
         return tuple(reversed(path))
 
-    def _push(self, level: int, subtree_hash: bytes) -> None:
-        if level == len(self._levels):
-            self._levels.append(bytearray())
-        self._levels[level] += subtree_hash
-
     def _checked(self, size: int) -> int:
         if not 0 <= size <= self.size:
             raise ValueError("the tree is smaller")
@@ -120,6 +100,38 @@ class Tree:
             return self.hash(level, start >> level)
         middle = start + split_point(length)
         return node_hash(self._range(start, middle), self._range(middle, end))
+
+
+class Tree(Subtrees):
+    """An append-only tree in memory, 64 bytes a leaf. It only ever grows."""
+
+    def __init__(self) -> None:
+        self._levels: list[bytearray] = [bytearray()]
+
+    @property
+    def size(self) -> int:
+        """The number of leaves."""
+        return len(self._levels[0]) // HASH_LENGTH
+
+    def append(self, leaf_hash: bytes) -> None:
+        """Append one leaf (its hash, 32 bytes) and complete the subtrees it ends."""
+        self._push(0, leaf_hash)
+        level, index = 0, self.size - 1
+        while index % 2:
+            self._push(level + 1, node_hash(self.hash(level, index - 1), self.hash(level, index)))
+            level, index = level + 1, index // 2
+
+    def hash(self, level: int, index: int) -> bytes:
+        """Return the hash of a complete subtree; raises as `Subtrees.hash` says."""
+        hashes = self._levels[level] if level < len(self._levels) else bytearray()
+        if not 0 <= index < len(hashes) // HASH_LENGTH:
+            raise ValueError("no such complete subtree")
+        return bytes(hashes[index * HASH_LENGTH : (index + 1) * HASH_LENGTH])
+
+    def _push(self, level: int, subtree_hash: bytes) -> None:
+        if level == len(self._levels):
+            self._levels.append(bytearray())
+        self._levels[level] += subtree_hash
 
 
 def verify_inclusion(

@@ -5,15 +5,18 @@ never asks the log about one node. Canonical JSON:
 
     {"checkpoint": text,                            a cosigned note over the whole document
      "list":    {"index", "leaf", "proof"},         the epoch's node list
-     "leaves": [{"index", "leaf", "proof"}, ...],   releases, models, policies, issuer keys, nodes
+     "leaves": [{"index", "leaf", "proof"}, ...],   releases, models, policies, issuer keys,
+                                                    amendments, nodes
      "bundles": {node: base64},                     the evidence of every listed node
      "consistency": [{"size", "proof"}, ...]}       from the checkpoints of earlier lists
 
 A leaf is base64, a proof a list of base64 hashes, a node the hex of its key document's digest.
 
 `verify_nodes_document` believes in this order: the checkpoint (log key, quorum, age); that it
-continues the one last seen; the list (included, list key, this epoch, no other list seen for it);
-the other leaves (included, role keys, still valid); that list, node leaves and bundles agree.
+continues the one last seen; the rotations (included, each by the key it replaces), and with them
+the key of every role at every index; the list (included, list key, this epoch, no other list seen
+for it); the other leaves (included, role keys, still valid, not withdrawn); that the list commits
+to exactly them, and that list, node leaves and bundles agree.
 Evidence is only identified here. Appraising it is the attestation verifier's work.
 """
 
@@ -23,8 +26,10 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from transparency.amendments import KeyRotationLeaf
 from transparency.checkpoint import Checkpoint
 from transparency.errors import (
+    AmendmentMissing,
     ConsistencyMissing,
     Inconsistent,
     Malformed,
@@ -38,6 +43,7 @@ from transparency.leaf import (
     Body,
     IssuerKeyLeaf,
     Leaf,
+    LeafType,
     ListedNode,
     ModelLeaf,
     NodeLeaf,
@@ -45,6 +51,7 @@ from transparency.leaf import (
     PolicyLeaf,
     ReleaseLeaf,
     RoleKeys,
+    WithdrawalLeaf,
 )
 from transparency.merkle import verify_consistency, verify_inclusion
 from transparency.nodes_format import (
@@ -55,6 +62,8 @@ from transparency.nodes_format import (
 )
 from transparency.note import Note
 from transparency.policy import LogPolicy
+from transparency.roles import RoleHistory
+from transparency.statements import statements_digest
 from wire.merkle import leaf_hash
 
 __all__ = [
@@ -79,6 +88,7 @@ class VerifiedNodes:
         receipt_keys: the key that signed each node's leaf, by key document digest. The appraiser
             of the bundle must find the same key in the key document.
         bundles: the evidence of every listed node, by `ListedNode.node`, as its leaf names it.
+        role_keys: the keys of the roles after all rotations.
     """
 
     checkpoint: Checkpoint
@@ -94,6 +104,8 @@ class VerifiedNodes:
     models: tuple[ModelLeaf, ...]
     policies: tuple[PolicyLeaf, ...]
     issuer_keys: tuple[IssuerKeyLeaf, ...]
+    withdrawals: tuple[WithdrawalLeaf, ...]
+    role_keys: RoleKeys
 
 
 def verify_nodes_document(
@@ -121,24 +133,31 @@ def verify_nodes_document(
         WrongRole, BadSignature: a leaf is not signed by its role.
         StaleEpoch: the list is not of the epoch of `at`.
         TwoLists: `last` holds another list for this epoch.
-        WrongList: list, leaves and bundles do not belong together.
+        AmendmentMissing: `last` holds a rotation or withdrawal that is not in the document.
+        WrongList: list, leaves and bundles do not belong together, or a leaf was withdrawn.
         WrongBundle: a bundle is not the one its node leaf names.
     """
     document = NodesDocument.decode(data)
     checkpoint = policy.verify(document.checkpoint, at)
     if last is not None:
         _check_consistency(document, checkpoint, last, bridge)
-    listed = _verify_list(document.node_list, checkpoint, roles, epoch_seconds, at)
+    leaves = [(item.index, _included(item, checkpoint)) for item in document.leaves]
+    history = _follow_rotations(leaves, roles)
+    list_roles = history.at(document.node_list.index)
+    listed = _verify_list(document.node_list, checkpoint, list_roles, epoch_seconds, at)
     if last is not None:
         _check_only_list(listed, document.node_list.leaf, last)
-    leaves = [_verify_leaf(item, checkpoint, roles) for item in document.leaves]
-    node_leaves, receipt_keys = _match_nodes(listed, leaves)
+    verified = [(leaf, leaf.verify(history.at(index))) for index, leaf in leaves]
+    node_leaves, receipt_keys = _match_nodes(listed, verified)
+    amendments = _check_statements(listed, verified)
+    if last is not None:
+        _check_amendments(amendments, document.node_list.leaf, last)
     _check_bundles(document.bundles, node_leaves)
-    bodies = [body for _, body in leaves]
+    bodies = [body for _, body in verified]
     issuer_keys = tuple(body for body in bodies if isinstance(body, IssuerKeyLeaf))
     return VerifiedNodes(
         checkpoint=checkpoint,
-        seen=SeenCheckpoint(document.checkpoint, document.node_list.leaf),
+        seen=SeenCheckpoint(document.checkpoint, document.node_list.leaf, amendments),
         epoch=listed.epoch,
         not_before=listed.not_before,
         not_after=listed.not_after,
@@ -150,6 +169,8 @@ def verify_nodes_document(
         models=tuple(body for body in bodies if isinstance(body, ModelLeaf)),
         policies=tuple(body for body in bodies if isinstance(body, PolicyLeaf)),
         issuer_keys=tuple(key for key in issuer_keys if key.not_before <= at < key.not_after),
+        withdrawals=tuple(body for body in bodies if isinstance(body, WithdrawalLeaf)),
+        role_keys=history.current,
     )
 
 
@@ -190,16 +211,24 @@ def _proof_from(
     return tuple(bridge)
 
 
-def _verify_leaf(item: ProvenLeaf, checkpoint: Checkpoint, roles: RoleKeys) -> tuple[Leaf, Body]:
+def _included(item: ProvenLeaf, checkpoint: Checkpoint) -> Leaf:
     verify_inclusion(leaf_hash(item.leaf), item.index, checkpoint.size, item.proof, checkpoint.root)
-    leaf = Leaf.decode(item.leaf)
-    return leaf, leaf.verify(roles)
+    return Leaf.decode(item.leaf)
+
+
+def _follow_rotations(leaves: Iterable[tuple[int, Leaf]], roles: RoleKeys) -> RoleHistory:
+    history = RoleHistory(roles)
+    for index, leaf in leaves:
+        if leaf.type is LeafType.KEY_ROTATION:
+            leaf.verify(history.current)
+            history.rotate(index, KeyRotationLeaf.decode(leaf.body))
+    return history
 
 
 def _verify_list(
     item: ProvenLeaf, checkpoint: Checkpoint, roles: RoleKeys, epoch_seconds: int, at: int
 ) -> NodeListLeaf:
-    _, body = _verify_leaf(item, checkpoint, roles)
+    body = _included(item, checkpoint).verify(roles)
     if not isinstance(body, NodeListLeaf):
         raise WrongList("the document's list is a leaf of another type")
     if body.epoch != at // epoch_seconds:
@@ -236,6 +265,31 @@ def _match_nodes(
     if set(node_leaves) != {row.key_document_digest for row in listed.nodes}:
         raise WrongList("the node leaves are not those of the listed nodes")
     return node_leaves, receipt_keys
+
+
+def _check_statements(
+    listed: NodeListLeaf, leaves: Iterable[tuple[Leaf, Body]]
+) -> tuple[bytes, ...]:
+    """Check that the list commits to exactly these statements; return the amendments."""
+    statements = [(leaf, body) for leaf, body in leaves if not isinstance(body, NodeLeaf)]
+    hashes = [leaf_hash(leaf.encode()) for leaf, _ in statements]
+    if statements_digest(hashes) != listed.statements:
+        raise WrongList("the statements are not those that the list commits to")
+    withdrawn = {body.leaf_hash for _, body in statements if isinstance(body, WithdrawalLeaf)}
+    if withdrawn.intersection(hashes):
+        raise WrongList("a withdrawn leaf among the statements")
+    amendments = (KeyRotationLeaf, WithdrawalLeaf)
+    return tuple(leaf.encode() for leaf, body in statements if isinstance(body, amendments))
+
+
+def _check_amendments(amendments: Sequence[bytes], node_list: bytes, last: SeenCheckpoint) -> None:
+    for amendment in last.amendments:
+        if amendment not in amendments:
+            raise AmendmentMissing(
+                "a rotation or withdrawal seen before is missing",
+                amendment=amendment,
+                node_list=node_list,
+            )
 
 
 def _check_bundles(bundles: Mapping[str, bytes], node_leaves: Mapping[bytes, NodeLeaf]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from transparency.checkpoint import Checkpoint
 from transparency.errors import Malformed
 from transparency.leaf import Leaf, LeafType
+from transparency.members import count, members, typed
 from transparency.note import Note
 from transparency.proof import parse_hashes
 from transparency.text import decode_base64, encode_base64
@@ -77,23 +78,22 @@ class NodesDocument:
         if len(data) > MAX_DOCUMENT_LENGTH:
             raise Malformed("a nodes document of more than 64 MiB")
         try:
-            members = canonical_json.decode(data)
-            exact = canonical_json.encode(members) == data
+            value = canonical_json.decode(data)
+            exact = canonical_json.encode(value) == data
         except WireError as error:
             raise Malformed("a nodes document is JSON") from error
         if not exact:
             raise Malformed("a nodes document is canonical JSON")
         names = ("checkpoint", "list", "leaves", "bundles", "consistency")
-        note, node_list, leaves, bundles, consistency = _members(members, names)
+        note, node_list, leaves, bundles, consistency = members(value, names)
         document = cls(
-            checkpoint=_typed(note, str).encode(),
+            checkpoint=typed(note, str).encode(),
             node_list=_parse_leaf(node_list),
-            leaves=tuple(_parse_leaf(item) for item in _typed(leaves, list)),
+            leaves=tuple(_parse_leaf(item) for item in typed(leaves, list)),
             bundles={
-                node: decode_base64(_typed(text, str))
-                for node, text in _typed(bundles, dict).items()
+                node: decode_base64(typed(text, str)) for node, text in typed(bundles, dict).items()
             },
-            consistency=tuple(_parse_consistency(item) for item in _typed(consistency, list)),
+            consistency=tuple(_parse_consistency(item) for item in typed(consistency, list)),
         )
         _check_ascending(leaf.index for leaf in document.leaves)
         _check_ascending(earlier.size for earlier in document.consistency)
@@ -107,16 +107,22 @@ class SeenCheckpoint:
     Attributes:
         checkpoint: the note of the last document, as verified then.
         node_list: the list leaf of the last document, as it stood in the tree.
+        amendments: the rotations and withdrawals seen so far, which never go away again.
     """
 
     checkpoint: bytes
     node_list: bytes
+    amendments: tuple[bytes, ...] = ()
 
     def encode(self) -> bytes:
-        """Encode for the client's state file."""
-        return canonical_json.encode(
-            {"checkpoint": self.checkpoint.decode(), "list": encode_base64(self.node_list)}
-        )
+        """Encode for the client's state file; without amendments the member is left out."""
+        result: dict[str, Any] = {
+            "checkpoint": self.checkpoint.decode(),
+            "list": encode_base64(self.node_list),
+        }
+        if self.amendments:
+            result["amendments"] = [encode_base64(leaf) for leaf in self.amendments]
+        return canonical_json.encode(result)
 
     @classmethod
     def decode(cls, data: bytes) -> SeenCheckpoint:
@@ -126,12 +132,17 @@ class SeenCheckpoint:
             Malformed: anything else.
         """
         try:
-            members = canonical_json.decode(data)
+            value = canonical_json.decode(data)
         except WireError as error:
             raise Malformed("not a remembered checkpoint") from error
-        note, node_list = _members(members, ("checkpoint", "list"))
+        names = ("checkpoint", "list", "amendments")
+        note, node_list, amendments = members({"amendments": [], **typed(value, dict)}, names)
         try:
-            seen = cls(_typed(note, str).encode(), decode_base64(_typed(node_list, str)))
+            seen = cls(
+                typed(note, str).encode(),
+                decode_base64(typed(node_list, str)),
+                tuple(decode_base64(typed(leaf, str)) for leaf in typed(amendments, list)),
+            )
         except UnicodeEncodeError:
             raise Malformed("a remembered checkpoint that is not text") from None
         Checkpoint.parse(Note.parse(seen.checkpoint).text)
@@ -149,36 +160,17 @@ def _leaf_json(item: ProvenLeaf) -> dict[str, Any]:
 
 
 def _parse_leaf(value: Any) -> ProvenLeaf:  # noqa: ANN401 - decoded JSON is of any shape
-    index, leaf, proof = _members(value, ("index", "leaf", "proof"))
-    return ProvenLeaf(_count(index), decode_base64(_typed(leaf, str)), _hashes(proof))
+    index, leaf, proof = members(value, ("index", "leaf", "proof"))
+    return ProvenLeaf(count(index), decode_base64(typed(leaf, str)), _hashes(proof))
 
 
 def _parse_consistency(value: Any) -> ConsistencyProof:  # noqa: ANN401
-    size, proof = _members(value, ("size", "proof"))
-    return ConsistencyProof(_count(size), _hashes(proof))
+    size, proof = members(value, ("size", "proof"))
+    return ConsistencyProof(count(size), _hashes(proof))
 
 
 def _hashes(value: Any) -> tuple[bytes, ...]:  # noqa: ANN401
-    return parse_hashes([_typed(item, str) for item in _typed(value, list)])
-
-
-def _count(value: Any) -> int:  # noqa: ANN401
-    number: int = _typed(value, int)
-    if not 0 <= number < 2**53:
-        raise Malformed("an index or a size out of range")
-    return number
-
-
-def _typed(value: Any, kind: type[Any]) -> Any:  # noqa: ANN401
-    if type(value) is not kind:
-        raise Malformed(f"a member that is not of type {kind.__name__}")
-    return value
-
-
-def _members(value: Any, names: tuple[str, ...]) -> tuple[Any, ...]:  # noqa: ANN401
-    if set(_typed(value, dict)) != set(names):
-        raise Malformed("not the members of this object")
-    return tuple(value[name] for name in names)
+    return parse_hashes([typed(item, str) for item in typed(value, list)])
 
 
 def _check_ascending(numbers: Iterable[int]) -> None:

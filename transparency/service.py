@@ -9,12 +9,14 @@ the witnesses for the same tree or one that continues it.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from transparency import signing
 from transparency.admission import Admit, Admitted, check_node
 from transparency.assembly import build_document
 from transparency.cosigning import Cosigner
@@ -25,12 +27,26 @@ from transparency.errors import (
     LogUnavailable,
     Malformed,
     QuorumMissing,
+    TransparencyError,
+    WrongAmendment,
     WrongRole,
 )
-from transparency.leaf import Body, Leaf, NodeLeaf, NodeListLeaf, RoleKeys, sign_leaf
+from transparency.leaf import (
+    Body,
+    KeyRotationLeaf,
+    Leaf,
+    NodeLeaf,
+    NodeListLeaf,
+    Role,
+    RoleKeys,
+    WithdrawalLeaf,
+    sign_leaf,
+)
 from transparency.log import Log
-from transparency.policy import LogPolicy
+from transparency.policy import CLOCK_TOLERANCE_S, LogPolicy
 from transparency.proof import LogProof
+from transparency.roles import RoleHistory
+from wire.merkle import leaf_hash
 
 BATCH_S = 0.1
 """How long the first leaf of a batch waits for others. An answer is due within a second."""
@@ -38,7 +54,7 @@ BATCH_S = 0.1
 POLL_S = 0.5
 """How often the writer looks whether a list is due or the witnesses are back."""
 
-MAX_WAITING = 256
+MAX_WAITING = 1024
 """Leaves waiting for the next batch; more are told to come back."""
 
 
@@ -51,9 +67,12 @@ def list_lead(epoch_seconds: int) -> float:
 class _Waiting:
     """A leaf on its way, and where its answer goes."""
 
-    leaf: bytes
+    leaf: Leaf
+    data: bytes
     body: Body
+    roles: RoleKeys
     admitted: Admitted | None
+    refusal: TransparencyError | None = None
     answer: asyncio.Future[LogProof] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -68,7 +87,7 @@ class LogService:
         *,
         policy: LogPolicy,
         roles: RoleKeys,
-        list_key: Ed25519PrivateKey,
+        list_keys: Sequence[Ed25519PrivateKey],
         cosigner: Cosigner,
         epoch_notes: EpochNotes,
         epoch_seconds: int,
@@ -78,13 +97,17 @@ class LogService:
     ) -> None:
         """Read the log's leaves and appraise the evidence of the nodes still in use once more.
 
+        `roles` are the keys of the trust file, `list_keys` the private keys of the list role:
+        the present one, and, before it is rotated, the next one.
+
         Raises:
             StorageDamaged: the log's files are not what it signed.
+            WrongRole: none of `list_keys` has the list role now.
         """
         self._log = log
         self._policy = policy
-        self._roles = roles
-        self._list_key = list_key
+        self._roles = RoleHistory(roles)
+        self._list_keys = {signing.public_bytes(key): key for key in list_keys}
         self._cosigner = cosigner
         self._epoch_notes = epoch_notes
         self._epoch_seconds = epoch_seconds
@@ -116,21 +139,54 @@ class LogService:
             Malformed: not a leaf, or an attachment to a leaf that has none.
             WrongRole, BadSignature: not signed by its role; lists are the log's own to make.
             WrongBundle, AdmissionRefused: a node leaf without evidence that is accepted.
+            WrongAmendment: a withdrawal of nothing, or a rotation the log could not follow.
             LogUnavailable: no quorum of witnesses, or too many are waiting. Try again.
         """
         if len(self._waiting) >= MAX_WAITING:
             raise LogUnavailable("too many leaves are waiting")
         leaf = Leaf.decode(data)
-        body = leaf.verify(self._roles)
+        index = self._log.index_of(data)
+        roles = self._roles.current if index is None else self._roles.at(index)
+        body = leaf.verify(roles)
         admitted = None
-        if self._log.index_of(data) is None:
+        if index is None:
             admitted = await asyncio.to_thread(self._check, leaf, body, attachment)
-        elif isinstance(body, NodeLeaf):
-            self._current.renew(body.key_document_digest, self._clock())
-        waiting = _Waiting(data, body, admitted)
+        waiting = _Waiting(leaf, data, body, roles, admitted)
         self._waiting.append(waiting)
         self._work.set()
         return await waiting.answer
+
+    def alive(self, data: bytes) -> None:
+        """Take a listed node's sign of life: its leaf, signed anew with an early not-after.
+
+        Only the node's receipt key can make one. It counts from one epoch before its not-after,
+        so that who repeats it gains nothing.
+
+        Raises:
+            Malformed: not a node's leaf, or one with another bundle than the log holds.
+            BadSignature, WrongRole: not signed by the node's receipt key.
+            AdmissionRefused: of no admitted node, or with a not-after that lies too far ahead.
+        """
+        leaf = Leaf.decode(data)
+        body = leaf.verify(self._roles.current)
+        if not isinstance(body, NodeLeaf):
+            raise Malformed("a sign of life is a node's leaf")
+        given_at = body.not_after - self._epoch_seconds
+        if given_at > self._clock() + CLOCK_TOLERANCE_S:
+            raise AdmissionRefused("a sign of life from the future")
+        with self._storage:
+            self._check_known(leaf, body)
+            self._current.renew(body.key_document_digest, given_at)
+
+    def _check_known(self, leaf: Leaf, body: NodeLeaf) -> None:
+        if not self._current.is_admitted(body.key_document_digest):
+            raise AdmissionRefused("a sign of life of a node that is not admitted")
+        index = self._current.node_leaf(body.key_document_digest, self._log.size)
+        logged = Leaf.decode(self._log.entry(index))
+        if logged.key != leaf.key:
+            raise WrongRole("a sign of life that is not signed by the node's receipt key")
+        if NodeLeaf.decode(logged.body).bundle_digest != body.bundle_digest:
+            raise Malformed("a sign of life with another bundle than the log holds")
 
     async def run(self) -> None:
         """Be the writer until `stop`, which the present turn outlives.
@@ -169,20 +225,35 @@ class LogService:
 
     def _load(self) -> None:
         now = int(self._clock())
-        leaves = [Leaf.decode(entry) for entry in self._log.entries()]
-        for index, leaf in enumerate(leaves):
+        nodes: list[tuple[Leaf, NodeLeaf]] = []
+        listed: set[bytes] = set()
+        for index, leaf in enumerate([Leaf.decode(entry) for entry in self._log.entries()]):
             body = leaf.unverified_body()
-            self._current.add(index, body)
-            if isinstance(body, NodeLeaf) and body.not_after > now:
-                self._readmit(leaf, body, now)
+            self._note(index, body, self._log.tree.hash(0, index))
+            if isinstance(body, NodeListLeaf):
+                listed = {row.key_document_digest for row in body.nodes}
+            elif isinstance(body, NodeLeaf):
+                nodes.append((leaf, body))
+                listed.add(body.key_document_digest)
+        for leaf, body in nodes:
+            if body.not_after > now:
+                self._readmit(leaf, body, now, alive=body.key_document_digest in listed)
+        if self._roles.current.list not in self._list_keys:
+            raise WrongRole("the list seed is not that of the role's key")
 
-    def _readmit(self, leaf: Leaf, body: NodeLeaf, now: int) -> None:
+    def _note(self, index: int, body: Body, item: bytes) -> None:
+        self._current.add(index, body, item)
+        if isinstance(body, KeyRotationLeaf):
+            self._roles.rotate(index, body)
+
+    def _readmit(self, leaf: Leaf, body: NodeLeaf, now: int, *, alive: bool) -> None:
+        """Admit a node as before; it was alive if the newest list names it or it came after."""
         bundle = self._log.attachment(body.bundle_digest)
         try:
             admitted = self._appraise(leaf, body, bundle, now)
         except AdmissionRefused:
             return  # its evidence is no longer good enough to list it; its leaf stays
-        self._current.admit(admitted, now)
+        self._current.admit(admitted, now if alive else -math.inf)
 
     def _appraise(self, leaf: Leaf, body: NodeLeaf, bundle: bytes, now: int) -> Admitted:
         statements = self._current.current_statements(now)
@@ -194,6 +265,7 @@ class LogService:
         if not isinstance(body, NodeLeaf):
             if attachment:
                 raise Malformed("an attachment to a leaf that has none")
+            self._check_amendment(body)
             return None
         now = int(self._clock())
         admitted = self._appraise(leaf, body, attachment, now)
@@ -201,6 +273,15 @@ class LogService:
             self._current.check_room(admitted)
             self._log.put_attachment(attachment)
         return admitted
+
+    def _check_amendment(self, body: Body) -> None:
+        if not isinstance(body, KeyRotationLeaf | WithdrawalLeaf):
+            return
+        self._current.check_amendment(body)
+        if isinstance(body, KeyRotationLeaf):
+            self._roles.check(body)
+            if body.role is Role.LIST and body.key not in self._list_keys:
+                raise WrongAmendment("a list key that this log does not hold")
 
     async def _wait_for_work(self) -> None:
         try:
@@ -225,25 +306,44 @@ class LogService:
 
     def _append(self, batch: list[_Waiting]) -> None:
         with self._storage:
-            for waiting in batch:
-                if waiting.admitted is not None:
-                    self._current.admit(waiting.admitted, self._clock())
-            lists = [(sign_leaf(body, self._list_key), body) for body in self._due_lists()]
-            entries = [(waiting.leaf, waiting.body) for waiting in batch]
-            entries += [(leaf.encode(), body) for leaf, body in lists]
-            known = self._log.size
-            indexes = self._log.append([entry for entry, _ in entries])
-            for index, (_, body) in zip(indexes, entries, strict=True):
-                if index == known:
-                    self._current.add(index, body)
-                    known += 1
+            for group in _ended_by_amendments(batch):
+                good = [waiting for waiting in group if self._is_still_good(waiting)]
+                for waiting in good:
+                    if waiting.admitted is not None:
+                        self._current.admit(waiting.admitted, self._clock())
+                self._write([(waiting.data, waiting.body) for waiting in good])
+            key = self._list_keys[self._roles.current.list]
+            self._write([(sign_leaf(body, key).encode(), body) for body in self._due_lists()])
+
+    def _is_still_good(self, waiting: _Waiting) -> bool:
+        """Whether a leaf may follow those that came before it since it was checked."""
+        if self._log.index_of(waiting.data) is not None:
+            return True
+        try:
+            if waiting.roles is not self._roles.current:
+                waiting.leaf.verify(self._roles.current)
+            self._check_amendment(waiting.body)
+        except TransparencyError as error:
+            waiting.refusal = error
+            return False
+        return True
+
+    def _write(self, entries: list[tuple[bytes, Body]]) -> None:
+        if not entries:
+            return
+        known = self._log.size
+        indexes = self._log.append([entry for entry, _ in entries])
+        for index, (entry, body) in zip(indexes, entries, strict=True):
+            if index == known:
+                self._note(index, body, leaf_hash(entry))
+                known += 1
 
     def _answer(self, batch: list[_Waiting], error: LogUnavailable) -> None:
         """Give proofs to those whose leaf is published, and the error to the others."""
         for waiting in batch:
-            index = self._log.index_of(waiting.leaf)
+            index = self._log.index_of(waiting.data)
             if index is None or index >= self._log.published_size:
-                _fail([waiting], error)
+                _fail([waiting], waiting.refusal or error)
             elif not waiting.answer.done():
                 waiting.answer.set_result(self._prove(index))
 
@@ -262,7 +362,9 @@ class LogService:
     def _list(self, epoch: int, now: float) -> NodeListLeaf:
         start = epoch * self._epoch_seconds
         end, since = start + self._epoch_seconds, now - self._epoch_seconds
-        return NodeListLeaf(epoch, start, end, self._current.rows(end, renewed_since=since))
+        rows = self._current.rows(end, renewed_since=since)
+        statements = self._current.statements_digest(self._log.size, start)
+        return NodeListLeaf(epoch, start, end, rows, statements)
 
     def _is_listing(self, epoch: int) -> bool:
         """Whether lists follow each other without a gap: then fewer nodes than at first will do."""
@@ -292,7 +394,18 @@ class LogService:
         return LogProof(index, self._log.tree.inclusion_proof(index, size), note or b"")
 
 
-def _fail(batch: list[_Waiting], error: LogUnavailable) -> None:
+def _ended_by_amendments(batch: list[_Waiting]) -> Iterator[list[_Waiting]]:
+    """Split a batch behind each leaf that changes what may follow it."""
+    group: list[_Waiting] = []
+    for waiting in batch:
+        group.append(waiting)
+        if isinstance(waiting.body, KeyRotationLeaf | WithdrawalLeaf):
+            yield group
+            group = []
+    yield group
+
+
+def _fail(batch: list[_Waiting], error: TransparencyError) -> None:
     for waiting in batch:
         if not waiting.answer.done():
             waiting.answer.set_exception(error)

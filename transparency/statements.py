@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple
 
 from transparency.errors import Malformed
 from transparency.fields import Fields, plain
@@ -30,6 +30,8 @@ class LeafType(StrEnum):
     ISSUER_KEY = "issuer-key"
     NODE = "node"
     NODE_LIST = "node-list"
+    KEY_ROTATION = "key-rotation"
+    WITHDRAWAL = "withdrawal"
 
 
 @dataclass(frozen=True)
@@ -175,13 +177,18 @@ class ListedNode(NamedTuple):
 
 @dataclass(frozen=True)
 class NodeListLeaf:
-    """The nodes of one epoch, in the order of their digests, each once."""
+    """The nodes of one epoch, in the order of their digests, each once.
+
+    `statements` commits to every other leaf that the epoch's nodes document shows (releases,
+    models, policies, issuer keys, amendments): so the document, too, is one for everybody.
+    """
 
     type: ClassVar[LeafType] = LeafType.NODE_LIST
     epoch: int
     not_before: int
     not_after: int
     nodes: tuple[ListedNode, ...]
+    statements: bytes
 
     def encode(self) -> bytes:
         """Encode the body."""
@@ -191,32 +198,28 @@ class NodeListLeaf:
                 "not_before": self.not_before,
                 "not_after": self.not_after,
                 "nodes": [list(row) for row in self.nodes],
+                "statements": self.statements,
             }
         )
 
     @classmethod
     def decode(cls, data: bytes) -> NodeListLeaf:
         """Decode the body; the rows are sorted, distinct, and at most `MAX_LISTED_NODES`."""
-        fields = Fields(data, "epoch", "not_before", "not_after", "nodes")
+        fields = Fields(data, "epoch", "not_before", "not_after", "nodes", "statements")
         not_before, not_after = fields.period()
         nodes = tuple(_listed_node(row) for row in fields.array("nodes", MAX_LISTED_NODES))
         digests = [row.key_document_digest for row in nodes]
         if digests != sorted(set(digests)):
             raise Malformed("a node list that is not sorted, or names a node twice")
-        return cls(fields.time("epoch"), not_before, not_after, nodes)
+        return cls(fields.time("epoch"), not_before, not_after, nodes, fields.digest("statements"))
 
 
-Body: TypeAlias = ReleaseLeaf | ModelLeaf | PolicyLeaf | IssuerKeyLeaf | NodeLeaf | NodeListLeaf
+def statements_digest(leaf_hashes: Iterable[bytes]) -> bytes:
+    """Return what a node list says of the statements beside it: SHA-256 over their leaf hashes.
 
-DECODERS: dict[LeafType, Callable[[bytes], Body]] = {
-    LeafType.RELEASE: ReleaseLeaf.decode,
-    LeafType.MODEL: ModelLeaf.decode,
-    LeafType.POLICY: PolicyLeaf.decode,
-    LeafType.ISSUER_KEY: IssuerKeyLeaf.decode,
-    LeafType.NODE: NodeLeaf.decode,
-    LeafType.NODE_LIST: NodeListLeaf.decode,
-}
-"""How each kind of body is read."""
+    The hashes are in the order of their leaves' indexes.
+    """
+    return hashlib.sha256(b"".join(leaf_hashes)).digest()
 
 
 def _listed_node(row: Any) -> ListedNode:  # noqa: ANN401 - decoded CBOR is of any shape

@@ -9,11 +9,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from transparency.errors import Malformed, NotIncluded
-from transparency.merkle import HASH_LENGTH, Tree, verify_consistency
+from transparency.merkle import HASH_LENGTH, Tree
 from transparency.text import decode_decimal
 from wire.merkle import leaf_hash
 
@@ -74,10 +74,9 @@ def changed_tiles(old_size: int, size: int) -> Iterator[Tile]:
 
     The full ones that were completed, and the partial ones at `size`.
     """
-    for level in (None, *range(MAX_LEVEL + 1)):
+    levels = -(-size.bit_length() // TILE_HEIGHT)
+    for level in (None, *range(levels)):
         before, now = (n >> TILE_HEIGHT * (level or 0) for n in (old_size, size))
-        if level and not now:
-            return
         for index in range(before // WIDTH, now // WIDTH):
             yield Tile(level, index)
         if now % WIDTH and now != before:
@@ -144,38 +143,6 @@ def check_entries(entries: Sequence[bytes], hashes: Sequence[bytes]) -> None:
     """
     if [leaf_hash(entry) for entry in entries] != list(hashes):
         raise NotIncluded("an entry bundle contradicts its tile")
-
-
-def consistency_from_tiles(
-    old: tuple[int, bytes], new: tuple[int, bytes], fetch: Callable[[str], bytes | None]
-) -> tuple[bytes, ...]:
-    """Make the consistency proof between two (size, root) from a log's level 0 tiles.
-
-    For a client that was away for longer than the proofs in the nodes document reach back.
-    `fetch` returns the bytes at a path under the log's URL, None where the log has none. Every
-    level 0 tile is asked for; a partial one that is gone, as its full one.
-
-    Raises:
-        Malformed: a tile that is missing, or of another width than asked for.
-        Inconsistent: the tiles lead to other roots, which convicts the log or the cache.
-    """
-    tree = Tree()
-    for tile in changed_tiles(0, new[0]):
-        if tile.level == 0:
-            for item in _fetch_hashes(tile, fetch):
-                tree.append(item)
-    proof = tree.consistency_proof(old[0], new[0])
-    verify_consistency(*old, *new, proof)
-    return proof
-
-
-def _fetch_hashes(tile: Tile, fetch: Callable[[str], bytes | None]) -> tuple[bytes, ...]:
-    data = fetch(tile.path)
-    asked = tile if data is not None else tile.full
-    hashes = split_hashes(data if data is not None else fetch(asked.path) or b"")
-    if len(hashes) != asked.width:
-        raise Malformed("a tile of another width than its path says")
-    return hashes[: tile.width]
 
 
 def _digits(index: int) -> str:

@@ -271,10 +271,33 @@ def encapsulate_pieces(
     Raises:
         Unsupported, Malformed: as `encapsulate`.
     """
-    header, enc, context = _setup(config, aead, ephemeral, chunked=True)
-    sealer = ChunkSealer(context.seal)
-    sealed = b"".join([sealer.chunk(piece) for piece in pieces]) + sealer.final(last)
-    return header.encode() + enc + sealed, ChunkedResponseOpener(context, enc)
+    return PreparedRequest(config, aead=aead, ephemeral=ephemeral).encapsulate(last, pieces=pieces)
+
+
+class PreparedRequest:
+    """An encapsulation to one key, made before there is a request; good for one only.
+
+    Raises:
+        Unsupported, Malformed: (on construction) as `encapsulate`.
+    """
+
+    def __init__(
+        self, config: KeyConfig, *, aead: Aead, ephemeral: PrivateKey | None = None
+    ) -> None:
+        self._header, self._enc, self._context = _setup(config, aead, ephemeral, chunked=True)
+        self._used = False
+
+    def encapsulate(
+        self, request: bytes, *, pieces: Sequence[bytes] = ()
+    ) -> tuple[bytes, ChunkedResponseOpener]:
+        """Seal `pieces`, a chunk each, and `request` behind them; ValueError the second time."""
+        if self._used:
+            raise ValueError("an encapsulation is for one request")
+        self._used = True
+        sealer = ChunkSealer(self._context.seal)
+        sealed = b"".join([sealer.chunk(piece) for piece in pieces]) + sealer.final(request)
+        opener = ChunkedResponseOpener(self._context, self._enc)
+        return self._header.encode() + self._enc + sealed, opener
 
 
 # Gateway half.
@@ -323,6 +346,17 @@ def open_chunked_request(context: RecipientContext, rest: bytes) -> bytes:
     """
     opener = ChunkedRequestOpener(context)
     return b"".join(opener.feed(rest)) + opener.finish()
+
+
+def first_ciphertext(rest: bytes, *, chunked: bool) -> tuple[bytes, bytes]:
+    """Return what a context would open first: additional data and ciphertext, with its tag.
+
+    `rest` is what `split` left behind `enc` of a whole request.
+
+    Raises:
+        Truncated, Malformed, OpenFailed: as `open_chunked_request`, where no key is needed to see.
+    """
+    return chunks.first_chunk(rest) if chunked else (b"", rest)
 
 
 def _response_key_for(

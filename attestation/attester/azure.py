@@ -15,7 +15,7 @@ from attestation.attester.base import Evidence
 from attestation.attester.event_log import FIRMWARE, read_event_log
 from attestation.attester.tpm import TpmUnavailable, load_stack, open_device
 from attestation.errors import MalformedEvidence
-from attestation.verifier.tpm.azure import AzureEvidence
+from attestation.verifier.tpm.azure_evidence import AzureEvidence
 from attestation.verifier.tpm.hcl import Hardware, HclReport
 from attestation.verifier.tpm.keys import parse_signature
 from attestation.verifier.tpm.platform import AZURE

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from attestation.errors import AttesterFailed
-from attestation.verifier.tpm.event_log import MAX_LOG
+from attestation.verifier.tpm.events import MAX_LOG
 
 FIRMWARE = Path("/sys/kernel/security/tpm0/binary_bios_measurements")
-"""What the firmware measured into a TPM (Documentation/ABI/testing, securityfs of TPMs)."""
+"""What the firmware measured into a TPM (Documentation/security/tpm/tpm_event_log.rst)."""
 
 CONFIDENTIAL = Path("/sys/firmware/acpi/tables/data/CCEL")
 """What the firmware measured into a confidential guest's registers (ACPI 6.5, section 5.2.34)."""

@@ -10,11 +10,14 @@ in each capsule forked from it. It starts no thread, imports no torch and holds 
 
 from __future__ import annotations
 
+import contextlib
+import json
 import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 from urllib.parse import unquote
 
+from engine.connection import EngineConnection
 from server.openai import grammar
 from server.openai.chat import plan_chat
 from server.openai.completions import plan_completion
@@ -73,6 +76,18 @@ class Application:
             raise ApiError(
                 500, "server_error", "internal_error", "The node failed to read the request."
             ) from None
+
+    def rehearse(self, engine: EngineConnection) -> None:
+        """Answer a made-up chat, in a capsule that waits for its request.
+
+        What that touches it copies (`server.rehearsal`), and the request need not wait for it.
+        """
+        message = {"role": "user", "content": "A made-up question, in a few words."}
+        chat = {"model": self._model.served.name, "messages": [message], "stream": True}
+        with contextlib.suppress(ApiError):  # a model without a chat template
+            plan = self.prepare(b"POST", b"/v1/chat/completions", json.dumps(chat).encode())
+            for _ in plan.run(engine, lambda: 0, 0):
+                pass
 
     def _route(self, method: bytes, path: bytes) -> Callable[[bytes], Plan]:
         name = path.partition(b"?")[0].decode("ascii", errors="replace")

@@ -64,3 +64,21 @@ class Frame:
             "choices": choices,
             **further,
         }
+
+    def chunks(self, object_: str, **further: Any) -> ChunkWriter:  # noqa: ANN401 - JSON
+        """What writes the chunks of a stream: `encode(write(object_, [entry], **further))`."""
+        before = _ENCODER.encode({**self.write(object_, []), "choices": 0})
+        after = _ENCODER.encode(further)
+        return ChunkWriter(before.removesuffix("0}") + "[", "]," + after[1:] if further else "]}")
+
+
+@dataclass(frozen=True)
+class ChunkWriter:
+    """All but one entry of `choices` is the same in every chunk of a stream, and written once."""
+
+    before: str
+    after: str
+
+    def encode(self, entry: Json) -> bytes:
+        """Encode the chunk of one entry."""
+        return (self.before + _ENCODER.encode(entry) + self.after).encode()

@@ -149,6 +149,8 @@ class GenerationPlan:
     def _stream(self, frame: Frame, steps: Iterator[Step]) -> Iterator[Output]:
         """The last payload is held until the steps end, which they do when all is erased."""
         further: Json = {"usage": None} if self._include_usage else {}
+        object_ = self._answer.chunk_object
+        chunks = frame.chunks(object_, **further)
         held: Json | None = None
         unfinished = len(self._terms.prompts) * self._terms.choices
         yielded = False
@@ -158,14 +160,14 @@ class GenerationPlan:
                 if not yielded:
                     yield STREAM_HEAD
                     yielded = True
-                held = frame.write(self._answer.chunk_object, [entry], **further)
                 if unfinished or entry["finish_reason"] is None or self._include_usage:
-                    yield Event(encode(held))
+                    yield Event(chunks.encode(entry))
+                held = entry
         if self._include_usage:
             usage = usage_members(self.usage())
-            held = frame.write(self._answer.chunk_object, [], usage=usage)
-        if held is not None:
-            yield Event(encode(held, last=True), last=True)
+            yield Event(encode(frame.write(object_, [], usage=usage), last=True), last=True)
+        elif held is not None:
+            yield Event(encode(frame.write(object_, [held]), last=True), last=True)
         yield Event(DONE)
 
     def usage(self) -> Usage:

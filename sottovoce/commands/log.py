@@ -1,4 +1,4 @@
-"""`sottovoce log`: the transparency log, and the leaves that people publish in it."""
+"""`sottovoce log`: the log, the leaves that people publish in it, and its monitor."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ from sottovoce.publish import (
     policy_leaf,
     publish,
     release_leaf,
+    rotation_leaf,
+    withdrawal_leaf,
 )
 from transparency.app import LogConfig
 from transparency.app import serve as serve_log
 from transparency.cosigning import WitnessAddress
-from transparency.leaf import Body
+from transparency.leaf import Body, Role
+from transparency.policy_text import encode_policy
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 publishing = typer.Typer(no_args_is_help=True, help="Sign a leaf and add it to the log.")
@@ -37,7 +40,9 @@ def serve(
     directory: Annotated[Path, typer.Option(help="The log's own folder.")],
     trust: Annotated[Path, typer.Option(help="trust.toml: origin, roles, witnesses.")],
     key: Annotated[Path, typer.Option(help="Seed file of the log's key.")],
-    list_key: Annotated[Path, typer.Option(help="Seed file of the node-list role.")],
+    list_key: Annotated[
+        list[Path], typer.Option(help="Seed file of the node-list role; give the next one too.")
+    ],
     witness: Annotated[list[str], typer.Option(help="Witness URLs, in the trust file's order.")],
     port: Annotated[int, typer.Option(help="Port.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -53,7 +58,7 @@ def serve(
             directory=directory,
             origin=believed.log_origin,
             seed_file=key,
-            list_seed_file=list_key,
+            list_seed_files=tuple(list_key),
             roles=believed.roles,
             witnesses=tuple(map(WitnessAddress, witness, policy.witness_vkeys)),
             quorum=policy.quorum,
@@ -65,6 +70,47 @@ def serve(
             max_cosignature_age_s=policy.max_cosignature_age_s,
         )
     )
+
+
+@app.command()
+def audit(
+    log: Annotated[
+        str, typer.Option(help="Where the log's files are: the log, a relay, a mirror.")
+    ],
+    trust: Annotated[Path, typer.Option(help="trust.toml: keys of log, witnesses and roles.")],
+    state: Annotated[Path, typer.Option(help="The monitor's own folder, kept between runs.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Read the whole log, judge every leaf, compare it with the last audit. Exit 1 on a finding.
+
+    What was found is written to the state folder as proof-*.json, to be published.
+    """
+    from sottovoce.audit import run_audit  # noqa: PLC0415 - only this command needs it
+
+    raise typer.Exit(run_audit(log, load_trust(trust), state, as_json=as_json))
+
+
+@app.command("check-proof")
+def check_proof(
+    proof: Annotated[Path, typer.Argument(help="A proof-*.json that somebody published.")],
+    trust: Annotated[Path, typer.Option(help="trust.toml, for the log's keys.")],
+    list_key: Annotated[
+        list[str] | None, typer.Option(help="A later key of the list role, in hexadecimal.")
+    ] = None,
+) -> None:
+    """Say what a published proof of misbehaviour proves by itself. Exit 1 if nothing."""
+    from sottovoce.audit import run_check  # noqa: PLC0415 - likewise
+
+    later = frozenset(map(bytes.fromhex, list_key or ()))
+    raise typer.Exit(run_check(proof, load_trust(trust), later))
+
+
+@app.command()
+def policy(
+    trust: Annotated[Path, typer.Option(help="trust.toml: keys of log and witnesses.")],
+) -> None:
+    """Print whom the trust file believes about the log, as c2sp.org/tlog-policy."""
+    typer.echo(encode_policy(load_trust(trust).log_policy), nl=False)
 
 
 @publishing.command("release")
@@ -79,9 +125,12 @@ def publish_model(
     key: RoleKey,
     folder: Annotated[Path, typer.Argument(help="The model's folder.")],
     name: Annotated[str, typer.Option(help="The model's public name.")],
+    adapter: Annotated[
+        Path | None, typer.Option(help="Folder of a LoRA adapter, merged into the model.")
+    ] = None,
 ) -> None:
     """Publish a model's name and digest."""
-    _publish(log, key, model_leaf(name, model_digest(worker_engine(folder))))
+    _publish(log, key, model_leaf(name, model_digest(worker_engine(folder, adapter))))
 
 
 @publishing.command("policy")
@@ -105,5 +154,28 @@ def publish_issuer_key(
     _publish(log, key, issuer_key_leaf(name, pem))
 
 
+@publishing.command("rotation")
+def publish_rotation(
+    log: Url,
+    key: RoleKey,
+    role: Annotated[Role, typer.Argument(help="The role whose key changes.")],
+    new_key: Annotated[Path, typer.Option(help="Seed file of the role's next key.")],
+) -> None:
+    """Hand a role on to its next key; `--key` is the present one. It cannot be undone."""
+    _publish(log, key, rotation_leaf(role, key, new_key))
+
+
+@publishing.command("withdrawal")
+def publish_withdrawal(
+    log: Url,
+    key: RoleKey,
+    leaf_hash: Annotated[str, typer.Argument(help="The leaf's hash, as it was printed.")],
+    reason: Annotated[str, typer.Option(help="Why, for everybody to read.")],
+) -> None:
+    """Withdraw a release, model or policy. It cannot be undone."""
+    _publish(log, key, withdrawal_leaf(leaf_hash, reason))
+
+
 def _publish(log: str, key: Path, body: Body) -> None:
-    typer.echo(f"leaf {publish(log, key, body).index}: {body.type}")
+    added, leaf_hash = publish(log, key, body)
+    typer.echo(f"leaf {added.index}: {body.type} {leaf_hash.hex()}")

@@ -6,6 +6,7 @@ Exit 0 with the claims; 1 with `{"error": {"code", "message"}}`; 2 if nothing co
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -59,7 +60,10 @@ class Failure(Exception):
 def run(work: Callable[[], Verified], console: Console, *, as_json: bool) -> int:
     """Do a verification, show what it found, and return how the command ends."""
     try:
-        found = work()
+        with warnings.catch_warnings():
+            # A library's remarks on others' certificates: what matters of them is an error here.
+            warnings.simplefilter("ignore")
+            found = work()
     except Unusable as error:
         _show_error("unusable-arguments", str(error), console, as_json=as_json)
         return UNUSABLE

@@ -7,6 +7,7 @@ import pytest
 from simulator import ACCOUNT_KEY, World
 
 from attestation.verifier.policy import ClientPolicy
+from client.exchange import Relay
 from client.nodes import NodeDirectory
 from client.transport import Transport
 from client.wallet import Wallet
@@ -33,8 +34,9 @@ class Client:
             http=http,
             anonymous=lambda: httpx.AsyncClient(transport=httpx.ASGITransport(world.app())),
         )
+        app = httpx.ASGITransport(world.app(), raise_app_exceptions=True)
         self.transport = Transport(
-            directory=self.directory, wallet=self.wallet, relay_url="http://relay", http=http
+            directory=self.directory, wallet=self.wallet, relay=Relay("http://relay", app)
         )
 
     async def send(self, body=b'{"model":"tiny","messages":[]}', path=b"/v1/chat/completions"):

@@ -12,6 +12,7 @@ from serving import serving
 from simulator import ACCOUNT_KEY, World, complete, refuse
 
 from attestation.verifier.policy import ClientPolicy
+from client.connection import CallerConnection
 from client.proxy import ProxyConfig, build_app
 from wire import bhttp
 
@@ -35,7 +36,7 @@ def proxy(world, tmp_path):
             account_key=ACCOUNT_KEY,
             state=tmp_path,
         )
-        with serving(build_app(config)) as proxy_url:
+        with serving(build_app(config), http=CallerConnection) as proxy_url:
             yield proxy_url
 
 
@@ -43,6 +44,17 @@ def proxy(world, tmp_path):
 def sdk(proxy):
     with openai.OpenAI(base_url=f"{proxy}/v1", api_key="canary-key", max_retries=2) as client:
         yield client
+
+
+def test_every_answer_has_one_id_of_its_own(proxy):
+    body = {"model": "tiny", "messages": MESSAGES, "stream": True}
+    ids = []
+    for _ in range(3):
+        url = f"{proxy}/v1/chat/completions"
+        answer = httpx.post(url, json=body, trust_env=False, timeout=30)
+        assert answer.status_code == 200
+        ids += answer.headers.get_list("x-request-id")
+    assert len(ids) == len(set(ids)) == 3
 
 
 def test_the_sdk_reads_a_completion_and_a_stream(sdk):

@@ -1,5 +1,6 @@
 import time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,4 +40,14 @@ def test_a_long_event_in_small_pieces_is_read_in_one_pass():
     ]
     assert time.process_time() - began < 2  # searched and copied again each time: minutes
     assert [len(payload) for payload in found] == [2_000_000]
+    assert parser.empty
+
+
+@pytest.mark.parametrize("size", range(1, 30))
+def test_events_may_come_in_pieces_of_any_size(size):
+    stream = b": padding\ndata: one\n\ndata:two\ndata: lines\n\n: only padding\n\ndata: [DONE]\n\n"
+    parser = sse.EventParser()
+    pieces = [stream[at : at + size] for at in range(0, len(stream), size)]
+    payloads = [payload for piece in pieces for payload in parser.feed(piece)]
+    assert payloads == [b"one", b"two\nlines", b"[DONE]"]
     assert parser.empty

@@ -3,13 +3,17 @@
 import asyncio
 import json
 import stat
+from dataclasses import replace
 
 import pytest
-from simulator import unlogged_key
+from simulator import ACCOUNT_KEY, unlogged_key
 
-from client.errors import IssuerError, WalletEmpty
-from client.wallet import BATCH, LOW_WATER, Wallet
+from client.errors import IssuerError, WalletDamaged, WalletEmpty
+from client.token_file import StoredToken, decode
+from client.wallet import BATCH, DRAWN_AHEAD, LOW_WATER, Wallet
 from wire import privacy_pass
+
+TOKEN = privacy_pass.Token(bytes(32), bytes(32), bytes(32), bytes(256))
 
 
 def test_a_refill_is_one_batch_of_distinct_valid_tokens(run, world):
@@ -60,34 +64,126 @@ def test_an_issuer_that_signs_with_an_unlogged_key_is_caught(run, world):
 
 def test_an_issuer_that_refuses_is_named(run):
     async def scenario(client):
-        client.wallet._authorization = "Bearer nobody"
+        client.wallet._issuance._authorization = "Bearer nobody"
         with pytest.raises(IssuerError, match="401"):
             await client.wallet.refill()
 
     run(scenario, filled=False)
 
 
+def wallet_at(client, path):
+    return Wallet(
+        issuer_url="http://issuer",
+        account_key=ACCOUNT_KEY,
+        issuer_keys=client.directory.issuer_keys,
+        http=client.http,
+        path=path,
+    )
+
+
 def test_the_stock_survives_a_restart_in_a_private_file(run, tmp_path):
     path = tmp_path / "wallet.json"
 
     async def scenario(client):
-        options = {
-            "issuer_url": "http://issuer",
-            "account_key": client.wallet._authorization.split()[1],
-            "issuer_keys": client.directory.issuer_keys,
-            "http": client.http,
-            "path": path,
-        }
-        first = Wallet(**options)
+        first = wallet_at(client, path)
         await first.refill()
         [taken] = await first.take(1)
-        return taken, Wallet(**options)._stock
+        first.close()
+        return taken, wallet_at(client, path)._stock
 
     taken, stock = run(scenario, filled=False)
     assert len(stock) == BATCH - 1
     assert taken not in [stored.token for stored in stock]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert len(json.loads(path.read_text())) == BATCH - 1
+
+
+def test_a_crash_loses_some_tokens_and_shows_none_twice(run, tmp_path):
+    path = tmp_path / "wallet.json"
+
+    async def scenario(client):
+        first = wallet_at(client, path)
+        for _ in range(3):
+            await first.refill()
+        shown = [token for _ in range(DRAWN_AHEAD + 3) for token in await first.take(1)]
+        return shown, [stored.token for stored in wallet_at(client, path)._stock]
+
+    shown, left = run(scenario, filled=False)
+    assert len({token.nonce for token in shown}) == DRAWN_AHEAD + 3
+    assert not {token.nonce for token in shown} & {token.nonce for token in left}
+    assert 3 * BATCH - len(shown) - DRAWN_AHEAD <= len(left) < 3 * BATCH - len(shown)
+
+
+def test_most_requests_do_not_wait_for_the_file(run, tmp_path, monkeypatch):
+    writes = []
+    monkeypatch.setattr("client.token_file.write_private", lambda *_: writes.append(1))
+
+    async def scenario(client):
+        wallet = wallet_at(client, tmp_path / "wallet.json")
+        for _ in range(3):
+            await wallet.refill()
+        await wallet._look()
+        writes.clear()
+        for _ in range(DRAWN_AHEAD // 4):
+            await wallet.take(4)
+
+    run(scenario, filled=False)
+    assert writes == []
+
+
+def test_tokens_drawn_ahead_of_a_newer_key_wait_behind_its_own(run):
+    async def scenario(client):
+        wallet = client.wallet
+        wallet._draw_ahead()
+        assert wallet._drawn
+        old = wallet._drawn[0]
+        newer = replace(old.token, key_id=bytes(32))
+        await wallet._add(StoredToken(newer, old.not_after + 1))
+        return newer, await wallet.take(1), len(wallet)
+
+    newer, taken, left = run(scenario)
+    assert taken == [newer]
+    assert left == BATCH
+
+
+DAMAGED = [
+    b"",
+    b"\xff",
+    b"{}]",
+    b"7",
+    b"[7]",
+    b'[{"token":"AAAA","not_after":1}]',
+    b'[{"token":"A","not_after":1}]',
+    b'[{"token":7,"not_after":1}]',
+    b'[{"not_after":1}]',
+    b"[" * 100_000,
+]
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_damaged_file_is_named_and_kept_aside(run, tmp_path, content):
+    path = tmp_path / "wallet.json"
+    path.write_bytes(content)
+
+    async def scenario(client):
+        with pytest.raises(WalletDamaged, match="was kept as"):
+            wallet_at(client, path)
+        return len(wallet_at(client, path))
+
+    assert run(scenario) == 0
+    [aside] = tmp_path.iterdir()
+    assert aside.name.startswith("wallet.json.damaged-")
+    assert aside.read_bytes() == content
+
+
+@pytest.mark.parametrize("cut", range(0, 700, 70))
+def test_a_file_that_is_cut_off_is_never_a_wallet(cut):
+    stored = StoredToken(TOKEN, 10)
+    written = f"[{stored.entry}]".encode()
+    assert decode(written) == [stored]
+    if cut < len(written):
+        with pytest.raises(ValueError, match="not a wallet file"):
+            decode(written[:cut])
 
 
 def test_expired_tokens_are_not_shown(run, monkeypatch):

@@ -7,16 +7,19 @@ from functools import cache
 from typing import Any
 
 from tests.fuzz.target import Target
-from tests.transparency.conftest import LOG, START, WITNESSES, FakeLog, seed
-from transparency import statements, text, tiles
+from tests.transparency.conftest import LOG, POLICY, START, WITNESSES, FakeLog, seed
+from transparency import amendments, statements, text, tiles
 from transparency.checkpoint import Checkpoint
 from transparency.errors import Malformed
-from transparency.leaf import Leaf
+from transparency.leaf import Leaf, Role, WithdrawalLeaf
+from transparency.misbehaviour import Misbehaviour
 from transparency.nodes_document import ConsistencyProof, NodesDocument, SeenCheckpoint
 from transparency.note import Note, NoteSignature, VerifierKey
+from transparency.policy_text import encode_policy, parse_policy
 from transparency.proof import LogProof, parse_hashes
 from transparency.tiles import Tile
 from transparency.witness_request import AddCheckpoint
+from wire.merkle import leaf_hash
 
 ERRORS = (Malformed,)
 HASHES = tuple(seed(name) for name in "abc")
@@ -27,6 +30,8 @@ def log() -> FakeLog:
     """A log with every kind of leaf in it."""
     made = FakeLog()
     made.add_statements()
+    made.add_rotation(Role.ISSUER, "issuer", "issuer 2")
+    made.add(WithdrawalLeaf(leaf_hash(made.entries[0]), "a flaw"), "release")
     made.add_list(made.add_node("one"), made.add_node("two"))
     return made
 
@@ -58,6 +63,15 @@ def documents() -> Iterator[bytes]:
     ).encode()
 
 
+def misbehaviours() -> Iterator[bytes]:
+    size = len(log().entries)
+    proof = tuple(log().tree.consistency_proof(3, size))
+    notes = (log().note(size=3), log().note())
+    yield Misbehaviour("inconsistent", "two trees", notes, (), (), HASHES[0], proof).encode()
+    included = LogProof(1, log().proven(1).proof, log().note())
+    yield Misbehaviour("malformed", "no leaf", (), (log().entries[1],), (included,)).encode()
+
+
 def as_text(parse: Callable[[str], Any]) -> Callable[[bytes], Any]:
     """A decoder of text as one of bytes; what its callers give it was UTF-8 once."""
 
@@ -86,6 +100,8 @@ BODIES = (
     statements.IssuerKeyLeaf,
     statements.NodeLeaf,
     statements.NodeListLeaf,
+    amendments.KeyRotationLeaf,
+    amendments.WithdrawalLeaf,
 )
 
 TARGETS = (
@@ -138,7 +154,7 @@ TARGETS = (
             kind.decode,
             ERRORS,
             bodies(kind),
-            (f"transparency.statements:{kind.__name__}.decode",),
+            (f"{kind.__module__}:{kind.__name__}.decode",),
             kind.encode,
         )
         for kind in BODIES
@@ -189,6 +205,21 @@ TARGETS = (
         lambda: [tiles.encode_entries(log().entries)],
         ("transparency.tiles:decode_entries",),
         tiles.encode_entries,
+    ),
+    Target(
+        "misbehaviour",
+        Misbehaviour.decode,
+        ERRORS,
+        misbehaviours,
+        ("transparency.misbehaviour:Misbehaviour.decode",),
+        Misbehaviour.encode,
+    ),
+    Target(
+        "log-policy",
+        as_text(parse_policy),
+        ERRORS,
+        lambda: [encode_policy(POLICY).encode()],
+        ("transparency.policy_text:parse_policy",),
     ),
     Target(
         "decimal",

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from client import sse
+from client import sse, token_file
 from client.canonical import canonical_body, parse_body
 from client.errors import RequestRefused, TrustFileError
 from client.trust import parse_trust
@@ -36,6 +36,7 @@ from wire.auth_params import encode_base64url
 from wire.hpke import ENC_LENGTH
 from wire.key_config import encode_list
 from wire.padding import pad_event
+from wire.privacy_pass import Token
 
 # Client.
 
@@ -66,6 +67,12 @@ def read_events(data: bytes) -> list[bytes]:
         parser = sse.EventParser()
         assert [p for piece in pieces_of(data, size) for p in parser.feed(piece)] == whole
     return whole
+
+
+def wallet_files() -> list[bytes]:
+    token = Token(bytes(32), bytes(32), bytes(32), bytes(256))
+    entry = token_file.StoredToken(token, 1_700_000_000).entry
+    return [b"[]", f"[{entry}]".encode(), f"[{entry},{entry}]".encode()]
 
 
 def trust_files() -> Iterator[bytes]:
@@ -127,6 +134,7 @@ PACKETS = (
     keeper_messages.PublicKeys(bytes(32), bytes(1216), bytes(32)),
     keeper_messages.Binding(0, DIGEST, DIGEST, "none", "none"),
     keeper_messages.LeafRequest(0, DIGEST, DATE),
+    keeper_messages.CheckRequest(True, False, b"\0" + b"\x64\x7a\0\1\0\1", ENCS[1], bytes(40)),
 )
 
 
@@ -244,6 +252,13 @@ def key_files() -> Iterator[bytes]:
 TARGETS = (
     Target("events", read_events, (), lambda: [pad_event(b"{}") + pad_event(b"[DONE]")], ()),
     Target("body", read_body, (RequestRefused,), bodies, ("client.canonical:parse_body",)),
+    Target(
+        "wallet",
+        token_file.decode,
+        (ValueError,),
+        wallet_files,
+        ("client.token_file:decode",),
+    ),
     Target("trust", read_trust, (TrustFileError,), trust_files, ("client.trust:parse_trust",)),
     Target(
         "frame",

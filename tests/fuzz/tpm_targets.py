@@ -10,9 +10,9 @@ from functools import cache
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from attestation.errors import MalformedEvidence, Refused
-from attestation.verifier.tpm import attest, event_log, instance, keys, protobuf, provenance
-from attestation.verifier.tpm.azure import AzureEvidence
-from attestation.verifier.tpm.event_log import EventLog
+from attestation.verifier.tpm import attest, events, instance, keys, protobuf, provenance
+from attestation.verifier.tpm.azure_evidence import AzureEvidence
+from attestation.verifier.tpm.events import EventLog
 from attestation.verifier.tpm.evidence import TpmEvidence, decode_registers
 from attestation.verifier.tpm.gce import GceEvidence
 from attestation.verifier.tpm.hcl import HclReport, RuntimeData
@@ -42,7 +42,7 @@ def selections() -> list[bytes]:
 
 
 def read_log(data: bytes) -> EventLog:
-    log = event_log.parse(data)
+    log = events.parse(data)
     replayed = log.replay()
     assert replayed.keys() == set(log.banks)
     for event in log.events:
@@ -158,7 +158,7 @@ TARGETS = (
         registers,
         (f"{TPM}.evidence:decode_registers",),
     ),
-    Target("event-log", read_log, MALFORMED, lambda: LOGS, (f"{TPM}.event_log:parse",)),
+    Target("event-log", read_log, MALFORMED, lambda: LOGS, (f"{TPM}.events:parse",)),
     Target(
         "uefi-variable",
         parse_variable,
@@ -171,7 +171,7 @@ TARGETS = (
         AzureEvidence.decode,
         MALFORMED,
         azure_evidence,
-        (f"{TPM}.azure:AzureEvidence.decode",),
+        (f"{TPM}.azure_evidence:AzureEvidence.decode",),
     ),
     Target(
         "hcl-report",

@@ -17,6 +17,7 @@ from wire import (
     canonical_json,
     cbor,
     chunks,
+    http1,
     inner,
     ohttp,
     receipt,
@@ -360,6 +361,36 @@ def batches() -> Iterator[bytes]:
         yield refund.encode_batch(items)
 
 
+def http_responses() -> list[bytes]:
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nA: b\r\n\r\n"
+    return [
+        chunked + b"5\r\nhello\r\n1a;x=y\r\nabcdefghijklmnopqrstuvwxyz\r\n0\r\nt: u\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello",
+        b"HTTP/1.0 200\r\nconnection: close\r\n\r\nhello",
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+    ]
+
+
+def read_http(data: bytes) -> tuple[bytes, bool]:
+    """Read a response; cut into any pieces, it must be read or refused alike."""
+    results = [_read_pieces(pieces_of(data, size)) for size in (max(len(data), 1), 1, 7)]
+    assert len(set(map(str, results))) == 1
+    if isinstance(results[0], WireError):
+        raise results[0]
+    return results[0]
+
+
+def _read_pieces(pieces: list[bytes]) -> tuple[bytes, bool] | WireError:
+    reader = http1.ResponseReader()
+    try:
+        content = b"".join([reader.feed(piece) for piece in pieces])
+        reusable = reader.reusable
+        reader.end()
+    except WireError as error:
+        return error
+    return content, reusable
+
+
 TARGETS = (
     Target(
         "blinded",
@@ -591,4 +622,5 @@ TARGETS = (
         (),
         lambda split: receipt.with_attestation(*split),
     ),
+    Target("http-response", read_http, (Malformed, Truncated), http_responses, ()),
 )

@@ -8,8 +8,8 @@ import pytest
 from path_user import run
 
 from client.blinded import messages
-from client.exchange import Exchange, InnerRequest
-from client.wallet import StoredToken
+from client.exchange import InnerRequest
+from client.token_file import StoredToken
 from issuer.keys import IssuerKey, create_key_file
 from sottovoce.local import ISSUER, ISSUER_NAME, LOG
 from sottovoce.publish import issuer_key_leaf, publish
@@ -36,7 +36,7 @@ async def ask(user, node, count, *, tokens=None, body=LARGE):
     minute = int(time.time()) // 60 * 60
     content = json.dumps(body).encode()
     request = InnerRequest(b"POST", PATH, content, minute, tokens, messages(blinded))
-    exchange = await Exchange.open(user.http, user.relay, node, request)
+    exchange = await user.open(node, request)
     await exchange.body()
     await exchange.close()
     return exchange, tokens, blinded, exchange.signatures(count)

@@ -4,9 +4,13 @@ import logging
 
 import httpx
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
 from relay import body as relay_body
 from relay import forward
+from relay.addresses import Limited, Places
+from relay.connection import ConnectionLimits, Streaming, connection_class
 from relay.errors import WrongMediaType
 
 pytestmark = pytest.mark.anyio
@@ -327,49 +331,29 @@ async def test_no_log_line_knows_the_client_the_node_or_a_field(relay_between, c
             assert secret not in text
 
 
-async def test_nothing_is_read_ahead_of_a_slow_client():
-    pulled = []
-    client_reads = asyncio.Semaphore(1)
+async def test_a_client_that_reads_slowly_holds_up_the_worker():
+    class Source:
+        def __init__(self):
+            self.calls = []
 
-    class Stream(httpx.AsyncByteStream):
-        async def __aiter__(self):
-            for number in range(100):
-                pulled.append(number)
-                yield b"piece"
+        def pause(self):
+            self.calls.append("pause")
 
-    class Upstream:
-        def post(self, *_, **__):
-            return self
+        def resume(self):
+            self.calls.append("resume")
 
-        async def __aenter__(self):
-            return httpx.Response(200, stream=Stream())
-
-        async def __aexit__(self, *_):
-            pass
-
-    class Directory:
-        async def find(self, _):
-            return "http://worker"
-
-    class Body:
-        pieces = staticmethod(lambda: None)
-
-    sent = asyncio.Event()
-
-    async def send(_):
-        sent.set()
-        await client_reads.acquire()
-
-    forwarder = forward.Forwarder(Directory(), Upstream(), body_timeout_s=1, worker_timeout_s=1)
-    task = asyncio.create_task(forwarder._forward("http://worker", {}, Body(), send))
-    for count in range(3):
-        await sent.wait()
-        for _ in range(10):
-            await asyncio.sleep(0)
-        assert len(pulled) == count + 1
-        sent.clear()
-        client_reads.release()
-    task.cancel()
+    limits = ConnectionLimits(60, 60, Limited(()), Places(1))
+    config = uvicorn.Config(print, http=connection_class(limits), log_config=None)
+    connection = connection_class(limits)(config, ServerState(), {})
+    connection.connection_made(asyncio.Transport())
+    source, streaming = Source(), Streaming(connection, "1.1")
+    streaming.follow(source)
+    connection.pause_writing()
+    connection.resume_writing()
+    streaming.follow(None)
+    connection.pause_writing()
+    connection.connection_lost(ConnectionError())
+    assert source.calls == ["pause", "resume"]
 
 
 def test_forwarded_headers_are_the_whole_list():

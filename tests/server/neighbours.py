@@ -97,6 +97,10 @@ class FakeLog(_Served):
                 if outer.down:
                     self.answer(503, {"error": {"code": "unavailable", "message": ""}})
                     return
+                if self.path == "/alive":
+                    outer.see(Leaf.decode(members["leaf"]))
+                    self.answer(200, {})
+                    return
                 outer.add(Leaf.decode(members["leaf"]), members["attachment"])
                 proof = f"c2sp.org/tlog-proof@v1\nindex {len(outer.leaves)}\n\n{NOTE}"
                 self.answer(200, {"index": len(outer.leaves), "proof": proof})
@@ -113,6 +117,10 @@ class FakeLog(_Served):
         assert leaf.key == document.receipt_key
         self.leaves.append(leaf)
         self.documents.append(document)
+
+    def see(self, sign: Leaf) -> None:
+        sign.verify_signature()
+        assert sign.key in {leaf.key for leaf in self.leaves}
 
 
 class _UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):

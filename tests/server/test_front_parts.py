@@ -46,6 +46,7 @@ from server.sockets import packet_pair, receive_packet, send_packet, stream_pair
 from server.spending import SpentStore
 from tests.server.neighbours import FakeSpentStore
 from wire import ohttp
+from wire.hpke import Kem
 
 NOW = 1_800_000_000
 
@@ -213,7 +214,14 @@ class EchoQuoter:
         return Quoted(Quoting.OK, bytes([key_id]) + nonce)
 
 
-def gateway(pool: Any = None, **limits: Any) -> Gateway:
+class CapsulesTell:
+    """As if every request were too long to be checked."""
+
+    async def check(self, _: Request) -> bool:
+        return False
+
+
+def gateway(pool: Any = None, checker: Any = None, **limits: Any) -> Gateway:
     settings = {"max_body": 100, "body_timeout_s": 0.05, "max_requests": 1, **limits}
     return Gateway(
         pool,
@@ -221,9 +229,10 @@ def gateway(pool: Any = None, **limits: Any) -> Gateway:
         NoStore(),
         Metrics(),
         Limits(**settings),
+        checker=checker or CapsulesTell(),
         refunder=NoRefunds(),
         quoter=EchoQuoter(),
-        knows_key=lambda key_id: key_id == 1,
+        kem_of=lambda key_id: Kem.XWING if key_id == 1 else None,
         clock=lambda: NOW,
     )
 

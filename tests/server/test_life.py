@@ -30,6 +30,7 @@ from server.sockets import packet_pair, receive_packet, send_packet
 from tests.server import wallet
 from tests.server.fake_parts import ready_line
 from transparency.errors import LeafRefused, LogUnavailable
+from transparency.leaf import RoleKeys
 from wire.inner import DATE_WINDOW_S
 from wire.key_document import KeyDocument
 
@@ -46,6 +47,8 @@ CONFIG = WorkerConfig(
     first_key_id=32,
 )
 START = 1_800_000_000
+ROLES = RoleKeys(b"r" * 32, b"i" * 32, b"l" * 32)
+"""Nobody's: a node signs for itself."""
 
 
 @dataclass
@@ -69,11 +72,17 @@ class World:
         assert timeout
         if self.log_says:
             raise self.log_says
-        added = (leaf, KeyDocument.decode(Bundle.decode(bundle).key_document))
-        if added in self.added:
-            self.renewed.append((self.now, leaf))
-        else:
-            self.added.append(added)
+        self.added.append((leaf, KeyDocument.decode(Bundle.decode(bundle).key_document)))
+
+    def show_alive(self, _url: str, sign: Any, *, timeout: float) -> None:
+        assert timeout
+        if self.log_says:
+            raise self.log_says
+        body = sign.verify(ROLES)
+        assert body.not_after == int(self.now) + CONFIG.list_epoch_s
+        [leaf] = [leaf for leaf, _ in self.added if leaf.key == sign.key]
+        assert body.bundle_digest == leaf.unverified_body().bundle_digest
+        self.renewed.append((self.now, leaf))
 
     def fetch(self, _url: str) -> tuple[bytes, ...]:
         if self.issuer_says:
@@ -104,10 +113,11 @@ class World:
 def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     keeper_end, to_keeper = packet_pair()
     capsules, _zygote_side = packet_pair()
+    checks, _front_side = packet_pair()
     front, to_front = packet_pair()
     zygote, to_zygote = packet_pair()
     keyring = Keyring(os.urandom, lambda: 0)
-    thread = threading.Thread(target=Keeper(keeper_end, capsules, keyring).serve)
+    thread = threading.Thread(target=Keeper(keeper_end, checks, capsules, keyring).serve)
     thread.start()
     engine = EngineReadyLine.parse(ready_line())
     attester = SimulatedAttester(b"s" * 32, b"m" * 32, lambda: START)
@@ -133,6 +143,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     )
     world = World(keyring, life, front, zygote)
     monkeypatch.setattr(life_module, "add_leaf", world.add_leaf)
+    monkeypatch.setattr(life_module, "show_alive", world.show_alive)
     monkeypatch.setattr(life_module, "fetch_issuer_keys", world.fetch)
     yield world
     to_keeper.close()
@@ -166,7 +177,7 @@ def test_the_first_generation_is_logged_opened_and_told_to_the_front(world):
     assert world.nodes() == {document.node: [32, 33]}
     assert leaf.key == document.receipt_key
     assert document.policy_digest == wallet.digest(world.life.engine.policy)
-    assert document.not_after == START + CONFIG.rotation_s + CONFIG.lead_s
+    assert document.not_after == START + CONFIG.lifetime_s
     assert world.keyring.generations[0].opened
     assert world.hushed == 1
 
@@ -183,36 +194,65 @@ def test_nothing_opens_before_the_log_has_it(world):
     assert world.keyring.generations[0].opened
 
 
-def test_the_successor_is_listed_lead_seconds_before_its_predecessor_runs_out(world):
+def test_the_successor_is_listed_while_its_predecessor_has_hours_to_live(world):
     world.live_until(START + CONFIG.rotation_s)
 
     (_, first), (_, second) = world.added
-    assert first.not_after - world.now == CONFIG.lead_s
+    assert first.not_after - world.now > 4 * 3600
     assert world.nodes().keys() == {first.node, second.node}
     ids = {config.key_id for document in (first, second) for config in document.key_configs}
     assert ids == {32, 33, 34, 35}
     assert second.receipt_key != first.receipt_key
 
 
-def test_a_worker_shows_that_it_lives_until_its_document_runs_out(world):
-    world.live_until(START + CONFIG.lifetime_s + 600)
+def test_a_generation_shows_that_it_lives_until_its_successor_has_been_listed_long_enough(world):
+    world.live_until(START + CONFIG.rotation_s + CONFIG.lead_s + 600)
 
-    (first, document), (second, _) = world.added
+    (first, _), (second, _) = world.added
     shown = [at for at, leaf in world.renewed if leaf == first]
     pauses = {later - earlier for earlier, later in itertools.pairwise(shown)}
     assert pauses == {CONFIG.list_epoch_s / 4}
     assert shown[0] == START + CONFIG.list_epoch_s / 4
-    assert document.not_after - 150 <= shown[-1] < document.not_after
+    retired = START + CONFIG.rotation_s + CONFIG.lead_s
+    assert retired - 150 <= shown[-1] < retired
     assert world.renewed[-1][1] == second
 
 
-def test_an_old_generation_is_open_until_list_epoch_and_date_window_have_passed(world):
-    first_ends = START + CONFIG.lifetime_s + CONFIG.list_epoch_s + DATE_WINDOW_S
+def test_an_old_generation_is_open_until_no_list_names_it_and_the_date_window_has_passed(world):
+    retired = START + CONFIG.rotation_s + CONFIG.lead_s
+    first_ends = retired + 2 * CONFIG.list_epoch_s + 30 + DATE_WINDOW_S
     world.live_until(first_ends - 1)
     assert world.keyring.generations[0].opened
     world.live_until(first_ends)
     assert 0 not in world.keyring.generations
     assert world.added[0][1].node not in world.nodes()
+
+
+@pytest.mark.parametrize("begins", [10, 3000, 3599, 3601, 4000])
+def test_a_log_that_is_away_for_an_hour_harms_nobody(world, begins):
+    """Whenever it begins: at every moment some listed generation is open and in its time."""
+    world.live_until(START + begins)
+    world.log_says = LogUnavailable("away")
+    while world.now < START + begins + 3600:
+        world.live_until(world.now + 60)
+        _, listed = world.added[-1]
+        assert world.now < listed.not_after - 3600
+        assert world.keyring.generations[len(world.added) - 1].opened
+    world.log_says = None
+    world.live_until(START + begins + 3600 + 31)
+    assert world.added[-1][1].not_before > START + begins - CONFIG.rotation_s
+    world.live_until(START + begins + 3 * 3600)
+    assert len(world.added) >= 3
+
+
+def test_without_a_log_the_last_generation_serves_until_its_not_after(world):
+    world.life.turn()
+    world.log_says = LogUnavailable("away")
+    ends = START + CONFIG.lifetime_s + CONFIG.grace_s
+    world.live_until(ends - 1)
+    assert world.keyring.generations[0].opened
+    world.live_until(ends)
+    assert not any(generation.opened for generation in world.keyring.generations.values())
 
 
 def test_days_of_rotation_use_no_key_id_twice_at_once(world):
@@ -268,7 +308,7 @@ def test_the_times_of_a_generation_follow_from_the_configuration():
     assert made.key_ids == (34, 35)  # 16 ids are 8 generations: the tenth is the second again
     assert made.not_before == START
     assert made.next_at == START + 59 + 3600
-    assert made.not_after == made.next_at + 1200
+    assert made.not_after == START + 59 + 6 * 3600 - 60
     assert made.erase_at == made.not_after + 600 + 300
 
 
@@ -282,6 +322,7 @@ def test_retries_slow_down_to_half_a_minute():
         {"lead_s": 0},
         {"lead_s": 3600},
         {"rotation_s": 21600},
+        {"lifetime_s": 21600},
         {"key_ids": 5},
         {"first_key_id": 250},
         {"rotation_s": 60, "lead_s": 20},  # more generations alive than key ids

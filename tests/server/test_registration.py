@@ -247,7 +247,8 @@ def test_a_gpu_that_does_not_answer_leaves_no_keys_behind(tmp_path):
 def test_gpus_are_asked_where_they_compute_and_something_vouches_for_them(
     machine, platform, device
 ):
-    config = replace(machine.config, platform=platform, engine=EngineConfig(Path("/m"), device))
+    engine = EngineConfig(Path("/m"), device=device)
+    config = replace(machine.config, platform=platform, engine=engine)
     assert registration.gpus(config) is None
 
 
@@ -263,5 +264,5 @@ def test_a_worker_on_a_gpu_without_evidence_does_not_start(machine, monkeypatch)
 def test_a_worker_on_a_gpu_asks_the_driver(machine, monkeypatch):
     monkeypatch.setattr(registration, "open_gpus", Gpus)
     assert registration.gpus(machine.config).count == 2
-    indexed = replace(machine.config, engine=EngineConfig(Path("/m"), "cuda:1"))
+    indexed = replace(machine.config, engine=EngineConfig(Path("/m"), device="cuda:1"))
     assert registration.gpus(indexed).count == 2

@@ -26,7 +26,7 @@ from serving import serving
 from issuer.accounts import add_account
 from issuer.app import IssuerConfig, application
 from issuer.keys import IssuerKey, KeyRing, generate
-from relay.app import create_app
+from relay.app import connections, create_app
 from relay.config import RelayConfig
 from tests.server import wallet
 from tests.server.conftest import Worker, until
@@ -360,7 +360,10 @@ def _unreachable(world: SimpleNamespace) -> None:
     for hang_up, status in ((True, 503), (False, 504)):
         fake = FakeGateway(hang_up=hang_up)
         config = RelayConfig("127.0.0.1", 0, (fake.url,), fake.url, worker_timeout_s=0.3)
-        with serving(create_app(config)) as relay, httpx.Client(trust_env=False) as client:
+        with (
+            serving(create_app(config), http=connections(config)) as relay,
+            httpx.Client(trust_env=False) as client,
+        ):
             headers = {"content-type": CHUNKED}
             answer = client.post(f"{relay}/{NODE}", content=b"x" * 99, headers=headers)
             fake.listener.close()

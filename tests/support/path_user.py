@@ -6,8 +6,9 @@ import time
 import httpx
 
 from attestation.verifier.policy import ClientPolicy
-from client.exchange import Exchange, InnerRequest
+from client.exchange import Exchange, InnerRequest, Relay
 from client.nodes import NodeDirectory
+from client.prepared import prepare
 from client.trust import load_trust
 from client.wallet import Wallet
 from sottovoce.local import ISSUER, RELAY
@@ -20,7 +21,7 @@ class User:
     """A client taken apart, so that a test can misuse its pieces."""
 
     def __init__(self, stack, http):
-        self.http = http
+        self.http, self.transport = http, httpx.AsyncHTTPTransport()
         self.relay = stack.local.url(RELAY)
         self.directory = NodeDirectory(
             trust=load_trust(stack.local.trust),
@@ -39,8 +40,12 @@ class User:
         minute = int(time.time()) // 60 * 60 if date is None else date
         return InnerRequest(b"POST", PATH, BODY, minute, tokens)
 
+    async def open(self, node, request, relay=None):
+        way = Relay(relay or self.relay, self.transport)
+        return await Exchange.open(way, node, request, prepare(node))
+
     async def ask(self, node, request, relay=None):
-        exchange = await Exchange.open(self.http, relay or self.relay, node, request)
+        exchange = await self.open(node, request, relay=relay)
         body = await exchange.body()
         await exchange.close()
         return exchange.head.status, body
@@ -51,6 +56,7 @@ def run(stack, scenario):
         async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
             user = User(stack, http)
             await user.wallet.refill()
-            return await scenario(user)
+            async with user.transport:
+                return await scenario(user)
 
     return asyncio.run(main())

@@ -9,10 +9,11 @@ import uvicorn
 
 
 @contextlib.contextmanager
-def serving(app):
-    """Yield the URL of `app` while it is served."""
+def serving(app, **options):
+    """Yield the URL of `app` while it is served, with uvicorn's `options`."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
+    config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1, **options)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     while not server.started:

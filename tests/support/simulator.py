@@ -37,6 +37,8 @@ from transparency.leaf import (
 from transparency.merkle import Tree
 from transparency.nodes_document import ConsistencyProof, NodesDocument, ProvenLeaf
 from transparency.note import KeyType, Note, Signer, cosign, sign
+from transparency.statements import statements_digest
+from transparency.tiles import Tile, tile_bytes
 from wire import bhttp, canonical_json, hpke, inner, ohttp, padding, privacy_pass, receipt
 from wire.key_config import KeyConfig
 from wire.key_document import KeyDocument
@@ -113,7 +115,7 @@ class Node:
             not_before=now - 60,
             not_after=now - 60 + 6 * 3600,
         )
-        self.attester = attester or SimulatedAttester(seed("platform"), MEASUREMENT)
+        self.attester = attester or SimulatedAttester(seed("platform"), MEASUREMENT, lambda: now)
         self.bundle = make_bundle(
             self.attester, key_document=self.document, engine_policy=POLICY
         ).encode()
@@ -328,16 +330,18 @@ class World:
     nodes: list = field(default_factory=lambda: [Node()])
     quorum: int = 2
     spoil_document: object = None
-    """A function over the nodes document, or None."""
+    """A function over the nodes document, or None. An HTTP status from it is answered instead."""
     spoil_response: object = None
     """A function over each part of an encapsulated response; None from it cuts the stream."""
     relay_status: int = 200
     origin: str = ORIGIN
+    clock: object = time.time
 
     def __post_init__(self):
         self.tree = Tree()
         self.leaves = []
         self.sizes = []
+        self.tiles_read = []
         self._listed = {}
         self.issuer_key = IssuerKey(generate())
         self.exchanged = []
@@ -360,6 +364,7 @@ class World:
         self.issuer_key = IssuerKey(generate())
         now = int(time.time())
         self.published.append(self.add(self.issuer_leaf(now - 30, now + 90 * 86_400), "issuer"))
+        self._listed.clear()  # lists commit to their statements: only a next one shows the key
 
     def issuer_leaf(self, not_before=None, not_after=None):
         challenge = privacy_pass.TokenChallenge(ISSUER_NAME, b"", inner.AUTHORITY.decode())
@@ -397,19 +402,23 @@ class World:
             self.tree.append(leaf_hash(data))
         return self.leaves.index(data)
 
+    def statements(self):
+        """What a node list says of the statements beside it."""
+        return statements_digest(leaf_hash(self.leaves[index]) for index in self.published)
+
     def proven(self, index):
         proof = self.tree.inclusion_proof(index, len(self.leaves))
         return ProvenLeaf(index, self.leaves[index], proof)
 
     def document(self, at=None, *, cosigners=3, cosigned_at=None):
         """The nodes document of the epoch of `at`; one list leaf an epoch, as the real log."""
-        at = int(time.time()) if at is None else at
+        at = int(self.clock()) if at is None else at
         epoch = at // EPOCH_S
         node_leaves = [self.add_leaf(node.leaf()) for node in self.nodes]
         if epoch not in self._listed:
             rows = tuple(sorted(node.row() for node in self.nodes))
             start = epoch * EPOCH_S
-            body = NodeListLeaf(epoch, start, start + EPOCH_S, rows)
+            body = NodeListLeaf(epoch, start, start + EPOCH_S, rows, self.statements())
             self._listed[epoch] = self.add(body, "list")
         size = len(self.leaves)
         document = NodesDocument(
@@ -437,6 +446,7 @@ class World:
         return Starlette(
             routes=[
                 Route("/nodes", self._nodes),
+                Route("/tile/{path:path}", self._tile),
                 Route("/token-request", self._token_request, methods=["POST"]),
                 Route("/token-exchange", self._token_exchange, methods=["POST"]),
                 Route("/{node}", self._relay, methods=["POST"]),
@@ -447,7 +457,16 @@ class World:
         document = self.document()
         if self.spoil_document is not None:
             document = self.spoil_document(document)
+        if isinstance(document, int):
+            return Response(status_code=document)
         return Response(document, media_type="application/json")
+
+    async def _tile(self, request):
+        tile = Tile.parse(f"tile/{request.path_params['path']}")
+        self.tiles_read.append(tile.path)
+        if not tile.exists_at(len(self.leaves)):
+            return Response(status_code=404)
+        return Response(tile_bytes(self.tree, tile))
 
     async def _token_request(self, request):
         if request.headers.get("authorization") != f"Bearer {ACCOUNT_KEY}":

@@ -9,6 +9,7 @@ from transparency import note, signing
 from transparency.checkpoint import Checkpoint
 from transparency.leaf import (
     IssuerKeyLeaf,
+    KeyRotationLeaf,
     Leaf,
     ListedNode,
     ModelLeaf,
@@ -16,6 +17,7 @@ from transparency.leaf import (
     NodeListLeaf,
     PolicyLeaf,
     ReleaseLeaf,
+    Role,
     RoleKeys,
     sign_leaf,
 )
@@ -28,6 +30,7 @@ from transparency.nodes_document import (
 )
 from transparency.note import KeyType, Note, Signer
 from transparency.policy import LogPolicy
+from transparency.statements import statements_digest
 from wire.merkle import leaf_hash
 
 EPOCH_SECONDS = 600
@@ -69,6 +72,9 @@ class FakeLog:
     def add(self, body, signer: str) -> int:
         return self.add_leaf(sign_leaf(body, key(signer)))
 
+    def add_rotation(self, role: Role, old: str, new: str) -> int:
+        return self.add(KeyRotationLeaf.make(role, public(old), key(new)), old)
+
     def add_leaf(self, leaf: Leaf) -> int:
         self.entries.append(leaf.encode())
         self.tree.append(leaf_hash(self.entries[-1]))
@@ -92,9 +98,18 @@ class FakeLog:
         )
 
     def add_list(self, *rows: ListedNode, epoch: int = EPOCH, signer: str = "list") -> int:
+        return self.add(self.list_body(*rows, epoch=epoch), signer)
+
+    def list_body(self, *rows: ListedNode, epoch: int = EPOCH) -> NodeListLeaf:
         start = epoch * EPOCH_SECONDS
-        body = NodeListLeaf(epoch, start, start + EPOCH_SECONDS, tuple(sorted(rows)))
-        return self.add(body, signer)
+        return NodeListLeaf(
+            epoch, start, start + EPOCH_SECONDS, tuple(sorted(rows)), self.statements()
+        )
+
+    def statements(self) -> bytes:
+        kinds = ("node", "node-list")
+        entries = [entry for entry in self.entries if Leaf.decode(entry).type not in kinds]
+        return statements_digest(leaf_hash(entry) for entry in entries)
 
     def note(
         self, at: int = START - 10, *, size: int | None = None, witnesses=WITNESSES[:2], log=LOG

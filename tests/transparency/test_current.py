@@ -6,6 +6,7 @@ import pytest
 
 from transparency.admission import Admitted
 from transparency.current import CURRENT_LEAVES, Current
+from transparency.errors import AdmissionRefused
 from transparency.leaf import LeafType, ModelLeaf
 
 DIGEST = hashlib.sha256(b"key document").digest()
@@ -45,5 +46,17 @@ def test_only_the_newest_statements_of_a_kind_are_current():
     current = Current()
     models = [ModelLeaf(f"m{i}", bytes(32)) for i in range(CURRENT_LEAVES[LeafType.MODEL] + 3)]
     for index, body in enumerate(models):
-        current.add(index, body)
+        current.add(index, body, bytes([index]))
     assert current.current_statements(0) == tuple(models[3:])
+
+
+def test_a_list_has_room_for_so_many_nodes():
+    current = Current()
+    digests = [hashlib.sha256(b"%d" % i).digest() for i in range(251)]
+    nodes = [Admitted(digest, bytes(32), "m" * 200, 1, not_after=10_000) for digest in digests]
+    for node in nodes[:-1]:
+        current.check_room(node)
+        current.admit(node, 0)
+    with pytest.raises(AdmissionRefused, match="room"):
+        current.check_room(nodes[-1])
+    current.check_room(nodes[0])  # it has its place already

@@ -20,8 +20,10 @@ from transparency.leaf import (
     PolicyLeaf,
     ReleaseLeaf,
     RoleKeys,
+    WithdrawalLeaf,
     sign_leaf,
 )
+from wire import cbor
 
 D = hashlib.sha256(b"digest").digest()
 E = hashlib.sha256(b"another").digest()
@@ -33,8 +35,9 @@ SIGNERS = {
     "issuer": IssuerKeyLeaf("issuer.example", b"spki", b"challenge", 10, 20),
     "receipt": NodeLeaf(D, E, 1000),
     "list": NodeListLeaf(
-        7, 4200, 4800, tuple(sorted([ListedNode(D, "tinychat", 1), ListedNode(E, "other", 8)]))
+        7, 4200, 4800, tuple(sorted([ListedNode(D, "tinychat", 1), ListedNode(E, "other", 8)])), D
     ),
+    "release   ": WithdrawalLeaf(E, "a flaw in the sampler"),
 }
 BODIES = [pytest.param(name.strip(), body, id=body.type) for name, body in SIGNERS.items()]
 
@@ -162,12 +165,12 @@ def test_bodies_that_no_reader_would_take_are_not_signed(world):
         NodeLeaf(D, D, -1),
         NodeLeaf(D, D, True),
         NodeLeaf(D, D, 2**53),
-        NodeListLeaf(1, 0, 600, ordered[::-1]),
-        NodeListLeaf(1, 0, 600, (ordered[0], ordered[0])),
-        NodeListLeaf(1, 0, 600, (ListedNode(D, "m", 3),)),
-        NodeListLeaf(1, 0, 600, (ListedNode(D, "", 1),)),
-        NodeListLeaf(1, 0, 600, (ListedNode(D[:-1], "m", 1),)),
-        NodeListLeaf(1, 600, 0, ()),
+        NodeListLeaf(1, 0, 600, ordered[::-1], D),
+        NodeListLeaf(1, 0, 600, (ordered[0], ordered[0]), D),
+        NodeListLeaf(1, 0, 600, (ListedNode(D, "m", 3),), D),
+        NodeListLeaf(1, 0, 600, (ListedNode(D, "", 1),), D),
+        NodeListLeaf(1, 0, 600, (ListedNode(D[:-1], "m", 1),), D),
+        NodeListLeaf(1, 600, 0, (), D),
         PolicyLeaf(hashlib.sha256(bytes(65530)).digest(), bytes(65530)),
     ):
         with pytest.raises(Malformed):
@@ -184,4 +187,19 @@ def test_one_key_may_not_have_two_roles(world):
 def test_a_list_of_the_greatest_fleet_fits_an_entry(world):
     digests = sorted(hashlib.sha256(b"%d" % i).digest() for i in range(1024))
     rows = tuple(ListedNode(digest, "m" * 24, 8) for digest in digests)
-    sign_leaf(NodeListLeaf(1, 0, 600, rows), world.key("list"))
+    sign_leaf(NodeListLeaf(1, 0, 600, rows, D), world.key("list"))
+
+
+@pytest.mark.parametrize("row", [[D, "m"], [D, "m", 1, 1], "row", {}])
+def test_a_row_of_a_list_has_three_members(row):
+    body = {"epoch": 1, "not_before": 0, "not_after": 600, "nodes": [row], "statements": D}
+    with pytest.raises(Malformed):
+        NodeListLeaf.decode(cbor.encode(body))
+
+
+def test_a_list_has_so_many_rows_and_no_more():
+    rows = [[i.to_bytes(32, "big"), "m", 1] for i in range(1025)]
+    body = {"epoch": 1, "not_before": 0, "not_after": 600, "nodes": rows, "statements": D}
+    with pytest.raises(Malformed, match="too many"):
+        NodeListLeaf.decode(cbor.encode(body))
+    assert NodeListLeaf.decode(cbor.encode(body | {"nodes": rows[:-1]}))

@@ -153,3 +153,7 @@ def test_keys_of_the_wrong_type_are_refused(world):
 def test_an_age_that_nothing_can_meet_is_refused(world):
     with pytest.raises(Malformed):
         replace(world.policy, max_cosignature_age_s=0)
+
+
+def test_a_policys_origin_is_the_name_of_the_logs_key(world):
+    assert world.policy.origin == world.log.name

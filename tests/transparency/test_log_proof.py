@@ -116,3 +116,8 @@ def test_a_proof_with_more_hashes_than_any_tree_needs_is_refused():
     assert len(parse_hashes([encode_base64(bytes(32))] * 63)) == 63
     with pytest.raises(Malformed):
         parse_hashes([encode_base64(bytes(32))] * 64)
+
+
+def test_a_proof_of_more_than_128_kib_is_refused(proof):
+    with pytest.raises(Malformed, match="128"):
+        LogProof.parse(proof.encode() + "x" * (128 << 10))

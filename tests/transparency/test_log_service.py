@@ -23,23 +23,34 @@ from transparency.admission import Admitted
 from transparency.app import LogConfig
 from transparency.cosigning import WitnessAddress
 from transparency.epochs import EpochNotes
-from transparency.errors import AdmissionRefused, LeafRefused, LogUnavailable, StaleEpoch
+from transparency.errors import (
+    AdmissionRefused,
+    LeafRefused,
+    LogUnavailable,
+    StaleEpoch,
+    WrongRole,
+)
 from transparency.leaf import (
     IssuerKeyLeaf,
+    KeyRotationLeaf,
     Leaf,
     LeafType,
     ModelLeaf,
     NodeLeaf,
     NodeListLeaf,
     ReleaseLeaf,
+    Role,
+    WithdrawalLeaf,
     sign_leaf,
 )
 from transparency.nodes_document import NodesDocument
 from transparency.proof import LogProof, verify_proof
-from transparency.publish import add_leaf
-from transparency.tiles import consistency_from_tiles, decode_entries
+from transparency.publish import add_leaf, show_alive
+from transparency.tile_tree import consistency_from_tiles
+from transparency.tiles import decode_entries
 from transparency.witness import WitnessConfig
 from wire import cbor
+from wire.merkle import leaf_hash
 
 NODE_LIFE_S = 7200
 CLIENT = httpx.Client(trust_env=False, timeout=10)
@@ -92,6 +103,8 @@ class Fleet:
         monkeypatch.setattr("transparency.service.BATCH_S", 0.02)
         self.world, self.directory, self.clock = world, directory, clock
         self.refuse = set()
+        self.list_seeds = ["list"]
+        self.admit_by = lambda _: None
         self.witnesses = [None] * 3
         self.ports = [0] * 3
         for index in range(3):
@@ -127,7 +140,7 @@ class Fleet:
             directory=self.directory / "log",
             origin=self.world.log.name,
             seed_file=self.seed_file("log"),
-            list_seed_file=self.seed_file("list"),
+            list_seed_files=tuple(map(self.seed_file, self.list_seeds)),
             roles=self.world.roles,
             witnesses=tuple(
                 WitnessAddress(f"http://127.0.0.1:{port}", vkey)
@@ -155,8 +168,9 @@ class Fleet:
         for server in servers:
             server.stop()
 
-    def admit(self, bundle, at, statements):  # noqa: ARG002 - the log's statements do not matter
+    def admit(self, bundle, at, statements):
         """A stand-in for the evidence verifier: the bundle says what the node is."""
+        self.admit_by(statements)
         name, model, capacity, not_after = bundle.decode().split("|")
         if name in self.refuse or at >= int(not_after):
             raise AdmissionRefused("the evidence is not accepted")
@@ -176,6 +190,12 @@ class Fleet:
 
     def add_node(self, name, **changes):
         return add_leaf(self.log.url, *self.node(name, **changes))
+
+    def sign_of_life(self, name, until=None, signer=None, **changes):
+        _, bundle = self.node(name, **changes)
+        until = int(self.clock()) + self.world.epoch_seconds if until is None else until
+        body = NodeLeaf(self.world.seed(name), hashlib.sha256(bundle).digest(), until)
+        return sign_leaf(body, self.world.key(signer or f"receipt {name}"))
 
     def release(self, version="0.1.0"):
         body = ReleaseLeaf(version, {"simulated": self.world.seed(version)})
@@ -317,9 +337,10 @@ def test_lists_follow_each_other_one_an_epoch(world, fleet, clock):
     fleet.start_log()
     fleet.add_node("one")
     seen, indexes = fleet.nodes().seen, []
+    not_after = int(clock()) + NODE_LIFE_S
     for _ in range(3):
         clock.now += world.epoch_seconds
-        fleet.add_node("one")
+        show_alive(fleet.log.url, fleet.sign_of_life("one", not_after=not_after))
         document = fleet.document().content
         nodes = world.verify(document, seen, clock())
         seen = nodes.seen
@@ -330,6 +351,52 @@ def test_lists_follow_each_other_one_an_epoch(world, fleet, clock):
     kinds = [Leaf.decode(entry).type for entry in entries]
     assert kinds.count(LeafType.NODE_LIST) == 4
     assert kinds[-1] is LeafType.NODE_LIST
+
+
+def test_a_dead_node_is_kept_listed_by_nobody_else(world, fleet, clock):
+    url = fleet.start_log()
+    leaf, bundle = fleet.node("dead")
+    life = {"not_after": int(clock()) + NODE_LIFE_S}
+    last_sign = fleet.sign_of_life("dead", **life)
+    add_leaf(url, leaf, bundle)
+    fleet.add_node("alive", **life)
+    show_alive(url, last_sign)
+    for _ in range(2):
+        clock.now += world.epoch_seconds
+        show_alive(url, fleet.sign_of_life("alive", **life))
+        add_leaf(url, leaf, bundle)  # what everybody has: its leaf, its bundle, an old sign
+        show_alive(url, last_sign)
+        rows = {row.node for row in fleet.nodes().nodes}
+    assert rows == {world.seed("alive").hex()}
+
+
+def test_a_sign_of_life_is_the_nodes_own_and_of_its_time(world, fleet, clock):
+    url = fleet.start_log()
+    fleet.add_node("one")
+    fleet.add_node("two")
+    now, epoch = int(clock()), world.epoch_seconds
+    refused = [
+        ("admission_refused", fleet.sign_of_life("one", now + epoch + 61)),
+        ("admission_refused", fleet.sign_of_life("stranger")),
+        ("wrong_role", fleet.sign_of_life("one", signer="receipt two")),
+        ("malformed", fleet.sign_of_life("one", not_after=now + 1)),
+        ("malformed", fleet.release()),
+    ]
+    for reason, sign in refused:
+        with pytest.raises(LeafRefused) as error:
+            show_alive(url, sign)
+        assert error.value.reason == reason
+    show_alive(url, fleet.sign_of_life("one", now + epoch + 60))
+    size = fleet.get("/health").json()["size"]
+    assert size == 3  # two nodes and their list: signs are not logged
+
+
+def test_a_sign_of_life_is_no_leaf(fleet):
+    url = fleet.start_log()
+    fleet.add_node("one")
+    with pytest.raises(LeafRefused) as error:
+        add_leaf(url, fleet.sign_of_life("one"), fleet.node("one")[1])
+    assert error.value.reason == "admission_refused"
 
 
 def test_the_next_list_is_published_a_little_ahead(world, fleet, clock):
@@ -433,7 +500,7 @@ serve(
         directory=Path(folder, "log"),
         origin=origin,
         seed_file=Path(folder, "seed-log"),
-        list_seed_file=Path(folder, "seed-list"),
+        list_seed_files=(Path(folder, "seed-list"),),
         roles=RoleKeys(*keys),
         witnesses=tuple(WitnessAddress(*text.split(" ")) for text in witnesses),
         quorum=2,
@@ -521,7 +588,9 @@ def test_leaves_that_are_not_admitted(world, fleet):
     past, past_bundle = fleet.node("past", not_after=world.at)
     fleet.refuse = {"bad"}
     start = world.start
-    node_list = sign_leaf(NodeListLeaf(world.epoch, start, start + 600, ()), world.key("list"))
+    node_list = sign_leaf(
+        NodeListLeaf(world.epoch, start, start + 600, (), bytes(32)), world.key("list")
+    )
     wrong_time = NodeLeaf(world.seed("one"), hashlib.sha256(bundle).digest(), world.at + 9)
     body = NodeLeaf.decode(leaf.body)
     cases = [
@@ -577,6 +646,52 @@ def test_bad_input_is_never_an_error_of_the_server(fleet):
     assert fleet.get("/add").status_code == 405
 
 
+def raw_post(port, path, head, *parts, pause=0.0):
+    """Send a request in pieces; return what comes back until the other side closes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(b"POST %s HTTP/1.1\r\nhost: log\r\n%s\r\n\r\n" % (path, head))
+        with contextlib.suppress(ConnectionError):
+            for part in parts:
+                connection.sendall(part)
+                time.sleep(pause)
+        answer = b""
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            while data := connection.recv(65536):
+                answer += data
+                if b"\r\n\r\n" in answer and not pause:
+                    break
+    return answer
+
+
+@pytest.mark.parametrize("path", [b"/add", b"/alive"])
+def test_a_slow_body_is_not_waited_for(fleet, monkeypatch, path):
+    monkeypatch.setattr("transparency.body.BODY_TIMEOUT_S", 0.3)
+    fleet.start_log()
+    began = time.monotonic()
+    answer = raw_post(fleet.log.port, path, b"content-length: 1000", *[b"x"] * 20, pause=0.1)
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert time.monotonic() - began < 8
+
+
+@pytest.mark.parametrize("path", [b"/add", b"/alive"])
+@pytest.mark.parametrize("head", [b"content-length: 1000000000", b"transfer-encoding: chunked"])
+def test_a_body_of_a_gigabyte_is_not_read(fleet, path, head):
+    fleet.start_log()
+    chunk = b"80000\r\n" + bytes(0x80000) + b"\r\n" if b"chunked" in head else bytes(0x80000)
+    answer = raw_post(fleet.log.port, path, head, *[chunk] * 4)
+    assert answer.startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.parametrize("path", ["/add", "/alive"])
+def test_what_names_a_member_twice_is_malformed(fleet, path):
+    fleet.start_log()
+    twice = b"\xa2" + 2 * (cbor.encode("leaf") + cbor.encode(b"x"))
+    answer = CLIENT.post(fleet.log.url + path, content=twice)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "malformed")
+    answer = CLIENT.post(fleet.log.url + path, content=b'{"leaf":"a","leaf":"b"}')
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "malformed")
+
+
 def test_a_log_nobody_serves_is_unavailable(fleet):
     url = fleet.start_log()
     fleet.stop_log()
@@ -600,7 +715,7 @@ def test_answers_that_hold_no_proof_are_not_taken_for_one(monkeypatch, fleet):
 
 def test_the_list_seed_must_be_the_roles(world, fleet):
     config = fleet.config()
-    config.list_seed_file.write_text(world.seed("stranger").hex() + "\n")
+    config.list_seed_files[0].write_text(world.seed("stranger").hex() + "\n")
 
     async def start():
         async with app.build_app(config).router.lifespan_context(app):
@@ -624,3 +739,96 @@ def test_epoch_notes_are_kept_for_two_days_and_no_longer(world, tmp_path, monkey
         assert len(kept.sizes_before(300)) == 288
         assert kept.get(299) == log.note()
         assert kept.get(0) is None
+
+
+def test_roles_rotate_in_a_running_log(world, fleet, clock):
+    fleet.list_seeds = ["list", "list 2"]
+    url = fleet.start_log()
+    life = {"not_after": int(clock()) + NODE_LIFE_S}
+    fleet.add_node("one", **life)
+    seen = fleet.nodes().seen
+    rotations = [(Role.RELEASE, "release", "release 2"), (Role.LIST, "list", "list 2")]
+    for role, old, new in rotations:
+        body = KeyRotationLeaf.make(role, world.public(old), world.key(new))
+        add_leaf(url, sign_leaf(body, world.key(old)))
+    with pytest.raises(LeafRefused) as refused:
+        add_leaf(url, fleet.release("old key"))
+    assert refused.value.reason == "wrong_role"
+    body = ReleaseLeaf("new key", {"simulated": world.seed("m")})
+    add_leaf(url, sign_leaf(body, world.key("release 2")))
+    clock.now += world.epoch_seconds
+    show_alive(url, fleet.sign_of_life("one", **life))
+    nodes = fleet.nodes(seen)
+    assert nodes.releases == (body,)
+    assert nodes.role_keys.list == world.public("list 2")
+    fleet.stop_log()
+    fleet.list_seeds = ["list 2"]
+    url = fleet.start_log()
+    assert fleet.nodes(nodes.seen).releases == (body,)
+    with pytest.raises(LeafRefused):
+        add_leaf(url, fleet.release("old key again"))
+    fleet.stop_log()
+    fleet.list_seeds = ["list"]
+    application = app.build_app(fleet.config(), clock=clock)
+    with pytest.raises(WrongRole):
+        asyncio.run(_start(application))
+
+
+async def _start(application):
+    async with application.router.lifespan_context(application):
+        raise AssertionError("a log without its list key has started")
+
+
+def test_amendments_that_the_log_could_not_follow_are_refused(world, fleet):
+    url = fleet.start_log()
+    foreign = KeyRotationLeaf.make(Role.LIST, world.public("list"), world.key("list 2"))
+    nothing = WithdrawalLeaf(bytes(32), "nothing")
+    for body, signer in ((foreign, "list"), (nothing, "release")):
+        with pytest.raises(LeafRefused) as refused:
+            add_leaf(url, sign_leaf(body, world.key(signer)))
+        assert (refused.value.status, refused.value.reason) == (422, "wrong_amendment")
+    back = KeyRotationLeaf.make(Role.RELEASE, world.public("release"), world.key("issuer"))
+    with pytest.raises(LeafRefused) as refused:
+        add_leaf(url, sign_leaf(back, world.key("release")))
+    assert refused.value.reason == "wrong_role"
+
+
+def test_a_withdrawn_release_admits_no_more_nodes_and_is_shown_to_nobody(world, fleet, clock):
+    url = fleet.start_log()
+    life = {"not_after": int(clock()) + NODE_LIFE_S}
+    shown = []
+    fleet.admit_by = shown.append
+    leaf = fleet.release()
+    add_leaf(url, leaf)
+    fleet.add_node("one", **life)
+    assert [body.version for body in shown[-1]] == ["0.1.0"]
+    assert len(fleet.nodes().releases) == 1
+    withdrawal = WithdrawalLeaf(leaf_hash(leaf.encode()), "it lets prompts out")
+    add_leaf(url, sign_leaf(withdrawal, world.key("release")))
+    fleet.add_node("two", **life)
+    assert shown[-1] == ()
+    clock.now += world.epoch_seconds
+    show_alive(url, fleet.sign_of_life("one", **life))
+    nodes = fleet.nodes()
+    assert nodes.releases == ()
+    assert nodes.withdrawals == (withdrawal,)
+
+
+def test_leaves_that_race_with_a_rotation_are_in_order_or_refused(world, fleet):
+    """Twelve leaves by the old key while the key changes: the log holds none after the rotation."""
+    url = fleet.start_log()
+    body = KeyRotationLeaf.make(Role.RELEASE, world.public("release"), world.key("release 2"))
+    leaves = [fleet.release(str(i)) for i in range(12)]
+    leaves.insert(6, sign_leaf(body, world.key("release")))
+
+    def add(leaf):
+        try:
+            return add_leaf(url, leaf).index
+        except LeafRefused as refused:
+            return refused.reason
+
+    with ThreadPoolExecutor(13) as pool:
+        outcomes = list(pool.map(add, leaves))
+    rotated_at = outcomes.pop(6)
+    assert all(outcome == "wrong_role" or outcome < rotated_at for outcome in outcomes)
+    assert fleet.get("/health").json()["size"] == rotated_at + 1

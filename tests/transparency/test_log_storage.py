@@ -348,3 +348,11 @@ def test_a_seed_file_is_read_in_its_one_form(tmp_path):
         path.write_text(text)
         with pytest.raises(UnsafeKeyFile):
             read_seed(path)
+
+
+def test_a_published_note_over_another_tree_stops_the_log(filled):
+    text = Checkpoint("log.example", 299, bytes(32)).encode()
+    data = Note(text, (note.sign(text, SIGNER),)).encode()
+    (filled / "checkpoint").write_bytes(data)
+    with pytest.raises(StorageDamaged, match="another tree"):
+        Log(filled, SIGNER)

@@ -6,7 +6,7 @@ import pytest
 
 from transparency.errors import Inconsistent, NotIncluded
 from transparency.merkle import Tree, verify_consistency, verify_inclusion
-from wire.merkle import EMPTY_ROOT, leaf_hash
+from wire.merkle import EMPTY_ROOT, leaf_hash, root
 
 # The eight leaves that certificate-transparency's own test suite uses, and RFC 6962 roots of 1..8.
 LEAVES = [
@@ -87,7 +87,8 @@ def tree():
 def test_roots_are_those_of_the_published_eight_leaf_tree():
     tree = grown(8, LEAVES.__getitem__)
     assert [tree.root(size).hex() for size in range(1, 9)] == ROOTS
-    assert tree.root(0) == EMPTY_ROOT
+    assert tree.root(0) == root([]) == EMPTY_ROOT
+    assert root([leaf_hash(leaf) for leaf in LEAVES]).hex() == ROOTS[-1]
 
 
 def test_published_proofs_of_the_eight_leaf_tree():
@@ -137,6 +138,50 @@ def test_every_consistency_proof_verifies_for_every_size_up_to_300(tree):
         for old in {0, 1, 2, size // 3, size // 2, size - 1, size} & set(range(size + 1)):
             proof = tree.consistency_proof(old, size)
             verify_consistency(old, tree.root(old), size, tree.root(size), proof)
+
+
+class Definition:
+    """RFC 6962, section 2.1, to the letter, over ranges of one list; each root is made once."""
+
+    def __init__(self, size):
+        self.leaves = [entry(i) for i in range(size)]
+        self.roots = {}
+
+    def root(self, start, end):
+        if (start, end) not in self.roots:
+            if end - start == 1:
+                made = hashlib.sha256(b"\0" + self.leaves[start])
+            else:
+                k = start + naive_split(end - start)
+                made = hashlib.sha256(b"\1" + self.root(start, k) + self.root(k, end))
+            self.roots[start, end] = made.digest()
+        return self.roots[start, end]
+
+    def path(self, m, start, end):
+        if end - start == 1:
+            return []
+        k = start + naive_split(end - start)
+        if m < k:
+            return [*self.path(m, start, k), self.root(k, end)]
+        return [*self.path(m, k, end), self.root(start, k)]
+
+    def subproof(self, m, start, end, whole):
+        if m == end:
+            return [] if whole else [self.root(start, end)]
+        k = start + naive_split(end - start)
+        if m <= k:
+            return [*self.subproof(m, start, k, whole), self.root(k, end)]
+        return [*self.subproof(m, k, end, False), self.root(start, k)]
+
+
+def test_every_proof_of_every_size_up_to_300_agrees_with_the_definition(tree):
+    """45,150 inclusion and as many consistency proofs, none left out."""
+    said = Definition(300)
+    for size in range(1, 301):
+        assert tree.root(size) == said.root(0, size)
+        for m in range(size):
+            assert list(tree.inclusion_proof(m, size)) == said.path(m, 0, size)
+            assert list(tree.consistency_proof(m + 1, size)) == said.subproof(m + 1, 0, size, True)
 
 
 @pytest.mark.parametrize("size", [2, 3, 7, 8, 13])

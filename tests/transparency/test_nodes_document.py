@@ -288,7 +288,7 @@ def test_a_list_that_is_not_valid_for_exactly_its_epoch_is_refused(world):
     for shift in ((0, 1), (-1, 0)):
         log = world.fake_log()
         start, end = world.start + shift[0], world.start + world.epoch_seconds + shift[1]
-        index = log.add(NodeListLeaf(world.epoch, start, end, ()), "list")
+        index = log.add(NodeListLeaf(world.epoch, start, end, (), log.statements()), "list")
         with pytest.raises(WrongList):
             world.verify(log.document(index))
 
@@ -365,3 +365,32 @@ def test_a_remembered_checkpoint_must_hold_a_list(fleet):
     log, _ = fleet
     with pytest.raises(Malformed):
         SeenCheckpoint.decode(SeenCheckpoint(log.note(), log.entries[0]).encode())
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: text.replace('"index":0', f'"index":{2**53}', 1),
+        lambda text: text.replace('"index":0', '"index":-1', 1),
+        lambda text: text.replace('"index":0', '"index":true', 1),
+        lambda text: text.replace('{"bundles"', '{"bundles":{},"bundles"', 1),
+        lambda text: text.replace('"index":0', '"index":0,"index":0', 1),
+    ],
+)
+def test_numbers_out_of_range_and_members_named_twice_are_malformed(honest, spoil):
+    text = honest.decode() if isinstance(honest, bytes) else honest.encode().decode()
+    spoiled = spoil(text)
+    assert spoiled != text
+    with pytest.raises(Malformed):
+        NodesDocument.decode(spoiled.encode())
+
+
+def test_a_document_of_more_than_64_mib_is_refused_unread():
+    with pytest.raises(Malformed, match="64"):
+        NodesDocument.decode(bytes((64 << 20) + 1))
+
+
+def test_a_remembered_checkpoint_is_text(fleet):
+    seen = SeenCheckpoint(fleet[0].note(), fleet[0].entries[-1]).encode()
+    with pytest.raises(Malformed):
+        SeenCheckpoint.decode(seen.replace(b'"checkpoint":"', b'"checkpoint":"\\ud800'))

@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 
 from transparency.errors import Inconsistent, Malformed, NotIncluded
 from transparency.merkle import Tree
+from transparency.tile_tree import consistency_from_tiles
 from transparency.tiles import (
     Tile,
     changed_tiles,
     check_entries,
-    consistency_from_tiles,
     decode_entries,
     encode_entries,
     split_hashes,

@@ -11,7 +11,8 @@ from __future__ import annotations
 from uuid import UUID
 
 from attestation.errors import Code, MalformedEvidence, Refused
-from attestation.verifier.tpm.event_log import Event, EventLogClaims, EventType
+from attestation.verifier.tpm.event_log import EventLogClaims
+from attestation.verifier.tpm.events import Event, EventType
 from attestation.verifier.tpm.reader import Reader
 
 REGISTER = 7

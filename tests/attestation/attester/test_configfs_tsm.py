@@ -15,7 +15,7 @@ from attestation.attester.configfs_tsm import (
 )
 from attestation.errors import AttesterFailed
 from attestation.verifier.amd import snp
-from attestation.verifier.tpm.event_log import MAX_LOG
+from attestation.verifier.tpm.events import MAX_LOG
 from tests.support.evidence.amd import SnpMachine
 from tests.support.evidence.authority import NOT_BEFORE
 from tests.support.evidence.certificate_table import certificate_table

@@ -291,6 +291,30 @@ def test_azure_s_quote_verifies(tcti, azure_machine, tmp_path):
 
 
 @swtpm
+def test_azure_s_attester_brings_no_log_and_refuses_another_report(tcti, azure_machine):
+    attester = AzureAttester(lambda _: azure_machine.snp_machine.key_certificate.der, tcti)
+    evidence = attester.attest(REPORT_DATA)
+    assert (evidence.event_log, evidence.quote[:1]) == (b"", b"{")
+    stack = load_stack()
+    for magic in (b"HCLB", b"HCLA"):
+        with stack.ESAPI(tcti) as esys:
+            esys.nv_write(esys.tr_from_tpmpublic(HCL_REPORT), magic, 0)
+        if magic == b"HCLB":
+            with pytest.raises(TpmUnavailable, match="of the hardware"):
+                attester.attest(REPORT_DATA)
+    assert attester.attest(REPORT_DATA).quote
+
+
+@swtpm
+def test_the_attester_brings_the_log_of_what_was_booted(tcti, tmp_path):
+    log = tmp_path / "log"
+    log.write_bytes(b"events")
+    evidence = TpmAttester(tcti, event_log=log).attest(REPORT_DATA)
+    assert evidence.event_log == b"events"
+    assert quote.verify(evidence.quote, roots=frozenset(), at=NOW).extra_data == BINDING
+
+
+@swtpm
 def test_an_ordinary_tpm_is_no_azure_machine(tcti, tmp_path):
     with pytest.raises(TpmUnavailable, match="the TPM"):
         TpmAttester(tcti, handle=0x810100FF).quote(REPORT_DATA)

@@ -12,6 +12,7 @@ from simulator import ACCOUNT_KEY, Node, World, signing_key
 from attestation.bundle import Bundle
 from attestation.verifier.policy import ClientPolicy
 from client.canonical import canonical_body, parse_body
+from client.exchange import Relay
 from client.nodes import NodeDirectory
 from client.sse import encode as event
 from client.transport import Transport
@@ -42,9 +43,8 @@ async def send(world, request):
             anonymous=lambda: httpx.AsyncClient(transport=httpx.ASGITransport(world.app())),
         )
         await wallet.refill()
-        transport = Transport(
-            directory=directory, wallet=wallet, relay_url="http://relay", http=http
-        )
+        relay = Relay("http://relay", app)
+        transport = Transport(directory=directory, wallet=wallet, relay=relay)
         answer = await transport.send(
             b"/v1/chat/completions",
             canonical_body(parse_body(request)),

@@ -9,7 +9,7 @@ import pytest
 from attestation.errors import Code, MalformedEvidence, Refused
 from attestation.verifier.intel.quote import TdReport
 from attestation.verifier.tpm import azure
-from attestation.verifier.tpm.azure import MAX_ENCODED, AzureEvidence
+from attestation.verifier.tpm.azure_evidence import MAX_ENCODED, AzureEvidence
 from attestation.verifier.tpm.hcl import MAX_REPORT, Hardware, HclReport, RuntimeData
 from tests.support.evidence import intel
 from tests.support.evidence.authority import NOT_AFTER, NOT_BEFORE, rsa_key

@@ -7,6 +7,7 @@ import pytest
 
 from attestation.errors import Code, MalformedEvidence
 from attestation.verifier.tpm import event_log
+from attestation.verifier.tpm.events import MAX_EVENTS, MAX_LOG, parse
 from attestation.verifier.tpm.secure_boot import parse_variable, secure_boot
 from tests.support.evidence import tpm as made
 from tests.support.evidence.tpm import (
@@ -86,7 +87,7 @@ LOCALITY = Event(0, NO_ACTION, b"StartupLocality\0\x03")
 )
 def test_a_locality_out_of_place_is_refused(events):
     with pytest.raises(MalformedEvidence, match="locality"):
-        event_log.parse(made.event_log(events))
+        parse(made.event_log(events))
 
 
 def test_registers_that_no_event_explains_are_named():
@@ -179,7 +180,7 @@ def with_sizes(*pairs):
 )
 def test_another_beginning_is_refused(head):
     with pytest.raises(MalformedEvidence):
-        event_log.parse(head + b"".join(event.encode((SHA1, SHA256)) for event in BOOT))
+        parse(head + b"".join(event.encode((SHA1, SHA256)) for event in BOOT))
 
 
 def test_a_bank_that_is_not_known_is_skipped():
@@ -187,7 +188,7 @@ def test_a_bank_that_is_not_known_is_skipped():
     body = u(4, 4, "little") + u(SEPARATOR, 4, "little") + u(2, 4, "little")
     body += u(0x12, 2, "little") + bytes(32) + u(11, 2, "little")
     body += hashlib.sha256(bytes(4)).digest() + u(4, 4, "little") + bytes(4)
-    parsed = event_log.parse(header(algorithms=sizes) + body)
+    parsed = parse(header(algorithms=sizes) + body)
     assert parsed.banks == ("sha256",)
     assert list(parsed.events[0].digests) == ["sha256"]
 
@@ -215,25 +216,25 @@ def event(*, index=4, kind=IPL, count=2, first=4, second=11, size=4, data=bytes(
 )
 def test_another_event_is_refused(body):
     with pytest.raises(MalformedEvidence):
-        event_log.parse(header() + body)
+        parse(header() + body)
 
 
 def test_logs_are_bounded():
     with pytest.raises(MalformedEvidence, match="too long"):
-        event_log.parse(LOG + bytes(event_log.MAX_LOG))
+        parse(LOG + bytes(MAX_LOG))
     small = event(size=0, data=b"")
     with pytest.raises(MalformedEvidence, match="too many"):
-        event_log.parse(header() + small * (event_log.MAX_EVENTS + 1))
-    assert len(event_log.parse(header() + small * 100).events) == 100
+        parse(header() + small * (MAX_EVENTS + 1))
+    assert len(parse(header() + small * 100).events) == 100
 
 
 @pytest.mark.parametrize("filling", [b"\0", b"\xff"])
 @pytest.mark.parametrize("length", [1, 3, 11, 12, 13, 4096])
 def test_padding_behind_the_log_is_of_one_kind(filling, length):
-    assert event_log.parse(LOG + filling * length) == event_log.parse(LOG)
+    assert parse(LOG + filling * length) == parse(LOG)
     for wrong in (b"\x01", b"\0\xff", b"\xff\0"):
         with pytest.raises(MalformedEvidence):
-            event_log.parse(LOG + filling * length + wrong)
+            parse(LOG + filling * length + wrong)
 
 
 def test_every_truncation_is_refused_unless_it_ends_an_event():
@@ -248,7 +249,7 @@ def test_every_truncation_is_refused_unless_it_ends_an_event():
             if re.fullmatch(rb"\0*", LOG[max(e for e in (0, *ends) if e <= length) : length]):
                 continue
             with pytest.raises(MalformedEvidence):
-                event_log.parse(LOG[:length])
+                parse(LOG[:length])
 
 
 # The log of a confidential guest

@@ -8,8 +8,8 @@ import pytest
 
 from attestation.errors import Code, Refused
 from attestation.verifier.roots import PINNED
-from attestation.verifier.tpm import azure, event_log, gce
-from attestation.verifier.tpm.azure import AzureEvidence
+from attestation.verifier.tpm import azure, event_log, events, gce
+from attestation.verifier.tpm.azure_evidence import AzureEvidence
 from attestation.verifier.tpm.claims import Provenance
 from attestation.verifier.tpm.policy import TpmPolicy
 
@@ -103,4 +103,4 @@ def test_the_log_of_a_trust_domain_leads_to_its_registers():
         rtmrs = event_log.replay_rtmrs(log + padding)
         for index, value in rtmrs.items():
             assert value.hex() == vector["expected_fields"][f"rt_mr{index}"]
-    assert len(event_log.parse(log).events) == 43
+    assert len(events.parse(log).events) == 43

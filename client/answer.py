@@ -1,0 +1,190 @@
+"""An inner response, read payload by payload, and judged at its end."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import NoReturn
+
+from attestation.errors import ReceiptError
+from attestation.verdict import Outcome, Step, Verdict
+from attestation.verifier.node import VerifiedNode
+from attestation.verifier.receipt import check_receipt
+from client import sse
+from client.errors import ResponseForged, VerificationFailed
+from client.exchange import Exchange, InnerRequest
+from client.nodes import Appraisal
+from client.pricing import Pricing
+from wire import receipt
+from wire.errors import WireError
+
+AtEnd = Callable[[], Awaitable[None]]
+"""What is done when an answer was read to its end and holds."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An inner response. Read `payloads` to the end: only then was it complete and verified."""
+
+    status: int
+    streamed: bool
+    node: VerifiedNode
+    payloads: AsyncIterator[bytes]
+    """The `data:` payloads of a stream, or one JSON body."""
+    close: Callable[[], Awaitable[None]]
+
+
+class ResponseCheck:
+    """Follows the payloads of one response and judges the receipt at their end."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        request: InnerRequest,
+        appraisal: Appraisal,
+        on_verdict: Callable[[Verdict], None],
+        pricing: Pricing,
+    ) -> None:
+        self._pricing = pricing
+        self._exchange = exchange
+        self._request = request
+        self._appraisal = appraisal
+        self._on_verdict = on_verdict
+        self._hash = receipt.ResponseHash(exchange.salts.response)
+        self._last: tuple[bytes, bytes] | None = None
+
+    def add(self, payload: bytes) -> bool:
+        """Take in a payload; return whether it carries the receipt."""
+        if self._last is None and payload.endswith(b"}}"):
+            try:
+                bare, attestation = receipt.without_attestation(payload)
+            except WireError:
+                pass  # an ordinary payload that happens to end in two braces
+            else:
+                self._last = (bare, attestation)
+                self._hash.add(bare)
+                return True
+        self._hash.add(payload)
+        return False
+
+    def finish(self) -> bytes:
+        """Judge the receipt; return the last JSON payload with the attestation filled in.
+
+        Raises:
+            VerificationFailed: no receipt, or one that does not hold.
+        """
+        node = self._exchange.node
+        before = (*self._appraisal.log_steps, *node.steps)
+        if self._last is None:
+            self._fail(before, Step("receipt", Outcome.FAIL, "the response carries no receipt"))
+        bare, written = self._last
+        try:
+            claims = json.loads(written)
+            signed = base64.b64decode(claims["receipt"], validate=True)
+            usage = json.loads(bare).get("usage") or {}
+            steps = check_receipt(
+                signed,
+                node=node,
+                request_hash=receipt.request_hash(
+                    self._exchange.salts.request, self._request.path, self._request.body
+                ),
+                response_hash=self._hash.digest(),
+                prompt_tokens=usage.get("prompt_tokens"),
+                completion_tokens=usage.get("completion_tokens"),
+                at=int(time.time()),
+            )
+        except ReceiptError as error:
+            self._fail((*before, *error.steps), None)
+        except (ValueError, KeyError, TypeError):
+            self._fail(before, Step("receipt", Outcome.FAIL, "the attestation member is malformed"))
+        verdict = Verdict((*before, *steps))
+        self._on_verdict(verdict)
+        document = node.key_document
+        self._pricing.learn(document.model, self._request.body, usage.get("prompt_tokens", 0))
+        return receipt.with_attestation(bare, self._attestation(claims["receipt"], verdict))
+
+    def _fail(self, before: tuple[Step, ...], step: Step | None) -> NoReturn:
+        verdict = Verdict(before if step is None else (*before, step))
+        self._on_verdict(verdict)
+        reason = verdict.steps[-1].reason
+        raise VerificationFailed(f"the response is not to be believed: {reason}", verdict)
+
+    def _attestation(self, signed: str, verdict: Verdict) -> bytes:
+        node, salts = self._exchange.node, self._exchange.salts
+        return json.dumps(
+            {
+                "receipt": signed,
+                "salts": {
+                    "request": base64.b64encode(salts.request).decode(),
+                    "response": base64.b64encode(salts.response).decode(),
+                },
+                "quote": base64.b64encode(node.quote).decode(),
+                "node": node.key_document.node,
+                "platform": node.platform,
+                "verification": [step.to_json() for step in verdict.steps],
+            },
+            separators=(",", ":"),
+        ).encode()
+
+
+async def stream(exchange: Exchange, check: ResponseCheck, at_end: AtEnd) -> AsyncIterator[bytes]:
+    """Pass events on as they come; the last one and `[DONE]` only after the authenticated end.
+
+    Raises:
+        ResponseForged: what was sealed as complete is not. And whatever `Exchange.contents` and
+            `ResponseCheck.finish` raise.
+    """
+    parser = sse.EventParser()
+    try:
+        done = failed = False
+        async for content in exchange.contents():
+            for payload in parser.feed(content):
+                if done:
+                    raise ResponseForged("an event follows the end of the stream")
+                if payload == sse.DONE:
+                    check.add(payload)
+                    done = True
+                elif not check.add(payload):
+                    failed = failed or error_code(payload) is not None
+                    yield payload
+        if not (done and parser.empty) or failed:
+            raise ResponseForged("the stream is sealed as complete but is not")
+        yield check.finish()
+        yield sse.DONE
+    finally:
+        await exchange.close()
+    await at_end()
+
+
+async def whole(
+    exchange: Exchange, check: ResponseCheck | None, at_end: AtEnd
+) -> AsyncIterator[bytes]:
+    """Yield a body that is not streamed; without a `check`, as it is. Raises as `stream`."""
+    try:
+        body = await exchange.body()
+        if check is not None:
+            check.add(body)
+            body = check.finish()
+        yield body
+    finally:
+        await exchange.close()
+    await at_end()
+
+
+async def replay(payload: bytes) -> AsyncIterator[bytes]:
+    """Yield a body that was read before."""
+    yield payload
+
+
+def error_code(payload: bytes) -> str | None:
+    """Return the code of an OpenAI error object, '' for one without, None for anything else."""
+    if b'"error"' not in payload[:16]:
+        return None
+    try:
+        error = json.loads(payload).get("error")
+    except (ValueError, AttributeError):
+        return None
+    return str(error.get("code") or "") if isinstance(error, dict) else None

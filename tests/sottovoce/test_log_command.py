@@ -1,0 +1,117 @@
+"""`sottovoce log audit` and its sisters: exit status, human words, one JSON object."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from sottovoce import audit
+from sottovoce.commands import log as command
+from sottovoce.keys import write_seed
+from sottovoce.publish import rotation_leaf, withdrawal_leaf
+from tests.transparency.conftest import AT, POLICY, ROLES, FakeLog, key
+from tests.transparency.test_monitor import files_of
+from transparency.leaf import Role, sign_leaf
+from transparency.policy_text import parse_policy
+
+
+@pytest.fixture
+def trust(tmp_path):
+    path = tmp_path / "trust.toml"
+    witnesses = "".join(f'[[log.witnesses]]\nkey = "{vkey}"\n' for vkey in POLICY.witness_vkeys)
+    path.write_text(
+        f'[log]\norigin = "{POLICY.origin}"\nkey = "{POLICY.log_vkey}"\nquorum = 2\n{witnesses}'
+        f'[roles]\nrelease = "{ROLES.release.hex()}"\nissuer = "{ROLES.issuer.hex()}"\n'
+        f'list = "{ROLES.list.hex()}"\n[platforms]\n[issuer]\nname = "issuer.example"\n'
+    )
+    return path
+
+
+@pytest.fixture
+def honest():
+    log = FakeLog()
+    log.add_statements()
+    row = log.add_node("one")
+    log.add_list(row)
+    return log, row
+
+
+@pytest.fixture
+def run(trust, tmp_path, monkeypatch):
+    """Run `sottovoce log audit` over these files."""
+    monkeypatch.setattr(audit.time, "time", lambda: AT)
+
+    def run(files, *options):
+        monkeypatch.setattr(audit, "http_fetch", lambda *_: files.get)
+        arguments = ["audit", "--log", "http://log.example", "--trust", str(trust)]
+        return CliRunner().invoke(
+            command.app, [*arguments, "--state", str(tmp_path / "state"), *options]
+        )
+
+    return run
+
+
+def test_an_honest_log_passes(run, honest):
+    log, _ = honest
+    result = run(files_of(log, log.document(5)))
+    assert result.exit_code == 0
+    assert "pass" in result.output
+    assert "checked" in result.output
+
+
+def test_the_report_is_one_json_object(run, honest):
+    result = run(files_of(honest[0]), "--json")
+    assert result.exit_code == 0
+    report = json.loads(result.output)
+    assert (report["log"], report["size"], report["findings"]) == (POLICY.origin, 6, [])
+    assert report["root"] == honest[0].tree.root().hex()
+
+
+def test_two_lists_are_a_finding_whose_proof_others_can_check(run, honest, trust, tmp_path):
+    log, row = honest
+    log.add_list(row, log.add_node("two"))
+    result = run(files_of(log))
+    assert result.exit_code == 1
+    assert "two_lists" in result.output
+    assert "Publish the proof" in result.output
+    assert json.loads(run(files_of(log), "--json").output)["findings"][0]["code"] == "two_lists"
+    [proof] = (tmp_path / "state").glob("proof-*.json")
+    arguments = ["check-proof", str(proof), "--trust", str(trust)]
+    checked = CliRunner().invoke(command.app, arguments)
+    assert checked.exit_code == 0
+    assert "signed 2 node lists" in checked.output
+    trust.write_text(trust.read_text().replace(ROLES.list.hex(), "ab" * 32))
+    assert CliRunner().invoke(command.app, arguments).exit_code == 1
+    later = [*arguments, "--list-key", ROLES.list.hex()]
+    assert CliRunner().invoke(command.app, later).exit_code == 0
+    proof.write_bytes(b"{}")
+    assert CliRunner().invoke(command.app, arguments).exit_code == 1
+
+
+@pytest.mark.parametrize(("options", "expected"), [((), "not audited"), (("--json",), "error")])
+def test_a_checkpoint_without_a_quorum_is_not_audited(run, honest, options, expected):
+    files = files_of(honest[0]) | {"checkpoint": honest[0].note(witnesses=())}
+    result = run(files, *options)
+    assert result.exit_code == 1
+    assert expected in result.output
+    assert "quorum_missing" in result.output
+
+
+def test_the_policy_is_printed_for_other_tools(trust):
+    result = CliRunner().invoke(command.app, ["policy", "--trust", str(trust)])
+    assert parse_policy(result.output) == POLICY
+
+
+def test_a_role_is_handed_on_by_two_seed_files(tmp_path):
+    old, new = tmp_path / "old.seed", tmp_path / "new.seed"
+    write_seed(new)
+    old.write_text(key("release").private_bytes_raw().hex() + "\n")
+    leaf = sign_leaf(rotation_leaf(Role.RELEASE, old, new), key("release"))
+    assert leaf.verify(ROLES).role is Role.RELEASE
+
+
+def test_a_withdrawal_names_a_leaf_hash():
+    assert withdrawal_leaf("ab" * 32, "a flaw").leaf_hash == b"\xab" * 32
+    for text in ("ab", "x"):
+        with pytest.raises(ValueError, match=r"\w"):
+            withdrawal_leaf(text, "a flaw")
