@@ -39,6 +39,8 @@ from server.connections import (
     WatchedEngine,
 )
 from server.errors import ClientGone, Refused, Rejected
+from server.fresh_quote import PATH as FRESH_QUOTE
+from server.fresh_quote import QuotePlan
 from server.keeper_messages import Statement
 from server.messages import Admission, Marking, Request, Spending
 from server.openai.errors import ApiError, error_body
@@ -251,6 +253,8 @@ class Capsule:
 
     def _prepare(self, request: inner.InnerRequest) -> Plan:
         try:
+            if request.path == FRESH_QUOTE:
+                return QuotePlan(request.query, self._front.quote)
             return self._surroundings.application.prepare(
                 request.method, request.path, request.body
             )

@@ -24,6 +24,8 @@ from server.messages import (
     Marked,
     Marking,
     Message,
+    Quote,
+    Quoted,
     Refund,
     Refunded,
     Reject,
@@ -79,6 +81,11 @@ class FrontConnection:
         """Spend all rows, or none."""
         self._send(Spend(spend_id, key_id, tuple(rows)))
         return self._receive(Spent).spending
+
+    def quote(self, nonce: bytes) -> Quoted:
+        """Have the platform quote a nonce, 32 bytes."""
+        self._send(Quote(nonce))
+        return self._receive(Quoted)
 
     def refund(self, truncated_key_id: int, messages: Sequence[bytes]) -> tuple[bytes, ...]:
         """Have one blind signature made for each message, zeros where there is none."""

@@ -117,6 +117,9 @@ FRAMES = (
     messages.Refund(7, (b"\x01" * 256,)),
     messages.Refund(7, ()),
     messages.Refunded((bytes(256), b"\x02" * 256)),
+    messages.Quote(bytes(32)),
+    messages.Quoted(messages.Quoting.OK, b"bundle"),
+    messages.Quoted(messages.Quoting.BUSY),
 )
 
 

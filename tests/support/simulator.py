@@ -286,14 +286,38 @@ def refund(sign, count):
     return answer
 
 
-def refuse(status, code, headers=()):
-    """Answer with an authenticated OpenAI error."""
+def refuse(status, code, headers=(), sign=None):
+    """Answer with an authenticated OpenAI error; with `sign` every token is given back."""
 
     def answer(_, opened):
         error = {"message": "refused", "type": "server_error", "param": None, "code": code}
         sealed = Sealed(opened, status, (*headers, (b"content-type", b"application/json")))
         yield sealed.head()
         yield sealed.content(json.dumps({"error": error}).encode())
+        messages = opened.request.blinded.messages if sign else ()
+        signatures = encode_signatures([sign(message) for message in messages])
+        yield sealed.final(((SIGNATURES_FIELD, signatures),) if sign else ())
+
+    return answer
+
+
+def quote_afresh(lie=lambda nonce: nonce, *, of=None, attester=None):
+    """Answer `GET /v1/attestation` as a worker does; `lie` changes the nonce that is quoted.
+
+    `of` is another node whose document is quoted, `attester` another platform that quotes.
+    """
+
+    def answer(node, opened):
+        nonce = bytes.fromhex(opened.request.query.removeprefix(b"nonce=").decode())
+        bundle = make_bundle(
+            attester or node.attester,
+            key_document=(of or node).document,
+            engine_policy=POLICY,
+            nonce=lie(nonce),
+        )
+        sealed = Sealed(opened, headers=((b"content-type", b"application/cmw+json"),))
+        yield sealed.head()
+        yield sealed.content(bundle.encode())
         yield sealed.final()
 
     return answer
