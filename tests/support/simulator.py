@@ -14,7 +14,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from starlette.applications import Starlette
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
@@ -262,12 +264,18 @@ def attested(payload, signed):
     return receipt.with_attestation(payload, member)
 
 
-def unlogged_key(world):
-    """A key that no leaf vouches for; its modulus is above the logged one's, so it signs all."""
-    while True:
-        key = IssuerKey(generate())
-        if key._raw.modulus > world.issuer_key._raw.modulus:
-            return key
+def unlogged_key():
+    """A key that no leaf vouches for; no modulus is above its own, so it signs all.
+
+    Its primes are the two largest below 2^1024.
+    """
+    p, q, e = 2**1024 - 105, 2**1024 - 179, 65537
+    d = pow(e, -1, (p - 1) * (q - 1))
+    exponents = rsa.rsa_crt_dmp1(d, p), rsa.rsa_crt_dmq1(d, q), rsa.rsa_crt_iqmp(p, q)
+    numbers = rsa.RSAPrivateNumbers(p, q, d, *exponents, rsa.RSAPublicNumbers(e, p * q))
+    return IssuerKey(
+        numbers.private_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
 
 
 def refund(sign, count):
