@@ -13,7 +13,13 @@ from engine.connection import EngineConnection
 from engine.slot import SlotGeometry
 from engine.types import EngineState
 from server.errors import ClientGone, ProtocolError, Rejected
-from server.keeper_messages import DIGEST_LENGTH, ContextRequest, Packet, Statement
+from server.keeper_messages import (
+    DIGEST_LENGTH,
+    ContextRequest,
+    HandshakeRequest,
+    Packet,
+    Statement,
+)
 from server.messages import (
     LENGTH,
     Admission,
@@ -164,6 +170,17 @@ class KeeperConnection:
         document = packet[1 : 1 + DIGEST_LENGTH]
         return Granted(document, ContextSecrets.from_bytes(packet[1 + DIGEST_LENGTH :]))
 
+    def handshake(self, key_document: bytes, transcript_hash: bytes) -> bytes:
+        """Have the transcript of this connection's TLS handshake signed.
+
+        Raises:
+            ClientGone: the key is gone; there is no way to tell the client so.
+        """
+        packet = self._ask(HandshakeRequest(key_document, transcript_hash).encode())
+        if packet[0] != Packet.SIGNATURE:
+            raise ClientGone
+        return packet[1:]
+
     def sign(self, statement: Statement) -> bytes:
         """Have the receipt signed: a COSE_Sign1."""
         packet = self._ask(statement.encode())
@@ -180,11 +197,18 @@ class WatchedEngine(EngineConnection):
     """An engine connection that also notices, while it waits, that the client has gone.
 
     Waiting is the only thing an application does for long, so this is the one place to look.
+    `gone` says what it means that `front` can be read; by default, that it was closed.
     """
 
-    def __init__(self, sock: socket.socket, geometry: SlotGeometry, front: socket.socket) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        geometry: SlotGeometry,
+        front: socket.socket,
+        gone: Callable[[], bool] | None = None,
+    ) -> None:
         super().__init__(sock, geometry)
-        self._front = front
+        self._gone = gone or (lambda: peer_closed(front))
         self.on_wait: Callable[[], float | None] = lambda: None
         """Called before each wait; it returns how many seconds the wait may take at most."""
         self._poll = select.poll()
@@ -202,7 +226,7 @@ class WatchedEngine(EngineConnection):
         bounds = [bound for bound in (timeout, self.on_wait()) if bound is not None]
         ready = dict(self._poll.poll(min(bounds) * 1000 if bounds else None))
         # A socket that has ended is ready to be read.
-        if self._front_fd in ready and peer_closed(self._front):
+        if self._front_fd in ready and self._gone():
             raise ClientGone
         return self._change() if self._engine_fd in ready else set()
 
