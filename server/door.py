@@ -121,7 +121,9 @@ class Door:
             capsule.close()  # the connection goes with it
         else:
             self._in_use[capsule] = False
-            self._selector.register(capsule, selectors.EVENT_READ, partial(self._on_capsule, capsule))
+            self._selector.register(
+                capsule, selectors.EVENT_READ, partial(self._on_capsule, capsule)
+            )
         connection.close()
 
     def _close_late(self) -> None:
@@ -132,14 +134,17 @@ class Door:
         # A capsule reads what strangers send: what it does wrong costs it its place.
         try:
             packet, _ = receive_packet(capsule)
-            if packet != ADMIT or self._in_use[capsule]:
-                raise ProtocolError("a capsule asks once to be admitted, and nothing else")
-            self._in_use[capsule] = sum(self._in_use.values()) < self.port.max_requests
-            send_packet(capsule, ADMITTED if self._in_use[capsule] else BUSY)
+            send_packet(capsule, self._answer(capsule, packet))
         except (PeerGone, ProtocolError, BlockingIOError):
             self._selector.unregister(capsule)
             del self._in_use[capsule]
             capsule.close()
+
+    def _answer(self, capsule: socket.socket, packet: bytes) -> bytes:
+        if packet != ADMIT or self._in_use[capsule]:
+            raise ProtocolError("a capsule asks to be admitted, and nothing else")
+        self._in_use[capsule] = sum(self._in_use.values()) < self.port.max_requests
+        return ADMITTED if self._in_use[capsule] else BUSY
 
 
 def run(listener: socket.socket, zygote: socket.socket, port: DirectPort) -> None:

@@ -223,10 +223,10 @@ class NewGeneration:
     @classmethod
     def decode(cls, packet: bytes) -> NewGeneration:
         """Decode the packet, or raise ProtocolError."""
-        *numbers, direct = _fields(_NEW, packet)
+        generation, x25519_id, xwing_id, direct = _fields(_NEW, packet)
         if direct > 1:
             raise ProtocolError("a flag that is neither 0 nor 1")
-        return cls(*numbers, direct == 1)
+        return cls(generation, x25519_id, xwing_id, direct == 1)
 
 
 @dataclass(frozen=True)

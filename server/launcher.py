@@ -203,7 +203,7 @@ def fork_roles(config: WorkerConfig, parts: Parts, roles: Roles) -> Ends:
     roles.fork(Role.ZYGOTE, be_zygote, *_numbers(to_zygote, *passed_on))
     if listener is not None:
         roles.fork(Role.DOOR, be_door, *_numbers(listener, door_in))
-        theirs = (*theirs, listener)
+        listener.close()
     roles.fork(Role.ENGINE, be_engine, *_numbers(engine_in), ready_out)
     roles.all_forked()
     for sock in (*theirs, *shared):

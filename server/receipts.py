@@ -1,4 +1,4 @@
-"""The receipt of one request: its hashes as the answer goes by, and its place in the last payload."""
+"""The receipt of one request: hashes as the answer goes by, and its place in the last payload."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The direct port's key and its self-signed certificate, one a generation.
 
 No authority vouches for it: the key document names the key, and the quote binds the document. A
-client pins the key (`curl --pinnedpubkey`), or the certificate once it has seen that it is the key's.
+client pins the key (`curl --pinnedpubkey`), or the certificate, once it knows that it is of it.
 """
 
 from __future__ import annotations
@@ -31,9 +31,7 @@ def new_key(random: Callable[[int], bytes]) -> ec.EllipticCurvePrivateKey:
     return ec.derive_private_key(scalar, ec.SECP256R1())
 
 
-def self_signed(
-    key: ec.EllipticCurvePrivateKey, random: Callable[[int], bytes], now: int
-) -> bytes:
+def self_signed(key: ec.EllipticCurvePrivateKey, random: Callable[[int], bytes], now: int) -> bytes:
     """Return a certificate (DER) of `key`, for the one name all nodes have. `now`: Unix seconds."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _NAME)])
     made = datetime.fromtimestamp(now, UTC)

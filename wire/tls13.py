@@ -245,7 +245,9 @@ class ServerConnection:
         if self._write is not None:
             self._outgoing += self._write.seal(kind, content)
         else:
-            self._outgoing += bytes([kind]) + b"\x03\x03" + len(content).to_bytes(2, "big") + content
+            self._outgoing += (
+                bytes([kind]) + b"\x03\x03" + len(content).to_bytes(2, "big") + content
+            )
 
     # ---- handshake messages ----
 
