@@ -197,23 +197,22 @@ class WatchedEngine(EngineConnection):
     """An engine connection that also notices, while it waits, that the client has gone.
 
     Waiting is the only thing an application does for long, so this is the one place to look.
-    `gone` says what it means that `front` can be read; by default, that it was closed.
     """
 
-    def __init__(
-        self,
-        sock: socket.socket,
-        geometry: SlotGeometry,
-        front: socket.socket,
-        gone: Callable[[], bool] | None = None,
-    ) -> None:
+    def __init__(self, sock: socket.socket, geometry: SlotGeometry, front: socket.socket) -> None:
         super().__init__(sock, geometry)
-        self._gone = gone or (lambda: peer_closed(front))
         self.on_wait: Callable[[], float | None] = lambda: None
         """Called before each wait; it returns how many seconds the wait may take at most."""
         self._poll = select.poll()
         self._engine_fd, self._front_fd = sock.fileno(), front.fileno()
         self._poll.register(self._engine_fd, select.POLLIN)
+        self._poll.register(self._front_fd, select.POLLIN)
+        self._gone: Callable[[], bool] = lambda: peer_closed(front)
+
+    def watch(self, client: socket.socket, gone: Callable[[], bool]) -> None:
+        """Look at `client` in the front's place; once it can be read, `gone` says if it has gone."""
+        self._poll.unregister(self._front_fd)
+        self._front_fd, self._gone = client.fileno(), gone
         self._poll.register(self._front_fd, select.POLLIN)
 
     def wait(self, timeout: float | None = None) -> set[int]:

@@ -23,7 +23,6 @@ from dataclasses import dataclass
 
 from attestation.bundle import MEDIA_TYPE, Bundle
 from attestation.verdict import Outcome, Step
-from engine.slot import SlotGeometry
 from server import answers
 from server.capsule import Surroundings, abandon
 from server.config import DirectPort
@@ -95,8 +94,7 @@ class Ends:
 
     door: socket.socket
     keeper: KeeperConnection
-    engine: socket.socket
-    geometry: SlotGeometry
+    engine: WatchedEngine
 
 
 def serve(ends: Ends, surroundings: Surroundings, node: DirectNode) -> None:
@@ -111,10 +109,11 @@ def serve(ends: Ends, surroundings: Surroundings, node: DirectNode) -> None:
     )
     connection = DirectConnection(sock, ServerConnection(identity, surroundings.random))
     head_until = connection.handshake(node.port.handshake_timeout_s)
-    engine = WatchedEngine(ends.engine, ends.geometry, sock, connection.gone)
+    engine = ends.engine
+    engine.watch(sock, connection.gone)
     http = DirectHttp(connection)
     respond = DirectResponder(connection, http, b"req_" + surroundings.random(16).hex().encode())
-    capsule = DirectCapsule(ends, surroundings, node, engine, respond)
+    capsule = DirectCapsule(ends, surroundings, node, respond)
     try:
         capsule.answer(lambda: http.request(head_until, BODY_TIMEOUT_S))
     except ClientGone:
@@ -143,14 +142,13 @@ class DirectCapsule:
         ends: Ends,
         surroundings: Surroundings,
         node: DirectNode,
-        engine: WatchedEngine,
         respond: DirectResponder,
     ) -> None:
         self._door = ends.door
         self._keeper = ends.keeper
         self._surroundings = surroundings
         self._node = node
-        self._engine = engine
+        self._engine = ends.engine
         self._respond = respond
 
     def answer(self, read: Callable[[], DirectRequest]) -> None:

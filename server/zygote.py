@@ -211,12 +211,12 @@ class Zygote:
     def _fill(self) -> None:
         surroundings = self._surroundings
         while surroundings is not None and len(self._pool.idle) < self._pool.size:
-            self._fork(self._pool, partial(_serve, surroundings, self._geometry))
+            self._fork(self._pool, partial(_prepare, surroundings, self._geometry))
         pool, direct = self._direct_pool, self._direct
         while surroundings and pool and direct and len(pool.idle) < pool.size:
-            self._fork(pool, partial(_serve_directly, surroundings, self._geometry, direct))
+            self._fork(pool, partial(_prepare_direct, surroundings, self._geometry, direct))
 
-    def _fork(self, pool: _Pool, serve: Callable[[_CapsuleSockets], None]) -> None:
+    def _fork(self, pool: _Pool, prepare: Prepare) -> None:
         front, to_front = packet_pair() if pool.label == DIRECT_CAPSULE else stream_pair()
         keeper, to_keeper = packet_pair()
         engine, to_engine = packet_pair()
@@ -224,7 +224,7 @@ class Zygote:
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _be_capsule(parent, ours, serve)
+            _be_capsule(parent, ours, prepare)
         self._numbers += 1
         pool.idle[self._numbers] = pid
         send_packet(self._sockets.keeper, pool.label, to_keeper)
@@ -238,9 +238,11 @@ _CapsuleSockets = tuple[socket.socket, socket.socket, socket.socket]
 """A capsule's ends: to the front or the door, the keeper, and the engine."""
 
 
-def _be_capsule(
-    parent: int, sockets: _CapsuleSockets, serve: Callable[[_CapsuleSockets], None]
-) -> None:
+Prepare = Callable[[_CapsuleSockets], Callable[[], None]]
+"""Takes a capsule's ends while it may still ask the kernel about them; returns what serves."""
+
+
+def _be_capsule(parent: int, sockets: _CapsuleSockets, prepare: Prepare) -> None:
     """Be a capsule; does not return. Standard error goes first: native code may panic into it."""
     status = FAILED
     try:
@@ -250,8 +252,9 @@ def _be_capsule(
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         close_all_but(sock.fileno() for sock in sockets)
+        serve = prepare(sockets)
         confine()
-        serve(sockets)
+        serve()
         status = 0
     except ClientGone:
         status = 0
@@ -259,28 +262,40 @@ def _be_capsule(
         os._exit(status)  # no handler, no flush, no traceback: nothing of the request is told
 
 
-def _serve(surroundings: Surroundings, geometry: SlotGeometry, sockets: _CapsuleSockets) -> None:
+def _prepare(
+    surroundings: Surroundings, geometry: SlotGeometry, sockets: _CapsuleSockets
+) -> Callable[[], None]:
     front, keeper, engine = sockets
     connections = Connections(
         FrontConnection(front),
         KeeperConnection(keeper),
         WatchedEngine(engine, geometry, front),
     )
-    touch(surroundings.issuer, surroundings.application, geometry)
-    capsule.serve(connections, surroundings)
+
+    def serve() -> None:
+        touch(surroundings.issuer, surroundings.application, geometry)
+        capsule.serve(connections, surroundings)
+
+    return serve
 
 
-def _serve_directly(
+def _prepare_direct(
     surroundings: Surroundings,
     geometry: SlotGeometry,
-    direct: DirectNode,
+    node: DirectNode,
     sockets: _CapsuleSockets,
-) -> None:
+) -> Callable[[], None]:
     door, keeper, engine = sockets
-    direct_capsule.rehearse(direct)
-    touch(surroundings.issuer, surroundings.application, geometry)
-    ends = direct_capsule.Ends(door, KeeperConnection(keeper), engine, geometry)
-    direct_capsule.serve(ends, surroundings, direct)
+    ends = direct_capsule.Ends(
+        door, KeeperConnection(keeper), WatchedEngine(engine, geometry, door)
+    )
+
+    def serve() -> None:
+        touch(surroundings.issuer, surroundings.application, geometry)
+        direct_capsule.rehearse(node)
+        direct_capsule.serve(ends, surroundings, node)
+
+    return serve
 
 
 def run(

@@ -187,7 +187,9 @@ def test_events_are_there_before_the_answer_is_complete(direct, port):
 
 
 @pytest.mark.parametrize(
-    "key", ["", "wrong", KEY + "x", KEY[:-1], f"{KEY} x"], ids=["none", "wrong", "longer", "shorter", "more"]
+    "key",
+    ["", "wrong", KEY + "x", KEY[:-1], f"{KEY} x"],
+    ids=["none", "wrong", "longer", "shorter", "more"],
 )
 def test_a_wrong_key_is_401_in_openais_words(direct, port, key):
     already = direct.journal()
