@@ -210,7 +210,7 @@ class WatchedEngine(EngineConnection):
         self._gone: Callable[[], bool] = lambda: peer_closed(front)
 
     def watch(self, client: socket.socket, gone: Callable[[], bool]) -> None:
-        """Look at `client` in the front's place; once it can be read, `gone` says if it has gone."""
+        """Look at `client` in the front's place: when it can be read, `gone` is asked."""
         self._poll.unregister(self._front_fd)
         self._front_fd, self._gone = client.fileno(), gone
         self._poll.register(self._front_fd, select.POLLIN)

@@ -77,6 +77,7 @@ class DirectHttp:
             head = self._next(head_until)
             if not isinstance(head, h11.Request):
                 raise NotHttp(400)
+            _check_head(head)
             self.method = head.method
             body = self._body(head, self._clock() + body_s)
         except h11.RemoteProtocolError as error:
@@ -103,6 +104,15 @@ class DirectHttp:
         while (event := self.h11.next_event()) is h11.NEED_DATA:
             self.h11.receive_data(self._connection.read(until))
         return event if isinstance(event, h11.Event) else None
+
+
+def _check_head(head: h11.Request) -> None:
+    """Refuse what h11 lets through: other versions, and a long head that came at once."""
+    if head.http_version not in (b"1.0", b"1.1"):
+        raise NotHttp(400)
+    size = len(head.target) + sum(len(name) + len(value) + 4 for name, value in head.headers)
+    if size > MAX_HEAD:
+        raise NotHttp(431)
 
 
 class DirectResponder:

@@ -26,7 +26,10 @@ def run(
     stock_ohttp: Annotated[
         bool, typer.Option(help="Let the relay serve plain OHTTP clients, for interoperation.")
     ] = False,
+    direct: Annotated[
+        bool, typer.Option(help="Let workers also serve plain HTTPS clients, on ports +50, +51.")
+    ] = False,
 ) -> None:
     """Start everything, print the endpoint, and stay until Ctrl-C."""
-    options = UpOptions(port_base, workers, model, list_epoch, stock_ohttp)
+    options = UpOptions(port_base, workers, model, list_epoch, stock_ohttp, direct)
     raise typer.Exit(Up(options, Console()).run())

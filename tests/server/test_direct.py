@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from attestation.bundle import Bundle
 from tests.server.conftest import Worker, free_port, running_worker, until
+from tests.support.tap import Tap
 from wire.key_document import KeyDocument
 from wire.receipt import ResponseHash, request_hash, verify, without_attestation
 
@@ -28,14 +29,9 @@ PATH = "/v1/chat/completions"
 
 
 @pytest.fixture(scope="module")
-def port() -> int:
-    return free_port()
-
-
-@pytest.fixture(scope="module")
-def direct(new_neighbours: Any, port: int) -> Iterator[Worker]:
+def direct(new_neighbours: Any) -> Iterator[Worker]:
     settings = {
-        "port": port,
+        "port": free_port(),
         "keys": [hashlib.sha256(key.encode()).hexdigest() for key in ("sk-other", KEY)],
         "max_capsules": 6,
         "max_requests": 2,
@@ -46,6 +42,11 @@ def direct(new_neighbours: Any, port: int) -> Iterator[Worker]:
         until(lambda: len(worker.capsules()) >= 3, worker=worker)
         yield worker
         assert worker.process.poll() is None, (worker.folder / "worker.log").read_text()
+
+
+@pytest.fixture
+def port(direct: Worker) -> int:
+    return json.loads((direct.folder / "config.json").read_text())["direct"]["port"]
 
 
 def context(**changes: Any) -> ssl.SSLContext:
@@ -79,6 +80,11 @@ def read_all(client: socket.socket) -> bytes:
     while part := client.recv(65536):  # raises unless it ends with a close_notify
         parts.append(part)
     return b"".join(parts)
+
+
+def read_into(client: socket.socket, received: bytearray) -> None:
+    while part := client.recv(65536):
+        received += part
 
 
 def split(answer: bytes) -> tuple[int, dict[bytes, bytes], bytes]:
@@ -146,7 +152,7 @@ def test_curl_with_the_pinned_key_gets_a_completion_whose_receipt_checks(direct,
     assert all(step["outcome"] != "pass" for step in member["verification"])
 
 
-def test_curl_with_another_pin_sends_nothing(direct, port):
+def test_curl_with_another_pin_sends_nothing(port):
     other = base64.b64encode(bytes(32)).decode()
     done = curl(port, PATH, "--pinnedpubkey", f"sha256//{other}", "-d", "{}")
 
@@ -174,7 +180,7 @@ def test_a_stream_comes_event_by_event_with_its_receipt(direct, port):
     check(direct, json.dumps(order).encode(), payloads, payloads[-2])
 
 
-def test_events_are_there_before_the_answer_is_complete(direct, port):
+def test_events_are_there_before_the_answer_is_complete(port):
     with closing(connect(port)) as client:
         client.sendall(encode({"tokens": 5, "stream": True, "delay": 300}))
         started = time.monotonic()
@@ -204,7 +210,7 @@ def test_a_wrong_key_is_401_in_openais_words(direct, port, key):
     assert direct.journal() == already
 
 
-def test_no_key_and_two_keys_are_401(direct, port):
+def test_no_key_and_two_keys_are_401(port):
     twice = f"authorization: Bearer {KEY}\r\n"
     assert ask(port, encode({}, extra=twice))[0] == 401
     assert ask(port, b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n")[0] == 401
@@ -219,7 +225,7 @@ def test_evidence_is_there_before_a_key_is_shown(direct, port):
     assert document.tls_key == direct.document.tls_key
 
 
-def test_a_nonce_is_refused_and_not_ignored(direct, port):
+def test_a_nonce_is_refused_and_not_ignored(port):
     request = b"GET /v1/attestation?nonce=00 HTTP/1.1\r\nhost: x\r\n\r\n"
     status, _, body = ask(port, request)
 
@@ -247,7 +253,7 @@ def test_health_names_the_node(direct, port):
         (encode({"fail": "run", "prompt": "canary"}), 500),
     ],
 )  # fmt: skip
-def test_what_is_refused_is_refused_in_openais_words(direct, port, request_, status):
+def test_what_is_refused_is_refused_in_openais_words(port, request_, status):
     answered, _, body = ask(port, request_)
 
     assert answered == status
@@ -255,7 +261,7 @@ def test_what_is_refused_is_refused_in_openais_words(direct, port, request_, sta
     assert b"canary" not in body
 
 
-def test_a_large_body_with_expect_is_read(direct, port):
+def test_a_large_body_with_expect_is_read(port):
     body = json.dumps({"tokens": 1, "prompt": "x" * 2_000_000})
     status, _, answer = ask_expecting(port, body.encode())
     assert status == 200
@@ -274,13 +280,12 @@ def ask_expecting(port, body):
         return split(read_all(client))
 
 
-def test_a_failure_inside_a_stream_is_told_and_the_stream_does_not_end(direct, port):
+def test_a_failure_inside_a_stream_is_told_and_the_stream_does_not_end(port):
     with closing(connect(port)) as client:
         client.sendall(encode({"stream": True, "fail": "midstream", "prompt": "canary-9"}))
-        received = b""
+        received = bytearray()
         with pytest.raises(ssl.SSLError):  # the alert
-            while True:
-                received += client.recv(65536)
+            read_into(client, received)
     assert b"internal_error" in received
     assert not received.endswith(b"0\r\n\r\n")
     assert received.count(b"canary-9") == 1  # in the event that the application sent
@@ -295,13 +300,13 @@ def test_a_client_that_goes_stops_its_generation(direct, port):
     until(lambda: direct.journal().count("erased cancel") == already + 1, worker=direct)
 
 
-def test_a_connection_serves_one_request(direct, port):
+def test_a_connection_serves_one_request(port):
     with closing(connect(port)) as client:
         client.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n" * 2)
         assert read_all(client).count(b"HTTP/1.1 ") == 1
 
 
-def test_nothing_can_be_resumed(direct, port):
+def test_nothing_can_be_resumed(port):
     shared = context()
     for _ in range(2):
         raw = socket.create_connection(("127.0.0.1", port), timeout=20)
@@ -312,19 +317,19 @@ def test_nothing_can_be_resumed(direct, port):
             assert client.session is None or not client.session.has_ticket
 
 
-def test_older_versions_are_refused(port, direct):
+def test_older_versions_are_refused(port):
     with pytest.raises(ssl.SSLError, match="PROTOCOL_VERSION"):
         connect(port, maximum_version=ssl.TLSVersion.TLSv1_2)
 
 
-def test_plain_http_gets_an_alert_and_nothing_else(direct, port):
+def test_plain_http_gets_an_alert_and_nothing_else(port):
     with closing(socket.create_connection(("127.0.0.1", port), timeout=20)) as client:
         client.sendall(encode({"prompt": "canary"}))
         client.shutdown(socket.SHUT_WR)
         assert read_all(client) == bytes([21, 3, 3, 0, 2, 2, 10])
 
 
-def test_whoever_is_silent_in_the_handshake_is_cut_off_and_others_are_served(direct, port):
+def test_whoever_is_silent_in_the_handshake_is_cut_off_and_others_are_served(port):
     silent = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(5)]
     silent[0].sendall(b"\x16\x03")
     assert ask(port, encode({"tokens": 1}))[0] == 200
@@ -335,19 +340,21 @@ def test_whoever_is_silent_in_the_handshake_is_cut_off_and_others_are_served(dir
     assert time.monotonic() - started < 10
 
 
-def test_whoever_is_silent_in_the_head_or_drips_it_is_cut_off(direct, port):
+def test_whoever_is_silent_in_the_head_or_drips_it_is_cut_off(port):
     with closing(connect(port)) as client:
         client.sendall(b"GET /hea")
-        started = time.monotonic()
         with pytest.raises((ssl.SSLError, OSError)):
-            while True:
-                client.sendall(b"x")
-                time.sleep(0.1)
-                if time.monotonic() - started > 15:
-                    pytest.fail("it is still open")
+            drip(client, seconds=15)
 
 
-def test_sixty_four_at_once_are_answered_or_told_that_there_is_no_room(direct, port):
+def drip(client, seconds):
+    started = time.monotonic()
+    while time.monotonic() - started < seconds:
+        client.sendall(b"x")
+        time.sleep(0.1)
+
+
+def test_sixty_four_at_once_are_answered_or_told_that_there_is_no_room(port):
     statuses: list[int] = []
 
     def one() -> None:
@@ -368,9 +375,7 @@ def test_sixty_four_at_once_are_answered_or_told_that_there_is_no_room(direct, p
     assert ask(port, encode({"tokens": 1}))[0] == 200
 
 
-def test_nothing_in_clear_leaves_a_capsule(direct, port):
-    from tests.support.tap import Tap  # noqa: PLC0415
-
+def test_nothing_in_clear_leaves_a_capsule(port):
     with Tap(port) as tap:
         status, _, answer = ask(tap.port, encode({"prompt": "a-canary-in-clear"}))
     assert status == 200
