@@ -43,7 +43,7 @@ def test_the_printed_curl_command_gets_an_attested_stream(stack):
     words = shlex.split(lines[-1].partition("direct: ")[2])
     done = subprocess.run([*words, "-sS", "--noproxy", "*"], capture_output=True, check=True)
 
-    payloads = re.findall(rb"^data: (.*)$", done.stdout, re.M)
+    payloads = re.findall(rb"^data: (.*)$", done.stdout, re.MULTILINE)
     assert payloads[-1] == b"[DONE]"
     attestation = json.loads(payloads[-2])["attestation"]
     assert attestation["quote"]
