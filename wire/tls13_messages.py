@@ -158,7 +158,7 @@ def parse_client_hello(body: bytes) -> ClientHello:
     offered = _numbers(reader.vector(2, least=2))
     compression = reader.vector(1, least=1)
     # An old ClientHello may end here; one of TLS 1.3 cannot.
-    extensions = _parse_extensions(b"" if reader.empty else reader.vector(2))
+    extensions = _extensions(b"" if reader.empty else reader.vector(2))
     reader.end()
     _check_version(extensions)
     if compression != b"\x00":
@@ -174,7 +174,7 @@ def parse_client_hello(body: bytes) -> ClientHello:
     return ClientHello(random, session_id, CipherSuite(suite), share, _wants_http(extensions))
 
 
-def _parse_extensions(data: bytes) -> Mapping[int, bytes]:
+def _extensions(data: bytes) -> Mapping[int, bytes]:
     reader = _Reader(data)
     extensions: dict[int, bytes] = {}
     while not reader.empty:
