@@ -87,10 +87,8 @@ def test_curl_with_nothing_in_common_fails(served, options):
 
 
 def test_node(served):
-    script = (
-        "require('https').get({host:'127.0.0.1',port:%d,rejectUnauthorized:false,agent:false},"
-        "r=>r.on('data',d=>process.stdout.write(d)))" % served[0]
-    )
+    options = f"{{host:'127.0.0.1',port:{served[0]},rejectUnauthorized:false,agent:false}}"
+    script = f"require('https').get({options},r=>r.on('data',d=>process.stdout.write(d)))"
     assert run("node", "-e", script).stdout == b"hello\n"
 
 
@@ -103,9 +101,9 @@ def test_openssl_updates_its_keys(served):
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as client:
         for line in (b"K\n", b"k\n", b"GET / HTTP/1.1\n\r\n"):
-            time.sleep(0.5)  # a command is a line that is read alone
             client.stdin.write(line)
             client.stdin.flush()
+            time.sleep(0.5)  # a command is a line that is read alone, and the end of all ends it
         printed = client.communicate(timeout=20)[0]
     assert b"hello" in printed
     assert max(updates) == 2
