@@ -39,6 +39,7 @@ class DirectConnection:
         self.socket = sock
         self._tls = tls
         self._clock = clock
+        self._early = b""  # of the request, come with the end of the handshake
 
     def handshake(self, seconds: float) -> float:
         """Complete the handshake; return until when the head of the request may take.
@@ -47,7 +48,6 @@ class DirectConnection:
             ClientGone: it failed, or took too long.
         """
         deadline = self._clock() + seconds
-        self._early = b""
         while not self._tls.established:
             self._early += self._receive(self._wait(deadline))
         return deadline

@@ -79,8 +79,13 @@ def test_curl(served, options):
 
 
 @pytest.mark.parametrize(
-    "options", [("--tls-max", "1.2"), ("--curves", "P-256"), ("--tls13-ciphers", "TLS_AES_256_GCM_SHA384")]
-)  # fmt: skip
+    "options",
+    [
+        ("--tls-max", "1.2"),
+        ("--curves", "P-256"),
+        ("--tls13-ciphers", "TLS_AES_256_GCM_SHA384"),
+    ],
+)
 def test_curl_with_nothing_in_common_fails(served, options):
     done = run("curl", "-sSk", "--noproxy", "*", *options, f"https://127.0.0.1:{served[0]}/")
     assert done.returncode == 35, done.stderr  # CURLE_SSL_CONNECT_ERROR
