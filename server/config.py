@@ -34,6 +34,36 @@ class OwnAppraisal:
 
 
 @dataclass(frozen=True)
+class DirectPort:
+    """The port for plain HTTPS clients, whose TLS ends inside a capsule.
+
+    Attributes:
+        port: on the worker's own address.
+        keys: SHA-256 of each API key. The keys are random, so a plain hash tells nobody anything.
+        pool: idle capsules kept ready for it.
+        max_capsules: connections at once; further ones wait a little, then are closed.
+        max_requests: requests admitted at once; beyond it the answer is 503.
+        handshake_timeout_s: for the handshake and the head of a request, together.
+
+    Raises:
+        ValueError: no key, something that is no hash, or a limit below one.
+    """
+
+    port: int
+    keys: tuple[bytes, ...]
+    pool: int = 2
+    max_capsules: int = 32
+    max_requests: int = 8
+    handshake_timeout_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not self.keys or any(len(key) != 32 for key in self.keys):
+            raise ValueError("the direct port needs the SHA-256 of at least one API key")
+        if min(self.pool, self.max_capsules, self.max_requests) < 1:
+            raise ValueError("limits are at least one")
+
+
+@dataclass(frozen=True)
 class WorkerConfig:
     """One worker: where it listens, what it serves, whom it asks, and its limits.
 
@@ -97,6 +127,8 @@ class WorkerConfig:
     issuer_refresh_s: float = 300.0
     event_tick_ms: int = 0
     """Milliseconds from one event of a stream to the next; 0 lets each leave when it is ready."""
+    direct: DirectPort | None = None
+    """None: no direct port, and the key document says so."""
     start_timeout_s: float = 900.0
     """How long the engine may take to load its model."""
 

@@ -9,6 +9,10 @@ else:
     zygote   -- front, keeper, engine        where a capsule's other ends are passed on
     front    -- keeper                       whether a request is authentic
     engine   -> launcher                     its ready line, a pipe
+    zygote   -- door                         with a direct port: its capsules' other ends
+
+The direct port is bound here, before anything is forked, and accepted from by the door, which does
+nothing else: the launcher itself may wait for the log for seconds.
 
 Then it brings the worker into the log, and keeps it there with ever new keys (`server.life`). A
 worker is one thing: if any role dies, all of it ends, and whoever supervises it starts it anew with
@@ -55,6 +59,8 @@ if TYPE_CHECKING:
 
 LOADING_STEP = 10
 """Per cent of the model between two events that say how far loading is."""
+BACKLOG = 128
+"""Connections to the direct port that the kernel keeps for the door."""
 
 DEATH_S = 5.0
 """How long after its socket the process of a role may take to end."""
@@ -174,6 +180,8 @@ def fork_roles(config: WorkerConfig, parts: Parts, roles: Roles) -> Ends:
     checks, to_checks = packet_pair()
     engine_in, engine_out = packet_pair()
     quotes, to_quotes = stream_pair()
+    door_in, door_out = packet_pair()
+    listener = _listen(config)
     ready, ready_out = os.pipe()
 
     def be_keeper() -> None:
@@ -190,29 +198,56 @@ def fork_roles(config: WorkerConfig, parts: Parts, roles: Roles) -> Ends:
         from server import zygote
 
         zygote.run(
-            zygote.ZygoteSockets(to_zygote, front_out, keeper_out, engine_out),
+            zygote.ZygoteSockets(to_zygote, front_out, keeper_out, engine_out, door_out),
             parts.application(),
             platform=config.platform,
             issuer_name=config.issuer_name,
             max_logprobs=config.engine.max_logprobs,
             pool=config.pool,
             event_tick_s=config.event_tick_ms / 1000,
+            direct=config.direct,
         )
+
+    def be_door() -> None:
+        from server import door
+
+        if config.direct is not None and listener is not None:
+            door.run(listener, door_in, config.direct)
 
     def be_engine() -> None:
         parts.engine(engine_in.fileno(), config, ready_out)
 
     theirs = (to_keeper, keeper_in, to_front, front_in, to_zygote, checks, to_checks, to_quotes)
-    shared = (front_out, keeper_out, engine_out, engine_in)
+    shared = (front_out, keeper_out, engine_out, engine_in, door_in, door_out)
     roles.fork(Role.KEEPER, be_keeper, *_numbers(to_keeper, to_checks, keeper_in))
     roles.fork(Role.FRONT, be_front, *_numbers(to_front, front_in, checks, to_quotes))
-    roles.fork(Role.ZYGOTE, be_zygote, *_numbers(to_zygote, front_out, keeper_out, engine_out))
+    passed_on = (front_out, keeper_out, engine_out, *([door_out] if listener else []))
+    roles.fork(Role.ZYGOTE, be_zygote, *_numbers(to_zygote, *passed_on))
+    if listener is not None:
+        roles.fork(Role.DOOR, be_door, *_numbers(listener, door_in))
+        listener.close()
     roles.fork(Role.ENGINE, be_engine, *_numbers(engine_in), ready_out)
     roles.all_forked()
     for sock in (*theirs, *shared):
         sock.close()
     os.close(ready_out)
     return Ends(keeper, front, zygote, quotes, ready)
+
+
+def _listen(config: WorkerConfig) -> socket.socket | None:
+    """Bind the direct port, if there is to be one.
+
+    Raises:
+        StartError: it is taken.
+    """
+    if config.direct is None:
+        return None
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    address = (config.host, config.direct.port)
+    try:
+        return socket.create_server(address, family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise StartError("the direct port cannot be bound") from error
 
 
 def _numbers(*sockets: socket.socket) -> tuple[int, ...]:

@@ -16,7 +16,14 @@ from dataclasses import dataclass, field
 from attestation.attester.base import Attester, Gpus
 from attestation.errors import AttesterFailed
 from server.config import WorkerConfig
-from server.control import READY, ModelMessage, encode_issuer, encode_nodes
+from server.control import (
+    READY,
+    DirectMessage,
+    ModelMessage,
+    encode_direct,
+    encode_issuer,
+    encode_nodes,
+)
 from server.engine_ready import EngineReadyLine
 from server.errors import StartError
 from server.generations import back_off, period
@@ -178,6 +185,7 @@ class Life:
             self._retire_at.setdefault(old.period.number, self.clock() + self.config.lead_s)
         self._listed.append(registered)
         self._tell_front()
+        self._show_directly(registered)
         self._next_try = float(registered.period.next_at)
         emit(GenerationListed(NodeName(registered.node), registered.period.not_after))
         if first:
@@ -240,6 +248,14 @@ class Life:
                 except AttesterFailed:
                     emit(NeighbourWaited(Neighbour.PLATFORM, 1))
         return b""
+
+    def _show_directly(self, registered: Registration) -> None:
+        """Have the direct port, if there is one, show this generation from now on."""
+        if not registered.certificate:
+            return
+        message = DirectMessage(bytes.fromhex(registered.node), registered.certificate)
+        for packet in encode_direct(message, registered.bundle):
+            send_packet(self.controls.zygote, packet)
 
     # ---- the issuer's keys, and the model ----
 

@@ -22,6 +22,7 @@ from server.generations import Period
 from server.keeper_control import KeeperControl
 from server.keeper_messages import Binding, PublicKeys
 from server.logs import CodeName, EvidenceRefused, PlatformFound, PlatformName, emit
+from server.tls_certificate import tls_key
 from transparency.leaf import Leaf
 from wire.hpke import Aead, Kdf, Kem
 from wire.key_config import KeyConfig
@@ -43,6 +44,8 @@ class Registration:
     document: KeyDocument
     leaf: Leaf
     bundle: bytes
+    certificate: bytes = b""
+    """Of the direct port; empty without one."""
 
     @property
     def node(self) -> str:
@@ -154,7 +157,7 @@ def key_document(
             KeyConfig(period.x25519_id, Kem.X25519, keys.x25519, ALGORITHMS),
         ),
         receipt_key=keys.receipt,
-        tls_key=None,
+        tls_key=tls_key(keys.certificate) if keys.certificate else None,
         model=config.model_name,
         model_digest=engine.model_digest,
         policy_digest=hashlib.sha256(engine.policy).digest(),
@@ -179,7 +182,8 @@ def register(
     Raises:
         AttesterFailed: the platform does not quote. The generation is erased again.
     """
-    keys = keeper.make(period.number, *period.key_ids)
+    direct = config.direct is not None
+    keys = keeper.make(period.number, *period.key_ids, direct=direct)
     document = key_document(config, engine, period, keys, attester.gpu_count)
     policy = EnginePolicy.decode(engine.policy)
     keeper.bind(
@@ -198,7 +202,7 @@ def register(
         raise
     digest = hashlib.sha256(bundle).digest()
     leaf = keeper.sign_leaf(period.number, digest, period.not_after)
-    return Registration(period, document, Leaf.decode(leaf), bundle)
+    return Registration(period, document, Leaf.decode(leaf), bundle, keys.certificate)
 
 
 def check_own_evidence(config: WorkerConfig, bundle: bytes, *, at: int) -> None:

@@ -131,6 +131,7 @@ PACKETS = (
     keeper_messages.ContextRequest(True, bytes(7), ENCS[0]),
     keeper_messages.Statement(DIGEST, DIGEST, 1, 2, 3, DIGEST, 4, 5, 6),
     keeper_messages.NewGeneration(9, 1, 2),
+    keeper_messages.HandshakeRequest(DIGEST, DIGEST),
     keeper_messages.PublicKeys(bytes(32), bytes(1216), bytes(32)),
     keeper_messages.Binding(0, DIGEST, DIGEST, "none", "none"),
     keeper_messages.LeafRequest(0, DIGEST, DATE),
