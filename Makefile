@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 MODEL ?=
 ARGS ?=
 
-.PHONY: up test soak bench check lint types floors interop fuzz clean
+.PHONY: up test soak bench coverage check lint types floors interop fuzz clean
 
 # Clients and codecs of others, for the tests; without npm those tests skip and say so.
 PEERS := $(if $(shell command -v npm),tests/interop/node_modules/.package-lock.json)
@@ -35,7 +35,8 @@ test: $(VENV)/.ready $(PEERS)
 
 # Floods, slow clients and thousands of streams against real processes, for minutes.
 soak: $(VENV)/.ready $(PEERS)
-	$(BIN)/python -m pytest -m soak --timeout 900 tests/relay tests/server tests/path
+	$(BIN)/python -m pytest -m soak --timeout 900 \
+		tests/relay tests/server tests/path tests/attestation tests/transparency tests/fuzz
 
 interop: $(VENV)/.ready $(PEERS)
 	$(BIN)/python -m pytest tests/interop tests/client/test_proxy.py
@@ -44,6 +45,11 @@ interop: $(VENV)/.ready $(PEERS)
 fuzz: $(VENV)/.ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fuzz]'
 	$(BIN)/python -m tests.fuzz.run $(ARGS)
+
+# Every branch of the verifiers, without the published evidence that may lie beside the project.
+coverage: $(VENV)/.ready
+	$(BIN)/coverage run --branch --source=attestation.verifier -m pytest tests/attestation -q --ignore-glob='*vectors*'
+	$(BIN)/coverage report --skip-covered --show-missing --fail-under=100
 
 bench: $(VENV)/.ready
 	$(BIN)/sottovoce bench wire

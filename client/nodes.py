@@ -27,6 +27,7 @@ from attestation.errors import AppraisalError, AttestationError
 from attestation.verdict import Outcome, Step, Verdict
 from attestation.verifier.node import ReferenceValues, VerifiedNode, appraise
 from attestation.verifier.policy import ClientPolicy
+from client.direct import pin_of
 from client.errors import NodeListError, NoNode
 from client.files import write_private
 from client.trust import Trust
@@ -115,6 +116,7 @@ class Appraisal:
                 "model": node.key_document.model,
                 "platform": node.platform,
                 "verified": True,
+                "direct_pin": pin_of(node.key_document),
                 "steps": [step.to_json() for step in (*self.log_steps, *node.steps)],
             }
             for node in self.nodes

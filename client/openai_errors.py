@@ -15,6 +15,7 @@ from client.errors import (
     IssuerError,
     NodeListError,
     NoNode,
+    QuoteRefused,
     RelayError,
     RelayTimeout,
     RequestRefused,
@@ -35,6 +36,7 @@ _STATUS: tuple[tuple[type[ClientError], int], ...] = (
     (IssuerError, 503),
     (NodeListError, 503),
     (NoNode, 503),
+    (QuoteRefused, 503),
 )
 
 RETRY_AFTER_S = {429: 5, 503: 1}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from attestation.verifier.policy import ClientPolicy
 from client import metrics, openai_errors, page, sse
 from client.canonical import canonical_body, parse_body
 from client.connection import REQUEST_ID_FIELD, CallerConnection, request_id
-from client.errors import ClientError, NodeListError, RequestRefused
+from client.errors import ClientError, NodeListError, NoNode, RequestRefused
 from client.exchange import TIMEOUT, Relay
 from client.http1 import Http1Transport
 from client.nodes import NodeDirectory
@@ -45,6 +46,10 @@ CALLER_GONE = 499
 """The status of an answer that nobody is there to read; customary, and seen in metrics only."""
 
 _NOT_SERVED = (httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED)
+
+EVIDENCE = "application/cmw+json"
+
+_HEX_32 = re.compile(r"[0-9a-f]{64}")
 
 KEPT_VERDICTS = 256
 """Verdicts kept for `GET /verification`; they hold steps and reasons, never content."""
@@ -255,6 +260,23 @@ async def counted(request: Request) -> Response:
     """Count answers by status; nothing in it comes from a request."""
     state = request.app.state
     return Response(metrics.write(state.proxy.gauges(), state.counts), media_type=metrics.TYPE)
+
+
+@routes.get("/v1/attestation")
+async def attestation(request: Request, node: str = "", nonce: str = "") -> Response:
+    """Have a node quoted over the caller's nonce, and pass its evidence on.
+
+    It is the caller who appraises it (`sottovoce verify node --fresh`): the proxy only pays.
+    """
+    if not (_HEX_32.fullmatch(node) and _HEX_32.fullmatch(nonce)):
+        raise RequestRefused("`node` and `nonce` must be 64 lower-case hex digits each")
+    proxy: Proxy = request.app.state.proxy
+    for known in (await proxy.directory.current()).nodes:
+        if known.node == node:
+            return Response(
+                await proxy.transport.attest(known, bytes.fromhex(nonce)), media_type=EVIDENCE
+            )
+    raise NoNode("no verified node has this name now")
 
 
 @routes.get("/verification")

@@ -21,13 +21,11 @@ anywhere: what nobody foresaw becomes `internal_error`, or a stream without an e
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from engine.connection import EngineConnection
 from engine.errors import EngineGone
@@ -38,18 +36,20 @@ from server.connections import (
     KeeperConnection,
     WatchedEngine,
 )
+from server.delivery import Delivery
 from server.errors import ClientGone, Refused, Rejected
-from server.keeper_messages import Statement
+from server.fresh_quote import PATH as FRESH_QUOTE
+from server.fresh_quote import QuotePlan
 from server.messages import Admission, Marking, Request, Spending
 from server.openai.errors import ApiError, error_body
-from server.openai.outputs import Body, Event, Head, Output, Plan
+from server.openai.outputs import Plan
+from server.receipts import Issuance, Receipts
 from server.responses import ChunkedResponder, Responder, responder
 from server.ticks import TickedResponder
 from server.tokens import AcceptedIssuer
 from wire import bhttp, inner, ohttp, refund
 from wire.errors import BadSignature, Unsupported, WireError
 from wire.hpke import RecipientContext
-from wire.receipt import ResponseHash, request_hash, with_attestation
 
 MARK_MARGIN_S = 60
 """How much longer than the Date window a request is remembered, against clocks that are set."""
@@ -121,10 +121,10 @@ def serve(connections: Connections, surroundings: Surroundings) -> None:
     try:
         capsule.answer()
     except ClientGone:
-        _abandon(engine)
+        abandon(engine)
         raise
     except Exception:  # noqa: BLE001 - a decision: nothing of the request may reach a traceback
-        _abandon(engine)
+        abandon(engine)
         capsule.fail()
 
 
@@ -251,6 +251,8 @@ class Capsule:
 
     def _prepare(self, request: inner.InnerRequest) -> Plan:
         try:
+            if request.path == FRESH_QUOTE:
+                return QuotePlan(request.query, self._front.quote)
             return self._surroundings.application.prepare(
                 request.method, request.path, request.body
             )
@@ -292,100 +294,20 @@ class Capsule:
         return int.from_bytes(self._surroundings.random(8), "big")
 
     def _run(self, request: inner.InnerRequest, plan: Plan) -> None:
-        receipts = Receipts(self._opened, self._keeper, self._surroundings.platform, request)
-        head = Head(200, ())
-        for output in plan.run(self._engine, self._seed, self._now()):
-            if isinstance(output, Head):
-                head = output
-            else:
-                self._send(output, head, receipts, plan)
-        if plan.streamed:
-            self._respond.end(self._refund(plan.tokens_used()))
-
-    def _send(self, output: Output, head: Head, receipts: Receipts, plan: Plan) -> None:
-        if isinstance(output, Body):
-            payload = receipts.complete(output.payload, plan) if output.last else output.payload
-            trailers = self._refund(plan.tokens_used())
-            self._respond.whole(bhttp.Response(head.status, head.headers, payload, trailers))
-        elif isinstance(output, Event):
-            self._begin_once(head)
-            if output.last:
-                payload = receipts.complete(output.payload, plan, then=output.then)
-                self._respond.event(payload, classed=True)
-            else:
-                receipts.add(output.payload)
-                self._respond.event(output.payload)
-
-    def _begin_once(self, head: Head) -> None:
-        if not self._streaming:
-            self._streaming = True
-            self._respond.begin(head.status, head.headers)
-
-
-class Receipts:
-    """The hashes of one request and its answer, and the receipt over them."""
-
-    def __init__(
-        self,
-        opened: Opened,
-        keeper: KeeperConnection,
-        platform: str,
-        request: inner.InnerRequest,
-    ) -> None:
-        context = opened.context
-        self._keeper = keeper
-        self._platform = platform
-        self._key_document = opened.granted.key_document
-        self._request_salt = context.export(ohttp.REQUEST_SALT_LABEL, ohttp.SALT_LENGTH)
-        self._response_salt = context.export(ohttp.RESPONSE_SALT_LABEL, ohttp.SALT_LENGTH)
-        self._request_hash = request_hash(self._request_salt, request.path, request.body)
-        self._response_hash = ResponseHash(self._response_salt)
-
-    def add(self, payload: bytes) -> None:
-        """Take a payload that carries no receipt into the response hash."""
-        self._response_hash.add(payload)
-
-    def complete(self, payload: bytes, plan: Plan, *, then: bytes | None = None) -> bytes:
-        """Hash the last payload, have the receipt signed, and put it in its place.
-
-        `then` is the constant payload that will still follow, if one does.
-        """
-        self._response_hash.add(payload)
-        if then is not None:
-            self._response_hash.add(then)
-        usage, counts = plan.usage(), plan.counts()
-        signed = self._keeper.sign(
-            Statement(
-                request_hash=self._request_hash,
-                response_hash=self._response_hash.digest(),
-                prompt_tokens=usage.prompt_tokens,
-                completion_tokens=usage.completion_tokens,
-                checks=counts.checks,
-                decisions=counts.decisions,
-                sent=counts.sent,
-                hits=counts.hits,
-                misses=counts.misses,
-            )
+        context = self._opened.context
+        issuance = Issuance(
+            self._opened.granted.key_document,
+            self._surroundings.platform,
+            context.export(ohttp.REQUEST_SALT_LABEL, ohttp.SALT_LENGTH),
+            context.export(ohttp.RESPONSE_SALT_LABEL, ohttp.SALT_LENGTH),
         )
-        return with_attestation(payload, self._member(signed))
-
-    def _member(self, signed: bytes) -> bytes:
-        # The client puts in the quote it appraised and the verdict it reached.
-        member: dict[str, Any] = {
-            "receipt": base64.b64encode(signed).decode(),
-            "salts": {
-                "request": base64.b64encode(self._request_salt).decode(),
-                "response": base64.b64encode(self._response_salt).decode(),
-            },
-            "quote": None,
-            "node": self._key_document.hex(),
-            "platform": self._platform,
-            "verification": [],
-        }
-        return json.dumps(member, separators=(",", ":")).encode()
+        receipts = Receipts(issuance, self._keeper, request.path, request.body)
+        delivery = Delivery(plan, self._respond, receipts, self._refund)
+        delivery.run(self._engine, self._seed, self._now())
 
 
-def _abandon(engine: WatchedEngine) -> None:
+def abandon(engine: WatchedEngine) -> None:
+    """Have every slot erased, or the engine gone with them."""
     try:
         engine.abandon()
     except EngineGone:

@@ -34,6 +34,36 @@ class OwnAppraisal:
 
 
 @dataclass(frozen=True)
+class DirectPort:
+    """The port for plain HTTPS clients, whose TLS ends inside a capsule.
+
+    Attributes:
+        port: on the worker's own address.
+        keys: SHA-256 of each API key. The keys are random, so a plain hash tells nobody anything.
+        pool: idle capsules kept ready for it.
+        max_capsules: connections at once; further ones wait a little, then are closed.
+        max_requests: requests admitted at once; beyond it the answer is 503.
+        handshake_timeout_s: for the handshake and the head of a request, together.
+
+    Raises:
+        ValueError: no key, something that is no hash, or a limit below one.
+    """
+
+    port: int
+    keys: tuple[bytes, ...]
+    pool: int = 2
+    max_capsules: int = 32
+    max_requests: int = 8
+    handshake_timeout_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not self.keys or any(len(key) != 32 for key in self.keys):
+            raise ValueError("the direct port needs the SHA-256 of at least one API key")
+        if min(self.pool, self.max_capsules, self.max_requests) < 1:
+            raise ValueError("limits are at least one")
+
+
+@dataclass(frozen=True)
 class WorkerConfig:
     """One worker: where it listens, what it serves, whom it asks, and its limits.
 
@@ -63,8 +93,6 @@ class WorkerConfig:
     """Folder of fetched collateral: a file for each part, under the part's name."""
     appraisal: OwnAppraisal | None = None
     """Under what the worker's own evidence must verify before it starts; None: it is not asked."""
-    device: str = "cpu"
-    gpu_count: int = 0
     capacity: int = 1
     token_budget: int = DEFAULT_TOKEN_BUDGET
     """Prompt plus completion tokens that one blind token pays for; the key document says so."""
@@ -85,6 +113,10 @@ class WorkerConfig:
     """Capsules in use at once; beyond it the front answers 503 in clear."""
     max_requests: int = 32
     """Requests admitted at once; beyond it a capsule answers an authenticated busy."""
+    max_quotes: int = 4
+    """Fresh quotes asked for at once; beyond it a capsule answers an authenticated busy."""
+    quote_pause_s: float = 1.0
+    """Between two fresh quotes: for the platform is slow, and the launcher has other work."""
     max_marks: int = 262_144
     """Requests remembered against replay (about 150 bytes each)."""
     max_body: int = 17 * 1024 * 1024
@@ -95,6 +127,8 @@ class WorkerConfig:
     issuer_refresh_s: float = 300.0
     event_tick_ms: int = 0
     """Milliseconds from one event of a stream to the next; 0 lets each leave when it is ready."""
+    direct: DirectPort | None = None
+    """None: no direct port, and the key document says so."""
     start_timeout_s: float = 900.0
     """How long the engine may take to load its model."""
 
@@ -124,7 +158,8 @@ class WorkerConfig:
         live = (self.lifetime_s + self.grace_s) // self.rotation_s + 2
         if self.key_ids < 2 * live or not 0 <= self.first_key_id <= 256 - self.key_ids:
             raise ValueError("a range of one-byte key ids, two for each generation alive at once")
-        if min(self.pool, self.max_capsules, self.max_requests, self.max_marks) < 1:
+        limits = (self.pool, self.max_capsules, self.max_requests, self.max_marks, self.max_quotes)
+        if min(limits) < 1:
             raise ValueError("limits are at least one")
         if self.event_tick_ms < 0:
             raise ValueError("a tick takes time")

@@ -13,7 +13,13 @@ from engine.connection import EngineConnection
 from engine.slot import SlotGeometry
 from engine.types import EngineState
 from server.errors import ClientGone, ProtocolError, Rejected
-from server.keeper_messages import DIGEST_LENGTH, ContextRequest, Packet, Statement
+from server.keeper_messages import (
+    DIGEST_LENGTH,
+    ContextRequest,
+    HandshakeRequest,
+    Packet,
+    Statement,
+)
 from server.messages import (
     LENGTH,
     Admission,
@@ -24,6 +30,8 @@ from server.messages import (
     Marked,
     Marking,
     Message,
+    Quote,
+    Quoted,
     Refund,
     Refunded,
     Reject,
@@ -79,6 +87,11 @@ class FrontConnection:
         """Spend all rows, or none."""
         self._send(Spend(spend_id, key_id, tuple(rows)))
         return self._receive(Spent).spending
+
+    def quote(self, nonce: bytes) -> Quoted:
+        """Have the platform quote a nonce, 32 bytes."""
+        self._send(Quote(nonce))
+        return self._receive(Quoted)
 
     def refund(self, truncated_key_id: int, messages: Sequence[bytes]) -> tuple[bytes, ...]:
         """Have one blind signature made for each message, zeros where there is none."""
@@ -164,6 +177,17 @@ class KeeperConnection:
         document = packet[1 : 1 + DIGEST_LENGTH]
         return Granted(document, ContextSecrets.from_bytes(packet[1 + DIGEST_LENGTH :]))
 
+    def handshake(self, key_document: bytes, transcript_hash: bytes) -> bytes:
+        """Have the transcript of this connection's TLS handshake signed.
+
+        Raises:
+            ClientGone: the key is gone; there is no way to tell the client so.
+        """
+        packet = self._ask(HandshakeRequest(key_document, transcript_hash).encode())
+        if packet[0] != Packet.SIGNATURE:
+            raise ClientGone
+        return packet[1:]
+
     def sign(self, statement: Statement) -> bytes:
         """Have the receipt signed: a COSE_Sign1."""
         packet = self._ask(statement.encode())
@@ -184,12 +208,18 @@ class WatchedEngine(EngineConnection):
 
     def __init__(self, sock: socket.socket, geometry: SlotGeometry, front: socket.socket) -> None:
         super().__init__(sock, geometry)
-        self._front = front
         self.on_wait: Callable[[], float | None] = lambda: None
         """Called before each wait; it returns how many seconds the wait may take at most."""
         self._poll = select.poll()
         self._engine_fd, self._front_fd = sock.fileno(), front.fileno()
         self._poll.register(self._engine_fd, select.POLLIN)
+        self._poll.register(self._front_fd, select.POLLIN)
+        self._gone: Callable[[], bool] = lambda: peer_closed(front)
+
+    def watch(self, client: socket.socket, gone: Callable[[], bool]) -> None:
+        """Look at `client` in the front's place: when it can be read, `gone` is asked."""
+        self._poll.unregister(self._front_fd)
+        self._front_fd, self._gone = client.fileno(), gone
         self._poll.register(self._front_fd, select.POLLIN)
 
     def wait(self, timeout: float | None = None) -> set[int]:
@@ -202,7 +232,7 @@ class WatchedEngine(EngineConnection):
         bounds = [bound for bound in (timeout, self.on_wait()) if bound is not None]
         ready = dict(self._poll.poll(min(bounds) * 1000 if bounds else None))
         # A socket that has ended is ready to be read.
-        if self._front_fd in ready and peer_closed(self._front):
+        if self._front_fd in ready and self._gone():
             raise ClientGone
         return self._change() if self._engine_fd in ready else set()
 

@@ -23,6 +23,7 @@ from server.gateway import Gateway, Limits
 from server.http_limits import Connection, Lingering
 from server.keeper_checks import KeeperChecks
 from server.metrics import CONTENT_TYPE, Metrics
+from server.quotes import Quotes
 from server.refunds import Refunds
 from server.replay import ReplaySet
 from server.sockets import receive_packet
@@ -64,6 +65,7 @@ class Front:
         launcher: socket.socket,
         zygote: socket.socket,
         keeper: socket.socket,
+        quotes: socket.socket,
     ) -> None:
         self._config = config
         self._launcher = launcher
@@ -80,6 +82,7 @@ class Front:
             self._metrics,
             Limits(config.max_body, config.body_timeout_s, config.max_requests),
             refunder=self._refunds,
+            quoter=Quotes(quotes, most=config.max_quotes, pause_s=config.quote_pause_s),
             checker=self._checks,
             kem_of=self._listed.kem_of,
         )
@@ -156,13 +159,21 @@ class Front:
 
 
 def run(
-    config: WorkerConfig, launcher: socket.socket, zygote: socket.socket, keeper: socket.socket
+    config: WorkerConfig,
+    launcher: socket.socket,
+    zygote: socket.socket,
+    keeper: socket.socket,
+    quotes: socket.socket,
 ) -> None:
     """Be the front, until a signal or the end of the launcher's socket."""
-    asyncio.run(_run(config, launcher, zygote, keeper))
+    asyncio.run(_run(config, launcher, zygote, keeper, quotes))
 
 
 async def _run(
-    config: WorkerConfig, launcher: socket.socket, zygote: socket.socket, keeper: socket.socket
+    config: WorkerConfig,
+    launcher: socket.socket,
+    zygote: socket.socket,
+    keeper: socket.socket,
+    quotes: socket.socket,
 ) -> None:
-    await Front(config, launcher, zygote, keeper).serve()
+    await Front(config, launcher, zygote, keeper, quotes).serve()

@@ -38,6 +38,7 @@ from server.messages import (
     Mark,
     Marked,
     Message,
+    Quote,
     Refund,
     Refunded,
     Reject,
@@ -48,6 +49,7 @@ from server.messages import (
     Start,
 )
 from server.metrics import Metrics
+from server.quotes import Quoter
 from server.refunds import Refunder, items_of
 from server.replay import ReplaySet
 from server.spending import Store
@@ -84,6 +86,7 @@ class Gateway:
         store: the spent-token store.
         checker: says whether a request will open.
         refunder: where spent tokens are given back, blindly.
+        quoter: who has the platform quote.
         kem_of: the KEM of a key id, if it is one of this node's.
         clock: Unix seconds.
     """
@@ -98,6 +101,7 @@ class Gateway:
         *,
         checker: Checker,
         refunder: Refunder,
+        quoter: Quoter,
         kem_of: Callable[[int], int | None],
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -107,6 +111,7 @@ class Gateway:
         self._checker = checker
         self._unchecked = Lane()
         self._refunder = refunder
+        self.quoter = quoter
         self._metrics = metrics
         self._limits = limits
         self._kem_of = kem_of
@@ -215,7 +220,7 @@ class Gateway:
 class Exchange:
     """One request's conversation with its capsule. Every question may be asked once, in order."""
 
-    _ORDER: tuple[type[Message], ...] = (Mark, Admit, Spend, Start)
+    _ORDER: tuple[type[Message], ...] = (Mark, Admit, Spend, Quote, Start)
 
     def __init__(
         self,
@@ -230,6 +235,7 @@ class Exchange:
         self._capsule = capsule
         self._send = send
         self._turn = 0
+        self._key_id = 0
         self._started = False
         self._ended = False
         self._spend: Spend | None = None
@@ -243,6 +249,7 @@ class Exchange:
         Raises:
             Rejected: nothing was answered yet.
         """
+        self._key_id = request.encapsulated_request[0]
         try:
             await self._capsule.send(request)
             while not self._ended:
@@ -279,11 +286,19 @@ class Exchange:
             spent = await self._gateway.spend(message)
             self._spend = message if spent.spending is Spending.OK else None
             await self._capsule.send(spent)
+        elif isinstance(message, Quote):
+            await self._quote(message)
         elif isinstance(message, Start):
             self._started = True
             self._capsule.started()
             self._gateway.answered(200)
             await self._send(_response_start(chunked=message.chunked))
+
+    async def _quote(self, quote: Quote) -> None:
+        if self._spend is None:
+            raise ProtocolError("a quote that was not paid for")
+        # Of which generation, the ciphertext has said: a capsule has no choice.
+        await self._capsule.send(await self._gateway.quoter.quote(self._key_id, quote.nonce))
 
     async def _refund(self, refund: Refund) -> None:
         spend, self._spend = self._spend, None

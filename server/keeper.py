@@ -3,8 +3,10 @@
 It parses packets of fixed layout (`keeper_messages`), never a request. For the front it says
 whether a request is authentic, without decrypting it, so that what is not costs no capsule. For a
 capsule it decapsulates the one `enc` of that capsule's own request and hands over that one context;
-later it signs one receipt, whose key document, model and time it fills in itself. The launcher
-makes, binds, opens and erases generations of keys.
+later it signs one receipt, whose key document, model and time it fills in itself. For a capsule of
+the direct port it signs the transcript of one TLS handshake, in the form that only a TLS 1.3 server
+signs; that key never leaves it either. The launcher makes, binds, opens and erases generations of
+keys.
 
 The life of a generation:
 
@@ -27,13 +29,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from server.control import DIRECT_CAPSULE
 from server.errors import PeerGone, ProtocolError
 from server.keeper_messages import (
     Binding,
     CheckRequest,
     ContextRequest,
+    HandshakeRequest,
     LeafRequest,
     NewGeneration,
     Packet,
@@ -42,12 +48,14 @@ from server.keeper_messages import (
     decode_generation,
 )
 from server.sockets import receive_packet, send_packet
+from server.tls_certificate import new_key, self_signed
 from transparency.leaf import NodeLeaf, sign_leaf
 from wire import ohttp, receipt
 from wire.chunks import FINAL
 from wire.errors import OpenFailed, WireError
 from wire.hpke import ContextSecrets, Kem, PrivateKey, setup_recipient
 from wire.tag_check import check_first
+from wire.tls13_messages import to_be_signed
 
 MINUTE_S = 60
 
@@ -58,14 +66,19 @@ class Generation:
 
     keys: dict[int, PrivateKey]
     receipt_key: Ed25519PrivateKey
+    tls_key: ec.EllipticCurvePrivateKey | None = None
     binding: Binding | None = None
     opened: bool = False
 
 
 @dataclass
 class CapsuleState:
-    """What one capsule has asked so far: nothing, its context, or its receipt as well."""
+    """What one capsule has asked so far: nothing, its context, or its receipt as well.
 
+    In place of a context, one of the `direct` port has its handshake signed.
+    """
+
+    direct: bool = False
     generation: Generation | None = None
     signed: bool = False
 
@@ -111,14 +124,31 @@ class Keyring:
             ProtocolError: malformed, or asked before.
         """
         request = ContextRequest.decode(packet)
-        if state.generation is not None:
-            raise ProtocolError("a second CONTEXT")
+        if state.direct or state.generation is not None:
+            raise ProtocolError("a second CONTEXT, or one for the direct port")
         found = self._decapsulate(request.chunked, request.header, request.enc)
         if isinstance(found, Packet):
             return bytes([found])
         generation, binding, secrets = found
         state.generation = generation
         return bytes([Packet.CONTEXT_OK]) + binding.key_document + secrets.to_bytes()
+
+    def handshake(self, state: CapsuleState, packet: bytes) -> bytes:
+        """Answer a direct capsule's HANDSHAKE: the signature of its TLS handshake, or why none.
+
+        Raises:
+            ProtocolError: malformed, asked before, or not from the direct port.
+        """
+        request = HandshakeRequest.decode(packet)
+        if not state.direct or state.generation is not None:
+            raise ProtocolError("a second HANDSHAKE, or one that is not of the direct port")
+        generation = self._direct_generation(request.key_document)
+        if generation is None or generation.tls_key is None:
+            return bytes([Packet.UNKNOWN_KEY])
+        state.generation = generation
+        signed = to_be_signed(request.transcript_hash)
+        signature = generation.tls_key.sign(signed, ec.ECDSA(hashes.SHA256()))
+        return bytes([Packet.SIGNATURE]) + signature
 
     def check(self, packet: bytes) -> bytes:
         """Answer the front's CHECK: whether its ciphertext is authentic, or why not.
@@ -199,9 +229,14 @@ class Keyring:
         xwing = PrivateKey.generate(Kem.XWING, self.random(32))
         receipt_key = Ed25519PrivateKey.from_private_bytes(self.random(32))
         keys = {order.x25519_id: x25519, order.xwing_id: xwing}
-        self.generations[order.generation] = Generation(keys, receipt_key)
+        made = Generation(keys, receipt_key)
+        certificate = b""
+        if order.direct:
+            made.tls_key = new_key(self.random)
+            certificate = self_signed(made.tls_key, self.random, int(self.clock()))
+        self.generations[order.generation] = made
         public = receipt_key.public_key().public_bytes_raw()
-        return PublicKeys(x25519.public_bytes, xwing.public_bytes, public)
+        return PublicKeys(x25519.public_bytes, xwing.public_bytes, public, certificate)
 
     def _bind(self, binding: Binding) -> None:
         generation = self.generations.get(binding.generation)
@@ -226,6 +261,13 @@ class Keyring:
                 return generation, generation.binding
         return None
 
+    def _direct_generation(self, key_document: bytes) -> Generation | None:
+        for generation in self.generations.values():
+            binding = generation.binding
+            if generation.opened and binding is not None and binding.key_document == key_document:
+                return generation
+        return None
+
     def _erase(self, number: int) -> None:
         self.generations.pop(number, None)
         gc.collect()  # what still refers to the keys in a cycle goes now, and is overwritten
@@ -235,8 +277,11 @@ def answer(keyring: Keyring, state: CapsuleState, packet: bytes) -> bytes:
     """Answer one packet of a capsule.
 
     Raises:
-        ProtocolError: anything but CONTEXT once and then SIGN once.
+        ProtocolError: anything but CONTEXT, or on the direct port HANDSHAKE, once, and then SIGN
+            once.
     """
+    if packet[0] == Packet.HANDSHAKE:
+        return keyring.handshake(state, packet)
     if packet[0] == Packet.CONTEXT:
         return keyring.context(state, packet)
     if packet[0] == Packet.SIGN:
@@ -295,10 +340,10 @@ class Keeper:
             self._front.close()
 
     def _on_new_capsule(self) -> None:
-        _, sockets = receive_packet(self._capsules, sockets=1)
+        kind, sockets = receive_packet(self._capsules, sockets=1)
         (capsule,) = sockets
         capsule.setblocking(False)
-        state = CapsuleState()
+        state = CapsuleState(direct=kind == DIRECT_CAPSULE)
         self._selector.register(
             capsule, selectors.EVENT_READ, lambda: self._on_capsule(capsule, state)
         )

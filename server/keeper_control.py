@@ -24,9 +24,12 @@ class KeeperControl:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
 
-    def make(self, generation: int, x25519_id: int, xwing_id: int) -> PublicKeys:
+    def make(
+        self, generation: int, x25519_id: int, xwing_id: int, *, direct: bool = False
+    ) -> PublicKeys:
         """Make the keys of a generation; return their public halves."""
-        return PublicKeys.decode(self._ask(NewGeneration(generation, x25519_id, xwing_id).encode()))
+        order = NewGeneration(generation, x25519_id, xwing_id, direct)
+        return PublicKeys.decode(self._ask(order.encode()))
 
     def bind(self, binding: Binding) -> None:
         """Fix the key document of a generation."""

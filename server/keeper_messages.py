@@ -8,14 +8,19 @@
       SIGN  request hash 32, response hash 32, prompt tokens u32, completion tokens u32,
             checks u64, decisions 32, sent u64, hits u64, misses u64
           RECEIPT      COSE_Sign1
+    from a capsule of the direct port
+      HANDSHAKE  key document 32, transcript hash 32
+          SIGNATURE    ECDSA, DER
+          UNKNOWN_KEY
+      SIGN  as above
     from the front
       CHECK chunked u8, final u8, header 7, enc 32 | 1120, ciphertext with its tag 16..65552
           AUTHENTIC
           UNKNOWN_KEY
           BAD_ENC      or not authentic: it will not open
     from the launcher
-      NEW   generation u32, key ids 2
-          PUBLIC       X25519 32, X-Wing 1216, receipt key 32
+      NEW   generation u32, key ids 2, direct u8
+          PUBLIC       X25519 32, X-Wing 1216, receipt key 32, certificate (DER) 0..1024
       BIND  generation u32, key document 32, model 32, verification u8, transfers u8
           DONE
       LEAF  generation u32, bundle 32, not after u64
@@ -26,7 +31,8 @@
           DONE
 
 Every packet begins with its type, one byte; the indented line is the answer.
-A capsule may ask CONTEXT once and then SIGN once. Anything else closes its connection.
+A capsule may ask CONTEXT once and then SIGN once, one of the direct port HANDSHAKE once and then
+SIGN once. Anything else closes its connection.
 The ciphertext of a CHECK is opaque: its tag is computed over it, and nothing in it is read.
 """
 
@@ -46,16 +52,18 @@ ENC_LENGTHS = (32, 1120)
 X25519_LENGTH = 32
 XWING_LENGTH = 1216
 RECEIPT_KEY_LENGTH = 32
+MAX_CERTIFICATE = 1024
 MAX_CHECKED = 64 * 1024 + TAG_LENGTH
 """Most bytes of ciphertext in a CHECK: four times a chunk; most requests in one piece are less."""
 DIGEST_LENGTH = 32
 
 _ENC_LENGTH_OF = {kem.to_bytes(2, "big"): length for kem, length in ENC_LENGTH.items()}
 _SIGN = struct.Struct(">32s32sIIQ32sQQQ")
-_NEW = struct.Struct(">IBB")
+_NEW = struct.Struct(">IBBB")
 _BIND = struct.Struct(">I32s32sBB")
 _LEAF = struct.Struct(">I32sQ")
 _GENERATION = struct.Struct(">I")
+_HANDSHAKE = struct.Struct(">32s32s")
 
 
 class Packet(IntEnum):
@@ -69,6 +77,8 @@ class Packet(IntEnum):
     RECEIPT = 6
     CHECK = 7
     AUTHENTIC = 8
+    HANDSHAKE = 9
+    SIGNATURE = 10
     NEW = 16
     PUBLIC = 17
     BIND = 18
@@ -102,6 +112,24 @@ class ContextRequest:
         if len(packet) - head not in ENC_LENGTHS or packet[1] > 1:
             raise ProtocolError("a CONTEXT of the wrong layout")
         return cls(packet[1] == 1, packet[2:head], packet[head:])
+
+
+@dataclass(frozen=True)
+class HandshakeRequest:
+    """HANDSHAKE: sign this transcript of TLS 1.3 with the key that this document binds."""
+
+    key_document: bytes
+    transcript_hash: bytes
+
+    def encode(self) -> bytes:
+        """Encode the packet."""
+        packed = _HANDSHAKE.pack(self.key_document, self.transcript_hash)
+        return bytes([Packet.HANDSHAKE]) + packed
+
+    @classmethod
+    def decode(cls, packet: bytes) -> HandshakeRequest:
+        """Decode the packet, or raise ProtocolError."""
+        return cls(*_fields(_HANDSHAKE, packet))
 
 
 @dataclass(frozen=True)
@@ -177,41 +205,52 @@ class Statement:
 
 @dataclass(frozen=True)
 class NewGeneration:
-    """NEW: make the keys of a generation; its configs get these two key ids."""
+    """NEW: make the keys of a generation; its configs get these two key ids.
+
+    `direct` has it make a key and a certificate for the direct port too.
+    """
 
     generation: int
     x25519_id: int
     xwing_id: int
+    direct: bool = False
 
     def encode(self) -> bytes:
         """Encode the packet."""
-        return bytes([Packet.NEW]) + _NEW.pack(self.generation, self.x25519_id, self.xwing_id)
+        packed = _NEW.pack(self.generation, self.x25519_id, self.xwing_id, self.direct)
+        return bytes([Packet.NEW]) + packed
 
     @classmethod
     def decode(cls, packet: bytes) -> NewGeneration:
         """Decode the packet, or raise ProtocolError."""
-        return cls(*_fields(_NEW, packet))
+        generation, x25519_id, xwing_id, direct = _fields(_NEW, packet)
+        if direct > 1:
+            raise ProtocolError("a flag that is neither 0 nor 1")
+        return cls(generation, x25519_id, xwing_id, direct == 1)
 
 
 @dataclass(frozen=True)
 class PublicKeys:
-    """PUBLIC: the public halves of a generation."""
+    """PUBLIC: the public halves of a generation; no certificate without a direct port."""
 
     x25519: bytes
     xwing: bytes
     receipt: bytes
+    certificate: bytes = b""
 
     def encode(self) -> bytes:
         """Encode the packet."""
-        return bytes([Packet.PUBLIC]) + self.x25519 + self.xwing + self.receipt
+        keys = self.x25519 + self.xwing + self.receipt
+        return bytes([Packet.PUBLIC]) + keys + self.certificate
 
     @classmethod
     def decode(cls, packet: bytes) -> PublicKeys:
         """Decode the packet, or raise ProtocolError."""
-        if len(packet) != 1 + X25519_LENGTH + XWING_LENGTH + RECEIPT_KEY_LENGTH:
-            raise ProtocolError("a PUBLIC of the wrong length")
         first, second = 1 + X25519_LENGTH, 1 + X25519_LENGTH + XWING_LENGTH
-        return cls(packet[1:first], packet[first:second], packet[second:])
+        third = second + RECEIPT_KEY_LENGTH
+        if not third <= len(packet) <= third + MAX_CERTIFICATE:
+            raise ProtocolError("a PUBLIC of the wrong length")
+        return cls(packet[1:first], packet[first:second], packet[second:third], packet[third:])
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,14 @@ anything large is imported or any thread exists, and gives each the sockets it n
 else:
 
     launcher -- keeper, front, zygote        control, a packet socket each
+    front    -- launcher                     nonces for fresh quotes, a stream socket
     zygote   -- front, keeper, engine        where a capsule's other ends are passed on
     front    -- keeper                       whether a request is authentic
     engine   -> launcher                     its ready line, a pipe
+    zygote   -- door                         with a direct port: its capsules' other ends
+
+The direct port is bound here, before anything is forked, and accepted from by the door, which does
+nothing else: the launcher itself may wait for the log for seconds.
 
 Then it brings the worker into the log, and keeps it there with ever new keys (`server.life`). A
 worker is one thing: if any role dies, all of it ends, and whoever supervises it starts it anew with
@@ -41,10 +46,10 @@ from server.logs import (
     failure,
 )
 from server.roles import RoleDied, Roles
-from server.sockets import packet_pair
+from server.sockets import packet_pair, stream_pair
 
 if TYPE_CHECKING:
-    from attestation.attester.base import Attester
+    from attestation.attester.base import Attester, Gpus
     from server.zygote import ApplicationFactory
 
 # What a role needs it imports itself, after the fork: the keeper's process has no HTTP in it, the
@@ -54,6 +59,8 @@ if TYPE_CHECKING:
 
 LOADING_STEP = 10
 """Per cent of the model between two events that say how far loading is."""
+BACKLOG = 128
+"""Connections to the direct port that the kernel keeps for the door."""
 
 DEATH_S = 5.0
 """How long after its socket the process of a role may take to end."""
@@ -68,12 +75,14 @@ class Parts:
     """What a worker is put together from; tests put in parts of their own.
 
     Each is called after the fork, in the role it belongs to. `engine` serves on its control socket
-    and writes its ready line to the second descriptor; `application` returns the factory.
+    and writes its ready line to the second descriptor; `application` returns the factory; `gpus`
+    the accelerators that have evidence to show, if there are any.
     """
 
     engine: Callable[[int, WorkerConfig, int], None]
     application: Callable[[], ApplicationFactory]
     attester: Callable[[WorkerConfig], Attester]
+    gpus: Callable[[WorkerConfig], Gpus | None]
 
 
 def _engine(control: int, config: WorkerConfig, ready: int) -> None:
@@ -102,7 +111,13 @@ def _attester(config: WorkerConfig) -> Attester:
     return registration.attester(config)
 
 
-PARTS = Parts(_engine, _application, _attester)
+def _gpus(config: WorkerConfig) -> Gpus | None:
+    from server import registration
+
+    return registration.gpus(config)
+
+
+PARTS = Parts(_engine, _application, _attester, _gpus)
 """The real ones."""
 
 
@@ -151,6 +166,7 @@ class Ends:
     keeper: socket.socket
     front: socket.socket
     zygote: socket.socket
+    quotes: socket.socket
     ready: int
 
 
@@ -163,6 +179,9 @@ def fork_roles(config: WorkerConfig, parts: Parts, roles: Roles) -> Ends:
     front_in, front_out = packet_pair()
     checks, to_checks = packet_pair()
     engine_in, engine_out = packet_pair()
+    quotes, to_quotes = stream_pair()
+    door_in, door_out = packet_pair()
+    listener = _listen(config)
     ready, ready_out = os.pipe()
 
     def be_keeper() -> None:
@@ -173,35 +192,62 @@ def fork_roles(config: WorkerConfig, parts: Parts, roles: Roles) -> Ends:
     def be_front() -> None:
         from server import front
 
-        front.run(config, to_front, front_in, checks)
+        front.run(config, to_front, front_in, checks, to_quotes)
 
     def be_zygote() -> None:
         from server import zygote
 
         zygote.run(
-            zygote.ZygoteSockets(to_zygote, front_out, keeper_out, engine_out),
+            zygote.ZygoteSockets(to_zygote, front_out, keeper_out, engine_out, door_out),
             parts.application(),
             platform=config.platform,
             issuer_name=config.issuer_name,
             max_logprobs=config.engine.max_logprobs,
             pool=config.pool,
             event_tick_s=config.event_tick_ms / 1000,
+            direct=config.direct,
         )
+
+    def be_door() -> None:
+        from server import door
+
+        if config.direct is not None and listener is not None:
+            door.run(listener, door_in, config.direct)
 
     def be_engine() -> None:
         parts.engine(engine_in.fileno(), config, ready_out)
 
-    theirs = (to_keeper, keeper_in, to_front, front_in, to_zygote, checks, to_checks)
-    shared = (front_out, keeper_out, engine_out, engine_in)
+    theirs = (to_keeper, keeper_in, to_front, front_in, to_zygote, checks, to_checks, to_quotes)
+    shared = (front_out, keeper_out, engine_out, engine_in, door_in, door_out)
     roles.fork(Role.KEEPER, be_keeper, *_numbers(to_keeper, to_checks, keeper_in))
-    roles.fork(Role.FRONT, be_front, *_numbers(to_front, front_in, checks))
-    roles.fork(Role.ZYGOTE, be_zygote, *_numbers(to_zygote, front_out, keeper_out, engine_out))
+    roles.fork(Role.FRONT, be_front, *_numbers(to_front, front_in, checks, to_quotes))
+    passed_on = (front_out, keeper_out, engine_out, *([door_out] if listener else []))
+    roles.fork(Role.ZYGOTE, be_zygote, *_numbers(to_zygote, *passed_on))
+    if listener is not None:
+        roles.fork(Role.DOOR, be_door, *_numbers(listener, door_in))
+        listener.close()
     roles.fork(Role.ENGINE, be_engine, *_numbers(engine_in), ready_out)
     roles.all_forked()
     for sock in (*theirs, *shared):
         sock.close()
     os.close(ready_out)
-    return Ends(keeper, front, zygote, ready)
+    return Ends(keeper, front, zygote, quotes, ready)
+
+
+def _listen(config: WorkerConfig) -> socket.socket | None:
+    """Bind the direct port, if there is to be one.
+
+    Raises:
+        StartError: it is taken.
+    """
+    if config.direct is None:
+        return None
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    address = (config.host, config.direct.port)
+    try:
+        return socket.create_server(address, family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise StartError("the direct port cannot be bound") from error
 
 
 def _numbers(*sockets: socket.socket) -> tuple[int, ...]:
@@ -210,21 +256,25 @@ def _numbers(*sockets: socket.socket) -> tuple[int, ...]:
 
 def _serve(config: WorkerConfig, parts: Parts, roles: Roles, ends: Ends) -> NoReturn:
     from server.life import Controls, Life
+    from server.quotes import answer_order
 
-    attester = parts.attester(config)  # before the engine has taken its minutes to load
+    # Both before the engine has taken its minutes to load.
+    attester, gpus = parts.attester(config), parts.gpus(config)
     engine = EngineReadyLine.parse(_ready_line(config, roles, ends.ready))
     emit(EngineReady(engine.max_model_len, engine.max_sequences))
     life = Life(
         config,
         engine,
         attester,
+        gpus,
         Controls(ends.keeper, ends.front, ends.zygote),
         wait=roles.wait,
         before_opening=roles.hush,
     )
     life.begin()
     while True:
-        roles.wait(life.turn())
+        roles.wait(life.turn(), ends.quotes.fileno())
+        answer_order(ends.quotes, life.quote)
 
 
 def _ready_line(config: WorkerConfig, roles: Roles, ready: int) -> bytes:

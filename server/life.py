@@ -13,10 +13,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from attestation.attester.base import Attester
+from attestation.attester.base import Attester, Gpus
 from attestation.errors import AttesterFailed
 from server.config import WorkerConfig
-from server.control import READY, ModelMessage, encode_issuer, encode_nodes
+from server.control import (
+    READY,
+    DirectMessage,
+    ModelMessage,
+    encode_direct,
+    encode_issuer,
+    encode_nodes,
+)
 from server.engine_ready import EngineReadyLine
 from server.errors import StartError
 from server.generations import back_off, period
@@ -34,7 +41,7 @@ from server.logs import (
     WorkerReady,
     emit,
 )
-from server.registration import Registration, check_own_evidence, register
+from server.registration import NodeAttester, Registration, check_own_evidence, register
 from server.sockets import receive_packet, send_packet
 from transparency.errors import LeafRefused, LogUnavailable
 from transparency.leaf import Leaf
@@ -68,6 +75,7 @@ class Life:
     config: WorkerConfig
     engine: EngineReadyLine
     attester: Attester
+    gpus: Gpus | None
     controls: Controls
     wait: Callable[[float], None]
     before_opening: Callable[[], None]
@@ -147,7 +155,7 @@ class Life:
 
     def _make(self) -> Registration:
         made = period(self.config, self._next_number, self.clock())
-        registered = register(self.config, self.engine, made, self._keeper, self.attester)
+        registered = register(self.config, self.engine, made, self._keeper, self._node_attester)
         self._next_number += 1  # a generation that was not quoted leaves its number to the next
         if made.number == 0:
             # Later ones the log judges, while the worker serves under what is listed.
@@ -177,6 +185,7 @@ class Life:
             self._retire_at.setdefault(old.period.number, self.clock() + self.config.lead_s)
         self._listed.append(registered)
         self._tell_front()
+        self._show_directly(registered)
         self._next_try = float(registered.period.next_at)
         emit(GenerationListed(NodeName(registered.node), registered.period.not_after))
         if first:
@@ -214,12 +223,39 @@ class Life:
         return min(listed.period.erase_at, retired)
 
     @property
+    def _node_attester(self) -> NodeAttester:
+        return NodeAttester(self.attester, self.gpus, self.engine.policy, self.config.collateral)
+
+    @property
     def _sign_of_life_s(self) -> float:
         return self.config.list_epoch_s / SIGNS_OF_LIFE
 
     def _tell_front(self) -> None:
         nodes = {listed.node: listed.key_configs for listed in self._listed}
         send_packet(self.controls.front, encode_nodes(nodes))
+
+    # ---- fresh quotes ----
+
+    def quote(self, key_id: int, nonce: bytes) -> bytes:
+        """Return a bundle over a client's nonce, of the generation with this key id.
+
+        Nothing if that generation has gone, or the platform does not quote.
+        """
+        for listed in self._listed:
+            if key_id in listed.period.key_ids:
+                try:
+                    return self._node_attester.bundle(listed.document, nonce)
+                except AttesterFailed:
+                    emit(NeighbourWaited(Neighbour.PLATFORM, 1))
+        return b""
+
+    def _show_directly(self, registered: Registration) -> None:
+        """Have the direct port, if there is one, show this generation from now on."""
+        if not registered.certificate:
+            return
+        message = DirectMessage(bytes.fromhex(registered.node), registered.certificate)
+        for packet in encode_direct(message, registered.bundle):
+            send_packet(self.controls.zygote, packet)
 
     # ---- the issuer's keys, and the model ----
 

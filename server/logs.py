@@ -32,6 +32,7 @@ class Role(StrEnum):
     ZYGOTE = "zygote"
     CAPSULE = "capsule"
     ENGINE = "engine"
+    DOOR = "door"
 
 
 def log_to(descriptor: int) -> None:

@@ -38,8 +38,12 @@ def send_packet(sock: socket.socket, data: bytes, *sockets: socket.socket) -> No
         raise PeerGone from error
 
 
-def receive_packet(sock: socket.socket, *, sockets: int = 0) -> tuple[bytes, list[socket.socket]]:
+def receive_packet(
+    sock: socket.socket, *, sockets: int = 0, family: int = -1
+) -> tuple[bytes, list[socket.socket]]:
     """Receive one packet and at most `sockets` sockets with it.
+
+    Who may not ask the kernel what they are, a confined capsule, says so: `family`, of streams.
 
     Raises:
         PeerGone: the other end was closed.
@@ -51,7 +55,8 @@ def receive_packet(sock: socket.socket, *, sockets: int = 0) -> tuple[bytes, lis
         data, ancillary, flags, _ = sock.recvmsg(MAX_PACKET, space, socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError as error:
         raise PeerGone from error
-    received = [socket.socket(fileno=fd) for fd in _descriptors(ancillary)]
+    kind = (-1, -1, -1) if family == -1 else (family, socket.SOCK_STREAM, 0)
+    received = [socket.socket(*kind, fileno=fd) for fd in _descriptors(ancillary)]
     if data and len(received) <= sockets and not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
         return data, received
     for stray in received:

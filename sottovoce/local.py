@@ -19,8 +19,8 @@ ISSUER_NAME = "issuer.sottovoce.invalid"
 WITNESSES = 3
 QUORUM = 2
 
-PROXY, RELAY, ISSUER, LOG, WORKER, WITNESS = 0, 1, 2, 3, 4, 100
-"""Port offsets from `--port-base`; workers and witnesses count up from theirs."""
+PROXY, RELAY, ISSUER, LOG, WORKER, DIRECT, WITNESS = 0, 1, 2, 3, 4, 50, 100
+"""Port offsets from `--port-base`; workers, their direct ports and witnesses count up."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,11 @@ class Local:
     def account_file(self) -> Path:
         """The file with the local account's key."""
         return self.folder / "account.key"
+
+    @property
+    def direct_keys(self) -> Path:
+        """The file with the hash of the direct ports' API key."""
+        return self.folder / "direct.keys"
 
     @property
     def issuer_key(self) -> Path:

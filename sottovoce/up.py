@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 import shutil
 import tempfile
 import time
@@ -17,6 +19,7 @@ from issuer.accounts import add_account
 from issuer.keys import create_key_file
 from sottovoce.engine_config import worker_engine
 from sottovoce.local import (
+    DIRECT,
     ISSUER,
     ISSUER_NAME,
     LOG,
@@ -62,6 +65,7 @@ class UpOptions:
     stock_ohttp: bool = False
     adapter: str | None = None
     """A LoRA adapter of the model, likewise."""
+    direct: bool = False
 
 
 class NotReady(Exception):
@@ -78,6 +82,7 @@ class Up:
         self.local = Local(folder, options.port_base, options.workers)
         self.supervisor = Supervisor(folder, self._on_death)
         self._ready = False
+        self._direct_key = f"sk-sottovoce-{secrets.token_urlsafe(32)}"
         self._model: ChosenModel
         self._adapter: Path | None = None
 
@@ -171,6 +176,9 @@ class Up:
 
     def _start_path(self, model: Path, name: str, account: str) -> None:
         local, start = self.local, self.supervisor.start
+        if self._options.direct:
+            key_hash = hashlib.sha256(self._direct_key.encode()).hexdigest()
+            local.direct_keys.write_text(key_hash + "\n")
         for index in range(local.workers):
             start(
                 f"worker{index}", "worker",
@@ -185,6 +193,7 @@ class Up:
                 "--platform-key", str(local.seed("platform")),
                 "--index", str(index),
                 "--port", str(local.port(WORKER + index)),
+                *self._direct_words(index),
             )  # fmt: skip
         start(
             "relay", "relay",
@@ -206,6 +215,12 @@ class Up:
             "--accept", "compute-unverified",
             "--port", str(local.port(PROXY)),
         )  # fmt: skip
+
+    def _direct_words(self, index: int) -> tuple[str, ...]:
+        if not self._options.direct:
+            return ()
+        port = str(self.local.port(DIRECT + index))
+        return "--direct", port, "--direct-keys", str(self.local.direct_keys)
 
     def _wait(self, url: str) -> None:
         """Wait until `url` answers 200, watching that nobody dies meanwhile."""
@@ -250,7 +265,32 @@ class Up:
             f"verdicts: {self.local.url(PROXY)}/verification    (Ctrl-C stops every party)",
             highlight=False,
         )
+        if self._options.direct:
+            self._greet_directly(name)
         console.print(f"sottovoce is ready: {url}", markup=False, highlight=False)
+
+    def _direct_pin(self) -> str:
+        """Return the pin of the first worker, as the proxy verified it."""
+        shown = httpx.get(f"{self.local.url(PROXY)}/verification", trust_env=False).json()
+        health = httpx.get(f"{self.local.url(WORKER)}/health", trust_env=False).json()
+        pins = [node["direct_pin"] for node in shown["nodes"] if node["node"] in health["nodes"]]
+        return str(pins[-1])
+
+    def _greet_directly(self, name: str) -> None:
+        """Print how to ask a worker without proxy, relay and tokens, under the pin of its key."""
+        address = f"127.0.0.1:{self.local.port(DIRECT)}"
+        self._console.print(
+            f"direct: curl -Nk --pinnedpubkey {self._direct_pin()} "
+            f"https://{address}/v1/chat/completions -H 'content-type: application/json' "
+            f"-H 'authorization: Bearer {self._direct_key}' "
+            f'-d \'{{"model":"{name}","stream":true,'
+            '"messages":[{"role":"user","content":"Who can read my prompt?"}]}\'',
+            markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        self._console.print(
+            "        The node sees who asks, and the pin holds until its keys change (an hour).",
+            highlight=False,
+        )
 
 
 def prepare_issuer(local: Local) -> str:

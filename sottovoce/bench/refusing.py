@@ -18,7 +18,7 @@ from server.control import encode_nodes
 from server.hardening import die_with
 from server.keeper_checks import WINDOW, question
 from server.messages import Request
-from server.sockets import packet_pair, receive_packet, send_packet
+from server.sockets import packet_pair, receive_packet, send_packet, stream_pair
 from sottovoce.bench.cost import processor_time
 from sottovoce.bench.keeper import RunningKeeper, running_keeper
 from sottovoce.bench.line import Line, line
@@ -86,6 +86,7 @@ def _asked(keeper: RunningKeeper, packets: list[bytes], count: int) -> float:
 def _running_front(keeper: RunningKeeper) -> Iterator[tuple[int, int]]:
     """Run a front without capsules, in a process of its own: its process and its port."""
     (launcher, to_launcher), (zygote, to_zygote) = packet_pair(), packet_pair()
+    _, quotes = stream_pair()
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     parent = os.getpid()
@@ -95,7 +96,7 @@ def _running_front(keeper: RunningKeeper) -> Iterator[tuple[int, int]]:
             die_with(parent)
             launcher.close()
             zygote.close()
-            front.run(_config(port), to_launcher, to_zygote, keeper.front)
+            front.run(_config(port), to_launcher, to_zygote, keeper.front, quotes)
         finally:
             os._exit(0)
     to_launcher.close()

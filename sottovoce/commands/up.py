@@ -29,7 +29,10 @@ def run(
     adapter: Annotated[
         str | None, typer.Option(help="Folder or hub name of a LoRA adapter of the model.")
     ] = None,
+    direct: Annotated[
+        bool, typer.Option(help="Let workers also serve plain HTTPS clients, on ports +50, +51.")
+    ] = False,
 ) -> None:
     """Start everything, print the endpoint, and stay until Ctrl-C."""
-    options = UpOptions(port_base, workers, model, list_epoch, stock_ohttp, adapter)
+    options = UpOptions(port_base, workers, model, list_epoch, stock_ohttp, adapter, direct)
     raise typer.Exit(Up(options, Console()).run())

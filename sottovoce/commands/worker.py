@@ -12,7 +12,7 @@ from attestation.simulated_quote import PLATFORM as SIMULATED
 from attestation.verifier.policy import admission_policy
 from attestation.verifier.weakness import Weakness
 from client.trust import load_trust
-from server.config import OwnAppraisal, WorkerConfig
+from server.config import DirectPort, OwnAppraisal, WorkerConfig
 from server.launcher import PARTS
 from server.launcher import run as run_worker
 from sottovoce.engine_config import worker_engine
@@ -50,6 +50,13 @@ def serve(
     adapter: Annotated[
         Path | None, typer.Option(help="Folder of a LoRA adapter, merged into the model.")
     ] = None,
+    direct: Annotated[
+        int | None, typer.Option(help="Also serve plain HTTPS clients, on this port.")
+    ] = None,
+    direct_keys: Annotated[
+        Path | None,
+        typer.Option(help="With --direct: file with the SHA-256 of an API key on each line."),
+    ] = None,
     index: Annotated[int, typer.Option(min=0, max=15, help="Chooses the OHTTP key ids.")] = 0,
     event_tick_ms: Annotated[
         int, typer.Option(min=0, help="Milliseconds between the events of a stream; 0: at once.")
@@ -61,6 +68,7 @@ def serve(
             f"one of {', '.join(PLATFORMS)}; --platform-key goes with simulated, and only with it",
             param_hint="--platform",
         )
+    direct_port = _direct_port(direct, direct_keys)
     believed = load_trust(trust)
     accepted = frozenset(Weakness) if believed.simulated else frozenset[Weakness]()
     run_worker(
@@ -84,6 +92,20 @@ def serve(
             first_key_id=KEY_IDS * index,
             key_ids=KEY_IDS,
             event_tick_ms=event_tick_ms,
+            direct=direct_port,
         ),
         context.obj or PARTS,  # a benchmark brings parts of its own
     )
+
+
+def _direct_port(port: int | None, keys: Path | None) -> DirectPort | None:
+    if (port is None) != (keys is None):
+        raise typer.BadParameter("goes with --direct-keys, and only with it", param_hint="--direct")
+    if port is None or keys is None:
+        return None
+    try:
+        return DirectPort(port, tuple(bytes.fromhex(line) for line in keys.read_text().split()))
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(
+            "a file with 64 hexadecimal digits on each line", param_hint="--direct-keys"
+        ) from error

@@ -117,6 +117,9 @@ FRAMES = (
     messages.Refund(7, (b"\x01" * 256,)),
     messages.Refund(7, ()),
     messages.Refunded((bytes(256), b"\x02" * 256)),
+    messages.Quote(bytes(32)),
+    messages.Quoted(messages.Quoting.OK, b"bundle"),
+    messages.Quoted(messages.Quoting.BUSY),
 )
 
 
@@ -128,6 +131,7 @@ PACKETS = (
     keeper_messages.ContextRequest(True, bytes(7), ENCS[0]),
     keeper_messages.Statement(DIGEST, DIGEST, 1, 2, 3, DIGEST, 4, 5, 6),
     keeper_messages.NewGeneration(9, 1, 2),
+    keeper_messages.HandshakeRequest(DIGEST, DIGEST),
     keeper_messages.PublicKeys(bytes(32), bytes(1216), bytes(32)),
     keeper_messages.Binding(0, DIGEST, DIGEST, "none", "none"),
     keeper_messages.LeafRequest(0, DIGEST, DATE),

@@ -50,6 +50,8 @@ from wire.privacy_pass import (
     parse_challenges,
     public_key_spki,
 )
+from wire.tls13 import Identity, ServerConnection
+from wire.tls13_messages import Handshake, TlsFailure, message, parse_client_hello
 
 VECTORS = Path(__file__).parents[1] / "wire" / "vectors"
 KEYS = {kem: PrivateKey.generate(kem, bytes([kem & 0xFF]) * 32) for kem in Kem}
@@ -391,7 +393,49 @@ def _read_pieces(pieces: list[bytes]) -> tuple[bytes, bool] | WireError:
     return content, reusable
 
 
+def client_hellos() -> list[bytes]:
+    """RFC 8448, section 3; without the header of the message."""
+    return [bytes.fromhex(json.loads((VECTORS / "rfc8448.json").read_text())["client_hello"])[4:]]
+
+
+def read_tls(data: bytes) -> None:
+    """Be a server for these bytes, whole and in pieces: the same comes of both."""
+    outcomes = set()
+    for size in (len(data) or 1, 7, 1):
+        connection = ServerConnection(Identity(b"certificate", lambda _: b"signature"), bytes)
+        failure = None
+        try:
+            for piece in pieces_of(data, size):
+                assert connection.receive(piece) == b"", "nobody finishes without the secrets"
+        except TlsFailure as failed:
+            failure = failed
+        assert not connection.established
+        outcomes.add((connection.to_send(), str(failure)))
+    assert len(outcomes) == 1, "it matters how the bytes are cut"
+    if failure is not None:
+        raise failure
+
+
 TARGETS = (
+    Target(
+        "client-hello",
+        parse_client_hello,
+        (TlsFailure,),
+        client_hellos,
+        ("wire.tls13_messages:parse_client_hello",),
+    ),
+    Target(
+        "tls",
+        read_tls,
+        (TlsFailure,),
+        lambda: [
+            b"\x16\x03\x01"
+            + (len(hello) + 4).to_bytes(2, "big")
+            + message(Handshake.CLIENT_HELLO, hello)
+            for hello in client_hellos()
+        ],
+        (),
+    ),
     Target(
         "blinded",
         refund.BlindedMessages.decode,

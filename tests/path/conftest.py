@@ -25,7 +25,7 @@ def free_port_base():
     first = os.getpid() * 211 % 18_000
     for base in (10_000 + (first + step) % 18_000 for step in range(0, 18_000, 211)):
         try:
-            for offset in (*range(8), 41, 42, 43, 100, 101, 102):
+            for offset in (*range(8), 41, 42, 43, 50, 51, 100, 101, 102):
                 with closing(socket.socket()) as probe:
                     probe.bind(("127.0.0.1", base + offset))
         except OSError:
@@ -39,7 +39,9 @@ class Stack:
 
     def __init__(self):
         self.printed = io.StringIO()
-        options = UpOptions(free_port_base(), workers=2, model=None, list_epoch_s=LIST_EPOCH_S)
+        options = UpOptions(
+            free_port_base(), workers=2, model=None, list_epoch_s=LIST_EPOCH_S, direct=True
+        )
         self.up = Up(options, Console(file=self.printed, width=120))
         self.local = self.up.local
         self.supervisor = self.up.supervisor

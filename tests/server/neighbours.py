@@ -89,6 +89,7 @@ class FakeLog(_Served):
         self.down = False
         self.leaves: list[Leaf] = []
         self.documents: list[KeyDocument] = []
+        self.bundles: list[bytes] = []
         outer = self
 
         class Handler(_Handler):
@@ -117,6 +118,7 @@ class FakeLog(_Served):
         assert leaf.key == document.receipt_key
         self.leaves.append(leaf)
         self.documents.append(document)
+        self.bundles.append(attachment)
 
     def see(self, sign: Leaf) -> None:
         sign.verify_signature()

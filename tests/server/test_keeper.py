@@ -8,6 +8,9 @@ import threading
 from dataclasses import replace
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from server.errors import PeerGone, ProtocolError
 from server.keeper import CapsuleState, Keeper, Keyring, answer
@@ -17,6 +20,7 @@ from server.keeper_messages import (
     Binding,
     CheckRequest,
     ContextRequest,
+    HandshakeRequest,
     LeafRequest,
     NewGeneration,
     Packet,
@@ -28,6 +32,7 @@ from server.sockets import packet_pair, receive_packet, send_packet
 from transparency.leaf import Leaf, NodeLeaf, RoleKeys
 from wire import ohttp, receipt
 from wire.hpke import Aead, ContextSecrets, Kdf, Kem, RecipientContext, setup_sender
+from wire.tls13_messages import to_be_signed
 
 NOW = 1_800_000_047
 DOCUMENT, MODEL = b"D" * 32, b"M" * 32
@@ -354,3 +359,61 @@ def test_the_front_can_ask_nothing_else_either(running, packet):
     send_packet(front, packet)
     with pytest.raises(PeerGone):
         receive_packet(front)
+
+
+# ---- the direct port ----
+
+
+def direct_keyring() -> tuple[Keyring, PublicKeys]:
+    keyring = Keyring(os.urandom, lambda: NOW)
+    keys = PublicKeys.decode(keyring.control(NewGeneration(0, 0, 1, direct=True).encode()))
+    keyring.control(Binding(0, DOCUMENT, MODEL, "full", "sealed").encode())
+    keyring.control(encode_generation(Packet.OPEN, 0))
+    return keyring, keys
+
+
+HANDSHAKE = HandshakeRequest(DOCUMENT, b"t" * 32).encode()
+
+
+def test_a_handshake_is_signed_as_tls_servers_sign_and_a_receipt_may_follow():
+    keyring, keys = direct_keyring()
+    state = CapsuleState(direct=True)
+    packet = answer(keyring, state, HANDSHAKE)
+
+    assert packet[0] == Packet.SIGNATURE
+    public = x509.load_der_x509_certificate(keys.certificate).public_key()
+    public.verify(packet[1:], to_be_signed(b"t" * 32), ec.ECDSA(hashes.SHA256()))
+    signed = receipt.verify(answer(keyring, state, STATEMENT.encode())[1:], keys.receipt)
+    assert signed.key_document == DOCUMENT
+
+
+def test_one_capsule_has_one_handshake_or_one_context():
+    keyring, keys = direct_keyring()
+    context = context_request(keys.xwing, 1)[0].encode()
+    for state, packets in (
+        (CapsuleState(direct=True), (HANDSHAKE, HANDSHAKE)),
+        (CapsuleState(direct=True), (context,)),
+        (CapsuleState(), (HANDSHAKE,)),
+        (CapsuleState(), (context, HANDSHAKE)),
+    ):
+        for packet in packets[:-1]:
+            answer(keyring, state, packet)
+        with pytest.raises(ProtocolError):
+            answer(keyring, state, packets[-1])
+
+
+def test_no_handshake_is_signed_under_a_key_that_is_unknown_not_open_or_erased():
+    keyring, _ = direct_keyring()
+    other = HandshakeRequest(b"O" * 32, b"t" * 32).encode()
+    assert answer(keyring, CapsuleState(direct=True), other) == bytes([Packet.UNKNOWN_KEY])
+    keyring.control(encode_generation(Packet.ERASE, 0))
+    assert answer(keyring, CapsuleState(direct=True), HANDSHAKE) == bytes([Packet.UNKNOWN_KEY])
+    without, _ = keyring_with(0)
+    assert answer(without, CapsuleState(direct=True), HANDSHAKE) == bytes([Packet.UNKNOWN_KEY])
+
+
+def test_a_generation_without_the_direct_port_has_no_certificate():
+    _, keys = keyring_with(0)
+    assert keys[0].certificate == b""
+    with pytest.raises(ProtocolError, match="flag"):
+        NewGeneration.decode(NewGeneration(0, 0, 1).encode()[:-1] + b"\x02")

@@ -135,6 +135,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         CONFIG,
         engine,
         attester,
+        None,
         Controls(to_keeper, to_front, to_zygote),
         wait=wait,
         before_opening=hush,

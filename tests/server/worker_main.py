@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from engine.config import EngineConfig
-from server.config import WorkerConfig
+from server.config import DirectPort, WorkerConfig
 from server.launcher import PARTS, Parts, run
 
 
@@ -30,8 +30,11 @@ def main() -> None:
     members = json.loads(Path(sys.argv[1]).read_text())
     for name in ("model", "spent_socket", "platform_seed"):
         members[name] = Path(members[name])
+    if members.get("direct"):
+        keys = tuple(bytes.fromhex(key) for key in members["direct"]["keys"])
+        members["direct"] = DirectPort(**members["direct"] | {"keys": keys})
     config = WorkerConfig(engine=EngineConfig(members["model"]), **members)
-    run(config, Parts(_engine, _application, PARTS.attester))
+    run(config, Parts(_engine, _application, PARTS.attester, PARTS.gpus))
 
 
 if __name__ == "__main__":

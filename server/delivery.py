@@ -1,0 +1,64 @@
+"""From a plan's outputs to a responder: the same for every way in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from engine.connection import EngineConnection
+from server.openai.outputs import Body, Event, Head, Output, Plan
+from server.receipts import Receipts
+from server.responses import Responder
+from wire import bhttp
+
+
+@dataclass
+class Delivery:
+    """One answer on its way out, with its receipt in its last payload.
+
+    Args:
+        refund: gives back what the request did not use; returns the trailers that bring it.
+    """
+
+    plan: Plan
+    respond: Responder
+    receipts: Receipts
+    refund: Callable[[int], bhttp.Fields] = lambda _: ()
+    _streaming: bool = False
+
+    def run(self, engine: EngineConnection, seed: Callable[[], int], now: int) -> None:
+        """Compute the answer, and send every part of it as it comes.
+
+        Raises:
+            ApiError: as the plan does.
+            ClientGone: the client has gone.
+        """
+        head = Head(200, ())
+        for output in self.plan.run(engine, seed, now):
+            if isinstance(output, Head):
+                head = output
+            else:
+                self._send(output, head)
+        if self.plan.streamed:
+            self.respond.end(self.refund(self.plan.tokens_used()))
+
+    def _send(self, output: Output, head: Head) -> None:
+        if isinstance(output, Body):
+            payload = output.payload
+            if output.last:
+                payload = self.receipts.complete(payload, self.plan)
+            trailers = self.refund(self.plan.tokens_used())
+            self.respond.whole(bhttp.Response(head.status, head.headers, payload, trailers))
+        elif isinstance(output, Event):
+            self._begin_once(head)
+            if output.last:
+                payload = self.receipts.complete(output.payload, self.plan, then=output.then)
+                self.respond.event(payload, classed=True)
+            else:
+                self.receipts.add(output.payload)
+                self.respond.event(output.payload)
+
+    def _begin_once(self, head: Head) -> None:
+        if not self._streaming:
+            self._streaming = True
+            self.respond.begin(head.status, head.headers)
