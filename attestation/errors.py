@@ -51,6 +51,7 @@ class Code(StrEnum):
     ENGINE_POLICY_DEVICE_MISMATCH = "engine-policy-device-mismatch"
     COMPUTE_UNVERIFIED = "compute-unverified"
     TRANSFERS_PLAIN = "transfers-plain"
+    MEMORY_NOT_ERASED = "memory-not-erased"
     CACHE_ACROSS_REQUESTS = "cache-across-requests"
     ENGINE_VERIFICATION_TOO_WEAK = "engine-verification-too-weak"
     ENGINE_TRANSFERS_TOO_WEAK = "engine-transfers-too-weak"

@@ -58,6 +58,8 @@ class ErrorCode(IntEnum):
     """The mask, or the logits themselves, left no token to sample."""
     VERIFICATION_FAILED = 5
     """The device's computation did not verify; nothing of the step was released."""
+    UNSUPPORTED = 6
+    """The engine behind the slot cannot do what was asked for."""
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,21 @@ class DirectPort:
 
 
 @dataclass(frozen=True)
+class Upstream:
+    """An engine of somebody else's, run beside the worker inside the same TEE.
+
+    Attributes:
+        url: `http://127.0.0.1:PORT`, or `unix:/path/of/socket`.
+        kind: what it is (`server.upstream_dialect`).
+        model: what it calls the model.
+    """
+
+    url: str
+    kind: str
+    model: str
+
+
+@dataclass(frozen=True)
 class WorkerConfig:
     """One worker: where it listens, what it serves, whom it asks, and its limits.
 
@@ -94,6 +109,8 @@ class WorkerConfig:
     appraisal: OwnAppraisal | None = None
     """Under what the worker's own evidence must verify before it starts; None: it is not asked."""
     capacity: int = 1
+    upstream: Upstream | None = None
+    """What computes in the place of our engine; None: our engine does."""
     token_budget: int = DEFAULT_TOKEN_BUDGET
     """Prompt plus completion tokens that one blind token pays for; the key document says so."""
 

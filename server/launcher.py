@@ -86,6 +86,11 @@ class Parts:
 
 
 def _engine(control: int, config: WorkerConfig, ready: int) -> None:
+    if config.upstream is not None:
+        from server import upstream
+
+        upstream.run(control, config, config.upstream, ready)
+        return
     from engine import process
 
     told = 0

@@ -1,7 +1,7 @@
 """The engine policy as a verifier reads it: canonical JSON, logged, its digest in the key document.
 
     {"version": 1, "verification": "none|audit|full|ship", "transfers": "none|sealed|cc|plain",
-     "prefix_cache": text, "device": text,
+     "prefix_cache": text, "device": text, "erasure": "engine|upstream" (optional),
      "optimisations": {name: {"state": "on|refused|declared|off", "form": text, ...}, ...}, ...}
 
 Further members are the engine's own: the digest covers them, the log shows them, and nothing here
@@ -23,6 +23,9 @@ from wire.receipt import TRANSFER_MODES, VERIFICATION_MODES
 
 VERSION = 1
 STATES = ("on", "refused", "declared", "off")
+ERASURES = ("engine", "upstream")
+UPSTREAM = ERASURES[1]
+"""Another engine computes: what it keeps after a request is not this engine's to erase."""
 WITHIN_ONE_REQUEST = "request"
 """The one form of prefix cache that keeps nothing between two requests."""
 
@@ -58,6 +61,7 @@ class EnginePolicy:
         transfers: how data travels to the accelerator; `none` if it stays on the trusted side.
         prefix_cache: what a prefix cache may span.
         device: the kind of device that computes.
+        erasure: who answers for the memory that a request was computed in.
         optimisations: the state of each serving optimisation.
     """
 
@@ -67,6 +71,7 @@ class EnginePolicy:
     prefix_cache: str
     device: str
     optimisations: Mapping[str, str]
+    erasure: str = ERASURES[0]
 
     @classmethod
     def decode(cls, data: bytes) -> EnginePolicy:
@@ -86,6 +91,7 @@ class EnginePolicy:
             prefix_cache=_text(members, "prefix_cache"),
             device=_text(members, "device"),
             optimisations=_states(members.get("optimisations")),
+            erasure=_one_of({"erasure": ERASURES[0], **members}, "erasure", ERASURES),
         )
 
 

@@ -11,6 +11,7 @@ from attestation.errors import Code, Refused
 from attestation.verifier.engine_policy import (
     TRANSFERS_AT_LEAST,
     VERIFICATION_AT_LEAST,
+    UPSTREAM,
     WITHIN_ONE_REQUEST,
     EnginePolicy,
 )
@@ -55,8 +56,8 @@ _USED = frozenset({"on", "declared"})
 class EngineRules:
     """What is demanded of an engine policy.
 
-    No verification at all and plain transfers are weaknesses (`attestation.verifier.weakness`): a
-    policy accepts those by name, whatever these rules say.
+    No verification at all, plain transfers and memory that another engine keeps are weaknesses
+    (`attestation.verifier.weakness`): a policy accepts those by name, whatever these rules say.
 
     Attributes:
         verification: the least verification of the accelerator's work: `audit`, `full` or `ship`.
@@ -88,7 +89,10 @@ class EngineRules:
         Raises:
             Refused: it promises less than is demanded, or keeps what one request left for another.
         """
-        if engine.prefix_cache not in _PREFIX_CACHES[self.prefix_cache]:
+        caches = _PREFIX_CACHES[self.prefix_cache]
+        if engine.erasure == UPSTREAM:
+            caches |= {UPSTREAM}  # part of the weakness: what is kept is not known
+        if engine.prefix_cache not in caches:
             raise Refused(Code.CACHE_ACROSS_REQUESTS, "the prefix cache spans too much")
         if engine.verification not in VERIFICATION_AT_LEAST[self.verification] | {"none"}:
             reason = f"verification {engine.verification}, {self.verification} is demanded"

@@ -187,6 +187,7 @@ def engine_weaknesses(engine: EnginePolicy) -> frozenset[Weakness]:
     found = {
         Weakness.COMPUTE_UNVERIFIED: engine.verification == "none",
         Weakness.TRANSFERS_PLAIN: engine.transfers == "plain",
+        Weakness.MEMORY_NOT_ERASED: engine.erasure == UPSTREAM,
     }
     return frozenset(weakness for weakness, true in found.items() if true)
 

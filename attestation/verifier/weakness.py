@@ -14,6 +14,7 @@ class Weakness(StrEnum):
     BOOT_ONLY = "boot-only"
     COMPUTE_UNVERIFIED = "compute-unverified"
     TRANSFERS_PLAIN = "transfers-plain"
+    MEMORY_NOT_ERASED = "memory-not-erased"
 
 
 WARNINGS: Mapping[Weakness, str] = MappingProxyType(
@@ -22,6 +23,7 @@ WARNINGS: Mapping[Weakness, str] = MappingProxyType(
         Weakness.BOOT_ONLY: "boot-only: host can read memory",
         Weakness.COMPUTE_UNVERIFIED: "the accelerator's work is not verified",
         Weakness.TRANSFERS_PLAIN: "data travels to the accelerator unencrypted",
+        Weakness.MEMORY_NOT_ERASED: "another engine computes, and keeps what it keeps",
     }
 )
 """What each weakness means, for every surface that shows a node."""

@@ -215,6 +215,12 @@ def _failure(error: ErrorCode) -> ApiError:
         return InvalidRequest(
             "context_length_exceeded", "The request is longer than the engine has room for."
         )
+    if error is ErrorCode.UNSUPPORTED:
+        return InvalidRequest(
+            "unsupported_by_engine",
+            "The engine behind this node is not ours and does not do what the request asks for: "
+            "grammars, or parameters beyond those it is known to honour.",
+        )
     other = ("engine_failed", "The engine could not finish the request.")
     return EngineFailure(*_FAILURES.get(error, other))
 
