@@ -10,8 +10,8 @@ from types import MappingProxyType
 from attestation.errors import Code, Refused
 from attestation.verifier.engine_policy import (
     TRANSFERS_AT_LEAST,
-    VERIFICATION_AT_LEAST,
     UPSTREAM,
+    VERIFICATION_AT_LEAST,
     WITHIN_ONE_REQUEST,
     EnginePolicy,
 )

@@ -19,7 +19,7 @@ from attestation.errors import Code, Refused
 from attestation.simulated_quote import PLATFORM as SIMULATED
 from attestation.verifier import explanation
 from attestation.verifier.amd.policy import SnpPolicy
-from attestation.verifier.engine_policy import EnginePolicy
+from attestation.verifier.engine_policy import UPSTREAM, EnginePolicy
 from attestation.verifier.engine_rules import EngineRules
 from attestation.verifier.intel.policy import TdxPolicy
 from attestation.verifier.nvidia.policy import GpuPolicy
