@@ -26,7 +26,7 @@ from server.errors import StartError
 from server.openai.model_files import ModelFiles
 from server.openai.sampling import Defaults
 from server.openai.tokenizer import Tokenizer
-from server.upstream_client import connect, stream, wait_until_up
+from server.upstream_client import connect, listed_models, stream, wait_until_up
 from server.upstream_dialect import (
     DIALECTS,
     SALT_BYTES,
@@ -112,8 +112,9 @@ async def _run(
     files = ModelFiles.load(config.model)
     async with connect(upstream.url) as client:
         source = Completions(client, upstream, files)
-        listed = await wait_until_up(client, config.start_timeout_s)
+        await wait_until_up(client, config.start_timeout_s)
         await source.try_out()
+        listed = await listed_models(client)
         geometry = SlotGeometry(
             _context(config, files, listed), source.vocab_size, config.engine.max_logprobs
         )
@@ -160,15 +161,12 @@ def _ready_line(
     return json.dumps(ready).encode() + b"\n"
 
 
-def _context(config: WorkerConfig, files: ModelFiles, listed: dict[str, Any]) -> int:
+def _context(config: WorkerConfig, files: ModelFiles, listed: list[dict[str, Any]]) -> int:
     """Return the longest context: the model's, or less if engine or configuration say so."""
     wanted = config.engine.max_model_len
     lengths = [_number(files.config, "max_position_embeddings"), *([wanted] if wanted else [])]
-    models = listed.get("data")
-    for model in models if isinstance(models, list) else []:
-        length = model.get("max_model_len") if isinstance(model, dict) else None
-        if isinstance(length, int) and length > 0:
-            lengths.append(length)
+    told = [model.get("max_model_len") for model in listed]
+    lengths += [length for length in told if isinstance(length, int) and length > 0]
     return min(lengths)
 
 

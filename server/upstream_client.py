@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +26,8 @@ _CONNECT_S = 5.0
 _SILENCE_S = 600.0
 """How long a stream may say nothing: a long queue, or a very long prompt."""
 _POLL_S = 0.2
+_SIGNS_OF_LIFE = ("/health", "/v1/models")
+"""Some servers have only the one, and some fail at the other."""
 _REFUSALS = frozenset({400, 404, 405, 413, 422})
 """What is wrong with a request, not with the server."""
 
@@ -57,22 +60,37 @@ def _local(url: str) -> bool:
     return parts.scheme == "http" and address.is_loopback
 
 
-async def wait_until_up(client: httpx.AsyncClient, seconds: float) -> dict[str, Any]:
-    """Wait for an engine that may still be loading; return what it lists as its models.
+async def wait_until_up(client: httpx.AsyncClient, seconds: float) -> None:
+    """Wait for an engine that may still be loading: until it is healthy, or lists its models.
 
     Raises:
         StartError: it does not come up in time.
     """
     for _ in range(int(seconds / _POLL_S) + 1):
-        try:
-            response = await client.get("/v1/models")
-            if response.status_code == httpx.codes.OK:
-                listed: dict[str, Any] = response.json()
-                return listed
-        except (httpx.HTTPError, ValueError):
-            pass  # it may still be loading
+        for path in _SIGNS_OF_LIFE:
+            if await _get(client, path) is not None:
+                return
         await asyncio.sleep(_POLL_S)
     raise StartError("the upstream engine did not come up in time")
+
+
+async def listed_models(client: httpx.AsyncClient) -> list[dict[str, Any]]:
+    """Return what an engine lists as its models; nothing if it does not."""
+    content = await _get(client, "/v1/models")
+    try:
+        models = json.loads(content or b"")["data"]
+    except (ValueError, KeyError, TypeError):
+        return []
+    return [model for model in models if isinstance(model, dict)]
+
+
+async def _get(client: httpx.AsyncClient, path: str) -> bytes | None:
+    """Return what is at a path; None if nothing is, yet."""
+    try:
+        response = await client.get(path, timeout=_CONNECT_S)
+    except httpx.HTTPError:
+        return None
+    return response.content if response.status_code == httpx.codes.OK else None
 
 
 async def stream(

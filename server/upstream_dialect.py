@@ -2,8 +2,8 @@
 
     vllm     takes and returns token ids; all sampling parameters; log-probabilities; a cache salt
     sglang   takes token ids, returns text; all sampling parameters; a cache salt
-    openai   takes and returns text; temperature, top_p, seed and a length, which all such servers
-             honour. What some of them pass over in silence is refused instead
+    openai   takes and returns text; temperature, top_p, seed and a length. Whatever else is asked
+             for is refused, since such servers pass much over in silence
 
 The salt is 32 random bytes for each sequence, in base64url: whatever prefix cache the other engine
 has, nothing in it fits another request. `openai` knows no such thing.

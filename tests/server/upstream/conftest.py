@@ -66,6 +66,9 @@ class StandIn:
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
+        if self.path == "/health":
+            self.reply(404, b"")
+            return
         model = {"id": "m", "max_model_len": self.server.stand_in.max_model_len}
         self.reply(200, json.dumps({"object": "list", "data": [model]}).encode())
 
@@ -143,10 +146,9 @@ class Served:
     def __init__(self, url, kind, folder=FOLDER, model="m", **config):
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         read, write = os.pipe()
+        config = {"start_timeout_s": 3.0, **config}
         engine = EngineConfig(folder, **config.pop("engine", {}))
-        made = WorkerConfig(
-            folder, "m", engine, "h", 1, "l", "i", "n", Path("s"), start_timeout_s=3.0, **config
-        )
+        made = WorkerConfig(folder, "m", engine, "h", 1, "l", "i", "n", Path("s"), **config)
         self.error = None
 
         def run():
