@@ -13,7 +13,8 @@ import transformers
 from engine.build import build
 from engine.config import EngineConfig
 from engine.loader import Progress, load
-from engine.parallel.launch import Torchrun, joined, of_rank
+from engine.parallel.launch import joined, of_rank
+from engine.parallel.torchrun import Torchrun
 from engine.policy import engine_policy
 from engine.slot import SlotGeometry
 from engine.slot_server import SlotServer

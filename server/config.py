@@ -63,19 +63,30 @@ class DirectPort:
             raise ValueError("limits are at least one")
 
 
+UPSTREAM_KINDS = ("vllm", "sglang", "openai")
+"""The engines that can compute in our engine's place (`server.upstream_dialect`)."""
+
+
 @dataclass(frozen=True)
 class Upstream:
     """An engine of somebody else's, run beside the worker inside the same TEE.
 
     Attributes:
         url: `http://127.0.0.1:PORT`, or `unix:/path/of/socket`.
-        kind: what it is (`server.upstream_dialect`).
+        kind: one of UPSTREAM_KINDS.
         model: what it calls the model.
+
+    Raises:
+        ValueError: a kind that is not known.
     """
 
     url: str
     kind: str
     model: str
+
+    def __post_init__(self) -> None:
+        if self.kind not in UPSTREAM_KINDS:
+            raise ValueError(f"an upstream engine is one of {', '.join(UPSTREAM_KINDS)}")
 
 
 @dataclass(frozen=True)

@@ -160,6 +160,29 @@ def run(config: WorkerConfig, parts: Parts = PARTS) -> None:
         roles.stop()
 
 
+def run_rank(config: WorkerConfig, _parts: Parts = PARTS) -> None:
+    """Be a rank that `torchrun` started, other than the first: a part of the engine and no more.
+
+    Raises:
+        HygieneError: memory or process cannot be protected as promised.
+        SystemExit: the part could not be loaded, or another rank is gone; status 1.
+    """
+    ensure_scrubbing()
+    ensure_single_thread()
+    harden()
+    from engine.errors import EngineError, RankLost
+    from engine.parallel import launch
+    from engine.parallel.torchrun import Torchrun
+
+    try:
+        place = Torchrun.find(os.environ)
+        if place is not None:
+            launch.run_rank(config.engine, place)
+    except (EngineError, RankLost) as error:
+        emit(failure(Role.ENGINE, error))
+        raise SystemExit(1) from None
+
+
 def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
     raise Stopped
 

@@ -59,11 +59,9 @@ class Completions:
         """Read the model's tokenizer and defaults.
 
         Raises:
-            StartError: a kind that is not known, a folder that does not say what is needed, or a
-                tokenizer that does not go with text.
+            StartError: a folder that does not say what is needed, or a tokenizer that does not go
+                with text.
         """
-        if upstream.kind not in DIALECTS:
-            raise StartError(f"an upstream engine is one of {', '.join(sorted(DIALECTS))}")
         self._client = client
         self._dialect = DIALECTS[upstream.kind]
         self._model = upstream.model

@@ -7,11 +7,14 @@ from pathlib import Path
 from engine.config import EngineConfig
 
 
-def worker_engine(model: Path, adapter: Path | None = None) -> EngineConfig:
+def worker_engine(
+    model: Path, adapter: Path | None = None, tensor_parallel: int = 1
+) -> EngineConfig:
     """Return the engine's configuration for a model folder; its policy follows from it.
 
     Args:
         model: the folder.
         adapter: folder of a LoRA adapter that is merged into the model.
+        tensor_parallel: processes among which every layer is divided.
     """
-    return EngineConfig(model=model, adapter=adapter)
+    return EngineConfig(model=model, adapter=adapter, tensor_parallel=tensor_parallel)

@@ -13,9 +13,9 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import FrameType
 from typing import NoReturn
 
@@ -27,36 +27,13 @@ from engine.errors import EngineError, ModelRefused, RankLost
 from engine.parallel.follower import follow
 from engine.parallel.group import Group
 from engine.parallel.orders import Order
+from engine.parallel.torchrun import Torchrun
 
 _LOOPBACK = "lo"
-_LOCAL = {"localhost", "127.0.0.1", "::1"}
 _PR_SET_PDEATHSIG = 1
 _STDERR = 2
 REFUSAL_S = 10.0
 """How long a rank that refuses its model stays: rank 0 refuses it too, and is to say why."""
-
-
-@dataclass(frozen=True)
-class Torchrun:
-    """This process's place among those that `torchrun` started."""
-
-    rank: int
-    size: int
-
-    @classmethod
-    def find(cls, environment: Mapping[str, str]) -> Torchrun | None:
-        """Return the place that an environment names, None if torchrun started nothing.
-
-        Raises:
-            EngineError: the ranks are spread over machines: a group lies inside one worker.
-        """
-        if "RANK" not in environment or "WORLD_SIZE" not in environment:
-            return None
-        size = int(environment["WORLD_SIZE"])
-        local = environment.get("MASTER_ADDR") in _LOCAL
-        if not local or environment.get("LOCAL_WORLD_SIZE") != str(size):
-            raise EngineError("the ranks of a group are on one machine, and meet on its loopback")
-        return cls(int(environment["RANK"]), size)
 
 
 def of_rank(config: EngineConfig, rank: int) -> EngineConfig:

@@ -10,6 +10,8 @@ import typer
 from client.trust import load_trust
 from engine.digest import model_digest
 from engine.policy import engine_policy
+from server.config import UPSTREAM_KINDS
+from server.upstream_policy import upstream_digest, upstream_policy
 from sottovoce.admission import admission
 from sottovoce.engine_config import worker_engine
 from sottovoce.publish import (
@@ -31,7 +33,21 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 publishing = typer.Typer(no_args_is_help=True, help="Sign a leaf and add it to the log.")
 app.add_typer(publishing, name="publish")
 
+
+def _known_kind(kind: str | None) -> str | None:
+    if kind is not None and kind not in UPSTREAM_KINDS:
+        raise typer.BadParameter(f"one of {', '.join(UPSTREAM_KINDS)}")
+    return kind
+
+
 Url = Annotated[str, typer.Option("--log", help="The log's URL.")]
+UpstreamKind = Annotated[
+    str | None,
+    typer.Option(
+        callback=_known_kind,
+        help=f"Of a worker with --upstream: {', '.join(UPSTREAM_KINDS)}.",
+    ),
+]
 RoleKey = Annotated[Path, typer.Option("--key", help="Seed file of the role's key.")]
 
 
@@ -128,9 +144,14 @@ def publish_model(
     adapter: Annotated[
         Path | None, typer.Option(help="Folder of a LoRA adapter, merged into the model.")
     ] = None,
+    upstream_kind: UpstreamKind = None,
 ) -> None:
     """Publish a model's name and digest."""
-    _publish(log, key, model_leaf(name, model_digest(worker_engine(folder, adapter))))
+    if upstream_kind is None:
+        digest = model_digest(worker_engine(folder, adapter))
+    else:
+        digest = upstream_digest(folder, upstream_kind)
+    _publish(log, key, model_leaf(name, digest))
 
 
 @publishing.command("policy")
@@ -138,9 +159,18 @@ def publish_policy(
     log: Url,
     key: RoleKey,
     folder: Annotated[Path, typer.Argument(help="The folder of the model to be served.")],
+    tensor_parallel: Annotated[
+        int, typer.Option(min=1, help="As the worker's own option of this name.")
+    ] = 1,
+    upstream_kind: UpstreamKind = None,
 ) -> None:
     """Publish the engine policy of a worker that serves this model."""
-    _publish(log, key, policy_leaf(engine_policy(worker_engine(folder))))
+    engine = worker_engine(folder, tensor_parallel=tensor_parallel)
+    if upstream_kind is None:
+        text = engine_policy(engine)
+    else:
+        text = upstream_policy(upstream_kind, engine.device)
+    _publish(log, key, policy_leaf(text))
 
 
 @publishing.command("issuer-key")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +13,9 @@ from attestation.simulated_quote import PLATFORM as SIMULATED
 from attestation.verifier.policy import admission_policy
 from attestation.verifier.weakness import Weakness
 from client.trust import load_trust
-from server.config import DirectPort, OwnAppraisal, WorkerConfig
-from server.launcher import PARTS
+from engine.parallel.torchrun import Torchrun
+from server.config import UPSTREAM_KINDS, DirectPort, OwnAppraisal, Upstream, WorkerConfig
+from server.launcher import PARTS, run_rank
 from server.launcher import run as run_worker
 from sottovoce.engine_config import worker_engine
 
@@ -50,6 +52,19 @@ def serve(
     adapter: Annotated[
         Path | None, typer.Option(help="Folder of a LoRA adapter, merged into the model.")
     ] = None,
+    tensor_parallel: Annotated[
+        int, typer.Option(min=1, help="Processes (or GPUs) that divide every layer.")
+    ] = 1,
+    upstream: Annotated[
+        str | None,
+        typer.Option(help="Another engine computes: http://127.0.0.1:PORT or unix:PATH."),
+    ] = None,
+    upstream_kind: Annotated[
+        str | None, typer.Option(help=f"With --upstream: {', '.join(UPSTREAM_KINDS)}.")
+    ] = None,
+    upstream_model: Annotated[
+        str | None, typer.Option(help="With --upstream: its name for the model; --name if not.")
+    ] = None,
     direct: Annotated[
         int | None, typer.Option(help="Also serve plain HTTPS clients, on this port.")
     ] = None,
@@ -69,13 +84,20 @@ def serve(
             param_hint="--platform",
         )
     direct_port = _direct_port(direct, direct_keys)
+    other_engine = _upstream(upstream, upstream_kind, upstream_model or name)
+    if other_engine is not None and (tensor_parallel > 1 or adapter is not None):
+        raise typer.BadParameter(
+            "another engine divides and adapts its model by itself", param_hint="--upstream"
+        )
     believed = load_trust(trust)
     accepted = frozenset(Weakness) if believed.simulated else frozenset[Weakness]()
-    run_worker(
+    place = Torchrun.find(os.environ)
+    run = run_worker if place is None or place.rank == 0 else run_rank
+    run(
         WorkerConfig(
             model=model,
             model_name=name,
-            engine=worker_engine(model, adapter),
+            engine=worker_engine(model, adapter, tensor_parallel),
             host=host,
             port=port,
             log_url=log,
@@ -93,9 +115,19 @@ def serve(
             key_ids=KEY_IDS,
             event_tick_ms=event_tick_ms,
             direct=direct_port,
+            upstream=other_engine,
         ),
         context.obj or PARTS,  # a benchmark brings parts of its own
     )
+
+
+def _upstream(url: str | None, kind: str | None, model: str) -> Upstream | None:
+    if (url is None) != (kind is None) or (kind is not None and kind not in UPSTREAM_KINDS):
+        raise typer.BadParameter(
+            f"goes with --upstream-kind, one of {', '.join(UPSTREAM_KINDS)}",
+            param_hint="--upstream",
+        )
+    return None if url is None or kind is None else Upstream(url, kind, model)
 
 
 def _direct_port(port: int | None, keys: Path | None) -> DirectPort | None:

@@ -17,7 +17,8 @@ from engine.device import StepInput
 from engine.errors import ModelRefused
 from engine.kv_cache import KVPool
 from engine.loader import load
-from engine.parallel.launch import Torchrun, joined, of_rank, run_rank
+from engine.parallel.launch import joined, of_rank, run_rank
+from engine.parallel.torchrun import Torchrun
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()

@@ -12,7 +12,7 @@ import pytest
 from engine.config import EngineConfig
 from engine.digest import model_digest
 from engine.errors import EngineError, EngineGone
-from engine.parallel.launch import Torchrun
+from engine.parallel.torchrun import Torchrun
 from engine.policy import engine_policy
 from engine.types import EngineState, SamplingParams
 

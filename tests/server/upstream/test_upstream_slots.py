@@ -11,7 +11,9 @@ import pytest
 from engine.errors import EngineGone
 from engine.slot import Slot
 from engine.types import EngineState, ErrorCode, FinishReason
+from server.config import UPSTREAM_KINDS, Upstream
 from server.errors import StartError
+from server.upstream_dialect import DIALECTS
 from server.upstream_policy import upstream_digest
 
 FOLDER = Path(__file__).parents[3] / "engine" / "tinychat" / "model"
@@ -263,12 +265,17 @@ def test_an_engine_that_is_not_of_its_kind_is_refused_at_the_start(served, stand
         ("http://192.0.2.1:80", "vllm", "127.0.0.1"),
         ("https://127.0.0.1:80", "vllm", "127.0.0.1"),
         ("http://engine.example", "vllm", "127.0.0.1"),
-        ("http://127.0.0.1:1", "llama", "openai, sglang, vllm"),
     ],
 )
-def test_engines_elsewhere_or_unknown(served, url, kind, reason):
+def test_engines_elsewhere_or_absent(served, url, kind, reason):
     node = served(url, kind)
     assert node.ready is None
     node.thread.join(10)
     assert isinstance(node.error, StartError)
     assert reason in str(node.error)
+
+
+def test_a_kind_is_known_or_refused():
+    assert set(UPSTREAM_KINDS) == set(DIALECTS)
+    with pytest.raises(ValueError, match="vllm, sglang, openai"):
+        Upstream("http://127.0.0.1:1", "llama", "m")
