@@ -1,4 +1,4 @@
-"""Run one worker with the fake parts: `python -m tests.server.worker_main CONFIG.json`."""
+"""Run one worker, with the fake parts unless told: `-m tests.server.worker_main CONFIG.json`."""
 
 # The parts are imported by their roles, as the real ones are.
 # ruff: noqa: PLC0415
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from engine.config import EngineConfig
-from server.config import DirectPort, WorkerConfig
+from server.config import DirectPort, Upstream, WorkerConfig
 from server.launcher import PARTS, Parts, run
 
 
@@ -33,8 +33,12 @@ def main() -> None:
     if members.get("direct"):
         keys = tuple(bytes.fromhex(key) for key in members["direct"]["keys"])
         members["direct"] = DirectPort(**members["direct"] | {"keys": keys})
-    config = WorkerConfig(engine=EngineConfig(members["model"]), **members)
-    run(config, Parts(_engine, _application, PARTS.attester, PARTS.gpus))
+    if members.get("upstream"):
+        members["upstream"] = Upstream(**members["upstream"])
+    engine = EngineConfig(members["model"], **members.pop("engine", {}))
+    real = members.pop("real", False)
+    config = WorkerConfig(engine=engine, **members)
+    run(config, PARTS if real else Parts(_engine, _application, PARTS.attester, PARTS.gpus))
 
 
 if __name__ == "__main__":

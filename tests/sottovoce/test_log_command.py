@@ -1,18 +1,24 @@
 """`sottovoce log audit` and its sisters: exit status, human words, one JSON object."""
 
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from engine.policy import engine_policy
+from server.upstream_policy import upstream_digest, upstream_policy
 from sottovoce import audit
 from sottovoce.commands import log as command
+from sottovoce.engine_config import worker_engine
 from sottovoce.keys import write_seed
-from sottovoce.publish import rotation_leaf, withdrawal_leaf
+from sottovoce.publish import model_leaf, policy_leaf, rotation_leaf, withdrawal_leaf
 from tests.transparency.conftest import AT, POLICY, ROLES, FakeLog, key
 from tests.transparency.test_monitor import files_of
 from transparency.leaf import Role, sign_leaf
 from transparency.policy_text import parse_policy
+
+MODEL = Path(__file__).parents[2] / "engine" / "tinychat" / "model"
 
 
 @pytest.fixture
@@ -115,3 +121,34 @@ def test_a_withdrawal_names_a_leaf_hash():
     for text in ("ab", "x"):
         with pytest.raises(ValueError, match=r"\w"):
             withdrawal_leaf(text, "a flaw")
+
+
+@pytest.fixture
+def published(monkeypatch):
+    """Call `sottovoce log publish`; return the result and the leaves that would be signed."""
+    leaves = []
+    monkeypatch.setattr(command, "_publish", lambda _log, _key, leaf: leaves.append(leaf))
+
+    def call(*arguments):
+        words = ["publish", *arguments, "--log", "l", "--key", "k"]
+        return CliRunner().invoke(command.app, words), leaves
+
+    return call
+
+
+def test_what_a_worker_of_ranks_or_with_another_engine_needs_in_the_log(published):
+    folder = str(MODEL)
+    published("policy", folder, "--tensor-parallel", "2")
+    published("policy", folder, "--upstream-kind", "vllm")
+    _, leaves = published("model", folder, "--name", "m", "--upstream-kind", "vllm")
+    assert leaves == [
+        policy_leaf(engine_policy(worker_engine(MODEL, tensor_parallel=2))),
+        policy_leaf(upstream_policy("vllm", "cpu")),
+        model_leaf("m", upstream_digest(MODEL, "vllm")),
+    ]
+
+
+def test_an_unknown_kind_of_engine_is_not_published(published):
+    result, leaves = published("policy", "f", "--upstream-kind", "llama")
+    assert result.exit_code == 2
+    assert not leaves

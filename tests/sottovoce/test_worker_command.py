@@ -7,6 +7,7 @@ from simulator import ORIGIN, World
 from typer.testing import CliRunner
 
 from attestation.verifier.weakness import Weakness
+from server.config import Upstream
 from sottovoce.commands import worker
 
 
@@ -15,7 +16,7 @@ def configured(monkeypatch, tmp_path):
     """Call the command; return its result and the config it would run with."""
     configs = []
     monkeypatch.setattr(worker, "run_worker", lambda config, _parts: configs.append(config))
-    monkeypatch.setattr(worker, "worker_engine", lambda *_: None)
+    monkeypatch.setattr(worker, "worker_engine", lambda *given: given)
     trust = tmp_path / "trust.toml"
     trust.write_text(World().trust_text())
 
@@ -70,3 +71,47 @@ def test_what_cannot_be_meant_is_refused(configured, arguments):
     result, configs = configured(*arguments)
     assert result.exit_code == 2
     assert configs == []
+
+
+def test_ranks_and_the_engine_are_as_told(configured):
+    result, [config] = configured("--tensor-parallel", "2")
+    assert result.exit_code == 0
+    assert config.engine == (Path("m"), None, 2)
+    assert config.upstream is None
+
+
+def test_another_engine_by_url_and_kind(configured):
+    _, [config] = configured("--upstream", "unix:/run/e", "--upstream-kind", "vllm")
+    assert config.upstream == Upstream("unix:/run/e", "vllm", "n")
+    named = ("--upstream", "http://127.0.0.1:8000", "--upstream-kind", "openai")
+    _, configs = configured(*named, "--upstream-model", "theirs")
+    assert configs[-1].upstream == Upstream("http://127.0.0.1:8000", "openai", "theirs")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--upstream", "unix:/run/e"),
+        ("--upstream-kind", "vllm"),
+        ("--upstream", "unix:/run/e", "--upstream-kind", "llama"),
+        ("--upstream", "unix:/run/e", "--upstream-kind", "vllm", "--tensor-parallel", "2"),
+        ("--upstream", "unix:/run/e", "--upstream-kind", "vllm", "--adapter", "a"),
+        ("--tensor-parallel", "0"),
+    ],
+)
+def test_engines_that_cannot_be_had(configured, arguments):
+    result, configs = configured(*arguments)
+    assert result.exit_code == 2
+    assert not configs
+
+
+@pytest.mark.parametrize(("rank", "role"), [("0", "worker"), ("1", "rank")])
+def test_under_torchrun_the_first_is_the_worker(configured, monkeypatch, rank, role):
+    ran = []
+    monkeypatch.setattr(worker, "run_worker", lambda *_: ran.append("worker"))
+    monkeypatch.setattr(worker, "run_rank", lambda *_: ran.append("rank"))
+    names = {"RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    result, _ = configured("--tensor-parallel", "2")
+    assert (result.exit_code, ran) == (0, [role])

@@ -33,9 +33,17 @@ def test_a_policy_is_read():
     assert policy.optimisations == {"paging": "on"}
 
 
+def test_an_engine_erases_unless_it_says_that_another_computes():
+    assert EnginePolicy.decode(canonical_json.encode(POLICY)).erasure == "engine"
+    other = canonical_json.encode(POLICY | {"erasure": "upstream"})
+    assert EnginePolicy.decode(other).erasure == "upstream"
+
+
 @pytest.mark.parametrize(
     "changes",
     [
+        {"erasure": "nobody"},
+        {"erasure": None},
         {"version": 2},
         {"version": True},
         {"version": "1"},

@@ -1,5 +1,6 @@
 """The default policy accepts no weakness; any other names each one it accepts."""
 
+from dataclasses import replace
 from types import MappingProxyType
 
 import pytest
@@ -136,6 +137,11 @@ def test_the_default_policy_accepts_a_strong_engine(verification, transfers):
     [
         (engine(verification="none"), Weakness.COMPUTE_UNVERIFIED, Code.COMPUTE_UNVERIFIED),
         (engine(transfers="plain"), Weakness.TRANSFERS_PLAIN, Code.TRANSFERS_PLAIN),
+        (
+            replace(engine(prefix_cache="upstream"), erasure="upstream"),
+            Weakness.MEMORY_NOT_ERASED,
+            Code.MEMORY_NOT_ERASED,
+        ),
     ],
 )
 def test_each_weakness_is_accepted_by_its_own_name_only(weak, weakness, code):
@@ -146,12 +152,20 @@ def test_each_weakness_is_accepted_by_its_own_name_only(weak, weakness, code):
     assert ClientPolicy(frozenset({weakness})).accept_engine(weak) == {weakness}
 
 
+@pytest.mark.parametrize("prefix_cache", ["shared", "direct"])
+def test_another_engine_must_not_say_that_it_shares(prefix_cache):
+    foreign = replace(engine(prefix_cache=prefix_cache), erasure="upstream")
+    with pytest.raises(Refused) as refused:
+        ClientPolicy(frozenset(Weakness)).accept_engine(foreign)
+    assert refused.value.code is Code.CACHE_ACROSS_REQUESTS
+
+
 def test_two_weaknesses_are_both_named():
     found = ClientPolicy(frozenset(Weakness)).accept_engine(engine("none", "plain"))
     assert found == {Weakness.COMPUTE_UNVERIFIED, Weakness.TRANSFERS_PLAIN}
 
 
-@pytest.mark.parametrize("prefix_cache", ["shared", "", "Request", "direct"])
+@pytest.mark.parametrize("prefix_cache", ["shared", "", "Request", "direct", "upstream"])
 def test_no_policy_accepts_a_cache_across_requests(prefix_cache):
     with pytest.raises(Refused) as refused:
         ClientPolicy(frozenset(Weakness)).accept_engine(engine(prefix_cache=prefix_cache))
