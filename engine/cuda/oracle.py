@@ -1,0 +1,133 @@
+"""The kernels in plain torch: the same tables, tiles and splits, a loop where they are parallel.
+
+For tests, and where there is no Triton. Everything is computed in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from engine.attention import Options
+from engine.cuda.tables import Tables
+from engine.kv_cache import KVPool
+
+
+class TorchKernels:
+    """See `engine.cuda.backend.Kernels`. Host values of the step decide its loops."""
+
+    name = "torch"
+    capturable = False
+
+    def __init__(self, splits: int = 1, tile: int = 16) -> None:
+        self._splits = splits
+        self._tile = tile
+
+    def prepare(self, tables: Tables, pool: KVPool) -> None:
+        """See `Kernels`; there is nothing to note."""
+
+    def write(self, pool: KVPool, layer: int, slots: Tensor, k: Tensor, v: Tensor) -> None:
+        """See `Kernels`."""
+        real = slots >= 0
+        pool.write(layer, slots[real], k[real], v[real])
+
+    def decode(
+        self, q: Tensor, pool: KVPool, layer: int, tables: Tables, options: Options, out: Tensor
+    ) -> None:
+        """See `Kernels`: each split gives a maximum, a sum and a product; then they are joined."""
+        for sequence in tables.decoding.tolist():
+            row, context = int(tables.borders[sequence]), int(tables.contexts[sequence])
+            line = tables.blocks[sequence]
+            parts = []
+            for start, stop in split(context, options.window, self._splits, self._tile):
+                seen = torch.arange(start, stop, device=q.device)
+                scores, values = _scores(q[row : row + 1], pool, layer, line, seen, options)
+                parts.append(_partial(scores[:, 0], values))
+            out[row] = _join(parts, q.shape[1], out.shape[-1], options).to(out.dtype)
+
+    def prefill(
+        self, q: Tensor, pool: KVPool, layer: int, tables: Tables, options: Options, out: Tensor
+    ) -> None:
+        """See `Kernels`: a tile ends where the next one of its sequence begins."""
+        tiles = tables.tiles.tolist()
+        for (sequence, first), (other, start) in zip(tiles, [*tiles[1:], (-1, 0)], strict=True):
+            border, end = (int(n) for n in tables.borders[sequence : sequence + 2])
+            last = border + start if other == sequence else end
+            rows = slice(border + first, last)
+            before = int(tables.contexts[sequence]) - (end - rows.start)
+            positions = torch.arange(before, before + last - rows.start, device=q.device)
+            floor = 0 if options.window is None else max(0, before - options.window + 1)
+            seen = torch.arange(floor, before + len(positions), device=q.device)
+            line = tables.blocks[sequence]
+            scores, values = _scores(q[rows], pool, layer, line, seen, options)
+            hidden = seen > positions[:, None]
+            if options.window is not None:
+                hidden |= seen <= positions[:, None] - options.window
+            scores.masked_fill_(hidden, float("-inf"))
+            out[rows] = _attend(scores, values, options).transpose(0, 1).to(out.dtype)
+
+    def zero(self, pool: KVPool, blocks: Sequence[int]) -> None:
+        """See `Kernels`."""
+        pool.zero(blocks)
+
+
+def split(context: int, window: int | None, splits: int, tile: int) -> list[tuple[int, int]]:
+    """Cut the positions a decoding row sees into at most `splits` parts of whole tiles.
+
+    A part begins at a multiple of `tile`, the first one at what the window leaves; parts that
+    would be empty are left out.
+    """
+    first = 0 if window is None else max(0, context - window)
+    origin = first // tile * tile
+    part = -(-(-(-(context - origin) // splits)) // tile) * tile
+    starts = range(origin, context, part) if part else ()
+    return [(max(start, first), min(start + part, context)) for start in starts]
+
+
+def _scores(
+    q: Tensor, pool: KVPool, layer: int, line: Tensor, seen: Tensor, options: Options
+) -> tuple[Tensor, Tensor]:
+    """Return scores [query heads, rows, positions] and values [query heads, positions, size]."""
+    size = pool.block_size
+    slots = line[seen // size] * size + seen % size
+    shared = q.shape[1] // pool.keys[layer].shape[1]
+    keys = pool.keys[layer][slots].float().repeat_interleave(shared, 1)
+    values = pool.values[layer][slots].float().repeat_interleave(shared, 1)
+    scale = q.shape[-1] ** -0.5 if options.scaling is None else options.scaling
+    scores = torch.einsum("qhd,khd->hqk", q.float(), keys) * scale
+    if options.softcap is not None:
+        scores = options.softcap * torch.tanh(scores / options.softcap)
+    return scores, values.transpose(0, 1)
+
+
+def _attend(scores: Tensor, values: Tensor, options: Options) -> Tensor:
+    heads, rows, _ = scores.shape
+    if options.sinks is not None:
+        sinks = options.sinks.float().view(heads, 1, 1).expand(heads, rows, 1)
+        scores = torch.cat([scores, sinks], -1)
+        return scores.softmax(-1)[..., :-1] @ values
+    return scores.softmax(-1) @ values
+
+
+def _partial(scores: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    top = scores.amax(-1)
+    weights = (scores - top[:, None]).exp()
+    return top, weights.sum(-1), torch.einsum("hk,hkd->hd", weights, values)
+
+
+def _join(
+    parts: list[tuple[Tensor, Tensor, Tensor]], heads: int, size: int, options: Options
+) -> Tensor:
+    if not parts:
+        return torch.zeros(heads, size)
+    tops, sums, products = (torch.stack(part) for part in zip(*parts, strict=True))
+    top = tops.amax(0)
+    if options.sinks is not None:
+        top = torch.maximum(top, options.sinks.float())
+    factors = (tops - top).exp()
+    total = (factors * sums).sum(0)
+    if options.sinks is not None:
+        total += (options.sinks.float() - top).exp()
+    return (factors[..., None] * products).sum(0) / total[:, None]
