@@ -26,11 +26,12 @@ class Kernels(Protocol):
     """
 
     name: str
-    capturable: bool
-    """Whether a graph may hold these kernels: no host value of a step decides what they do."""
+    tile_rows: int
+    """A tile of a chunk is this many rows times the query heads that share a KV head, or one row."""
 
     def prepare(self, tables: Tables, pool: KVPool) -> None:
-        """Note a new step; called once before its layers, outside of any capture."""
+        """Note a new step by its tables on the host; called before the layers of a step that has
+        chunks."""
         ...
 
     def write(self, pool: KVPool, layer: int, slots: Tensor, k: Tensor, v: Tensor) -> None:

@@ -16,10 +16,10 @@ from engine.kv_cache import KVPool
 
 
 class TorchKernels:
-    """See `engine.cuda.backend.Kernels`. Host values of the step decide its loops."""
+    """See `engine.cuda.backend.Kernels`."""
 
     name = "torch"
-    capturable = False
+    tile_rows = 32
 
     def __init__(self, splits: int = 1, tile: int = 16) -> None:
         self._splits = splits
@@ -39,7 +39,7 @@ class TorchKernels:
         """See `Kernels`: each split gives a maximum, a sum and a product; then they are joined."""
         for sequence in tables.decoding.tolist():
             row, context = int(tables.borders[sequence]), int(tables.contexts[sequence])
-            line = tables.blocks[sequence]
+            line = tables.blocks[:, sequence]
             parts = []
             for start, stop in split(context, options.window, self._splits, self._tile):
                 seen = torch.arange(start, stop, device=q.device)
@@ -60,7 +60,7 @@ class TorchKernels:
             positions = torch.arange(before, before + last - rows.start, device=q.device)
             floor = 0 if options.window is None else max(0, before - options.window + 1)
             seen = torch.arange(floor, before + len(positions), device=q.device)
-            line = tables.blocks[sequence]
+            line = tables.blocks[:, sequence]
             scores, values = _scores(q[rows], pool, layer, line, seen, options)
             hidden = seen > positions[:, None]
             if options.window is not None:

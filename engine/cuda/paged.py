@@ -22,7 +22,7 @@ def softcapped(scores, cap):  # type: ignore[no-untyped-def]  # noqa: ANN001, AN
     return cap * (1.0 - 2.0 / (tl.exp(2.0 * scores / cap) + 1.0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["across"])
 def decode_split(  # type: ignore[no-untyped-def]  # noqa: ANN201, C901
     q,  # noqa: ANN001
     keys,  # noqa: ANN001
@@ -37,7 +37,7 @@ def decode_split(  # type: ignore[no-untyped-def]  # noqa: ANN201, C901
     scale,  # noqa: ANN001
     cap,  # noqa: ANN001
     window,  # noqa: ANN001
-    width,  # noqa: ANN001
+    across,  # noqa: ANN001
     q_row,  # noqa: ANN001
     q_head,  # noqa: ANN001
     heads: tl.constexpr,
@@ -75,7 +75,7 @@ def decode_split(  # type: ignore[no-untyped-def]  # noqa: ANN201, C901
     total = tl.zeros([shared_pad], tl.float32)
     product = tl.zeros([shared_pad, value_pad], tl.float32)
     for begin in range(start, stop, tile):
-        block = tl.load(blocks + sequence * width + begin // block_size)
+        block = tl.load(blocks + begin // block_size * across + sequence)
         place = tl.arange(0, tile)
         position = begin + place
         seen = (position < stop) & (position >= first)

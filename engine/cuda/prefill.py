@@ -13,7 +13,7 @@ import triton.language as tl
 from engine.cuda.paged import softcapped
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["across"])
 def prefill_tile(  # type: ignore[no-untyped-def]  # noqa: ANN201, C901
     q,  # noqa: ANN001
     keys,  # noqa: ANN001
@@ -27,7 +27,7 @@ def prefill_tile(  # type: ignore[no-untyped-def]  # noqa: ANN201, C901
     scale,  # noqa: ANN001
     cap,  # noqa: ANN001
     window,  # noqa: ANN001
-    width,  # noqa: ANN001
+    across,  # noqa: ANN001
     q_row,  # noqa: ANN001
     q_head,  # noqa: ANN001
     heads: tl.constexpr,
@@ -72,7 +72,7 @@ def prefill_tile(  # type: ignore[no-untyped-def]  # noqa: ANN201, C901
     stop = before + tl.minimum(first + queries, length)
     floor = tl.maximum(before + first - window + 1, 0) // tile * tile
     for begin in range(floor, stop, tile):
-        block = tl.load(blocks + sequence * width + begin // block_size)
+        block = tl.load(blocks + begin // block_size * across + sequence)
         slot = block * block_size + begin % block_size + place
         there = begin + place < stop
         k_at = (slot[None, :] * heads + head) * size + dim[:, None]

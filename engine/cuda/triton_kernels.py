@@ -12,7 +12,7 @@ from torch import Tensor
 
 from engine.attention import Options
 from engine.cuda import paged, prefill
-from engine.cuda.tables import Tables
+from engine.cuda.tables import Tables, tile_length
 from engine.kv_cache import KVPool
 
 _NO_WINDOW = 1 << 30
@@ -27,8 +27,8 @@ _CHUNK = 4096
 class TritonKernels:
     """See `engine.cuda.backend.Kernels`."""
 
-    name = "triton"
-    capturable = True
+    name: str = "triton"
+    tile_rows = _PACKED
 
     def __init__(
         self, device: torch.device, *, programs: int | None = None, exact: bool = False
@@ -119,7 +119,6 @@ class TritonKernels:
         """See `Kernels`."""
         keys, values, q = pool.keys[layer], pool.values[layer], _unit(q)
         sizes = _sizes(q, keys, values, pool.block_size, options, exact=self._exact)
-        queries = prefill_rows(sizes["shared"])
         wide = max(sizes["size_pad"], sizes["value_pad"]) > 128
         prefill.prefill_tile[(len(tables.tiles), sizes["heads"])](
             q,
@@ -136,7 +135,7 @@ class TritonKernels:
             q.stride(0),
             q.stride(1),
             **sizes,
-            queries=queries,
+            queries=tile_length(self.tile_rows, sizes["shared"]),
             packed=max(_PACKED, triton.next_power_of_2(sizes["shared"])),
             sunk=options.sinks is not None,
             num_warps=8,
@@ -165,11 +164,6 @@ class TritonKernels:
         extents = [tensor[0].numel() * pool.block_size for tensor in tensors]
         numbers = torch.tensor([offsets, extents], dtype=torch.int64).to(self._device)
         return numbers[0], numbers[1]
-
-
-def prefill_rows(shared: int) -> int:
-    """Return how many of a chunk's rows one tile holds, when so many heads share a KV head."""
-    return max(1, _PACKED // shared)
 
 
 def tile_of(block_size: int) -> int:

@@ -10,7 +10,7 @@ import torch
 
 from engine.attention import AttentionBatch, Options, Span
 from engine.cuda.oracle import TorchKernels
-from engine.cuda.tables import fill, shape_of, view
+from engine.cuda.tables import fill, shape_of, tile_length, view
 from engine.kv_cache import KVPool, LayerShape
 
 
@@ -41,16 +41,16 @@ def make_step(lengths, *, block_size, seed=0, blocks=None):
     return spans
 
 
-def make_tables(spans, block_size, tile, width=None):
-    width = width or max(len(span.blocks) for span in spans)
-    shape = shape_of(spans, width, tile)
-    tables = view(torch.zeros(shape.total, dtype=torch.int64), shape)
+def make_tables(spans, block_size, tile):
+    shape = shape_of(spans, block_size, tile)
+    tables = view(torch.full((shape.total,), 10**6), shape)
     fill(tables, spans, block_size, tile)
     return tables
 
 
-def compute(kernels, case, tile):
+def compute(kernels, case):
     """What kernels make of a case: the cache of earlier positions is there, the rows are new."""
+    tile = tile_length(kernels.tile_rows, case.q.shape[1] // case.k.shape[1])
     tables = make_tables(case.spans, case.pool.block_size, tile)
     kernels.prepare(tables, case.pool)
     kernels.write(case.pool, 0, tables.slots, case.k, case.v)

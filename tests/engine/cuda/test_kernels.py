@@ -36,19 +36,16 @@ def relative(got, want):
 @pytest.mark.parametrize("splits", [1, 3])
 def test_the_oracles_index_logic_equals_the_engines_attention(name, splits, kernel_lab):
     case = kernel_lab.case(**CASES[name])
-    got = kernel_lab.compute(kernel_lab.oracle(splits=splits), case, tile=7)
+    got = kernel_lab.compute(kernel_lab.oracle(splits=splits), case)
     assert relative(got, kernel_lab.expected(case)) < 1e-5
 
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_triton_kernels_equal_the_engines_attention(name, dtype, kernel_lab, triton_kernels):
-    from engine.cuda.triton_kernels import prefill_rows
-
     case = kernel_lab.case(**CASES[name], dtype=dtype)
     # The interpreter's products of bfloat16 are wrong; of float16 they are right.
     kernels = triton_kernels(exact=dtype == torch.bfloat16)
-    tile = prefill_rows(case.q.shape[1] // case.k.shape[1])
-    got = kernel_lab.compute(kernels, case, tile)
+    got = kernel_lab.compute(kernels, case)
     limit = 1e-5 if dtype == torch.float32 else 1e-2
     assert relative(got, kernel_lab.expected(case)) < limit
