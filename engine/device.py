@@ -83,7 +83,7 @@ class TorchModel:
 
     def on(self, pool: KVPool, *, max_rows: int, max_logit_rows: int) -> Device:
         """See `Computation`."""
-        if pool.keys[0].device.type == "cuda":
+        if pool.device.type == "cuda":
             from engine.cuda.device import CudaDevice  # noqa: PLC0415 - it imports this module
 
             return CudaDevice(self, pool, max_rows=max_rows, max_logit_rows=max_logit_rows)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from engine.attention import Attention, Span
-from engine.cuda.attention import PagedAttention
+from engine.cuda.attention import AlignedAttention, PagedAttention
 from engine.cuda.backend import Kernels, choose
 from engine.cuda.erase import CudaEraser
 from engine.cuda.graphs import CudaRecorder, DecodeGraphs, Recorder
@@ -34,6 +34,7 @@ from engine.cuda.tables import (
     view,
 )
 from engine.device import StepInput, StepOutput, TorchModel
+from engine.kv_alignment import AlignedKVPool
 from engine.kv_cache import KVPool
 
 LARGEST_GRAPH = 128
@@ -70,7 +71,7 @@ class CudaDevice:
     def __init__(
         self,
         computation: TorchModel,
-        pool: KVPool,
+        pool: KVPool | AlignedKVPool,
         *,
         max_rows: int,
         max_logit_rows: int,
@@ -85,7 +86,7 @@ class CudaDevice:
         self._hook = computation.hook
         self._siblings = computation.siblings
         self._pool = pool
-        self._device = pool.keys[0].device
+        self._device = pool.device
         self._parts = parts or cuda_parts(self._device)
         self._tile = self._tile_length()
         self._largest = min(max_logit_rows, LARGEST_GRAPH)
@@ -137,7 +138,9 @@ class CudaDevice:
 
     def zero_blocks(self, blocks: Sequence[int]) -> None:
         """See `Device`. Also zeroes what the steps so far left in freed memory."""
-        if blocks:
+        if isinstance(self._pool, AlignedKVPool):
+            self._pool.zero(blocks)
+        elif blocks:
             self._parts.kernels.zero(self._pool, blocks)
         self._parts.eraser.erase()
 
@@ -169,16 +172,16 @@ class CudaDevice:
         embeddings = batch.rows.is_floating_point()
         if not embeddings:
             host.ids.copy_(batch.rows)
-        if shape.tiles:
+        if shape.tiles and isinstance(self._pool, KVPool):
             self._parts.kernels.prepare(host, self._pool)
         tables = self._send(shape)
         inputs: dict[str, Any] = {"input_ids": tables.ids[None]}
         if embeddings:
-            rows = batch.rows.to(self._device, self._pool.keys[0].dtype, non_blocking=True)
+            rows = batch.rows.to(self._device, self._pool.dtype, non_blocking=True)
             inputs = {"inputs_embeds": rows[None]}
         if len(batch.logit_rows):
             inputs["logits_to_keep"] = batch.logit_rows.to(self._device)
-        return self._run(tables, inputs)
+        return self._run(self._attention(tables, batch.spans), tables, inputs)
 
     def _send(self, shape: Shape) -> Tables:
         """Copy the step's numbers to the device, without waiting."""
@@ -186,17 +189,23 @@ class CudaDevice:
         self._numbers[: shape.total].copy_(self._host[: shape.total], non_blocking=True)
         return view(self._numbers, shape)
 
-    def _run(self, tables: Tables, inputs: dict[str, Any]) -> Tensor | None:
+    def _run(
+        self, attention: Attention, tables: Tables, inputs: dict[str, Any]
+    ) -> Tensor | None:
         inputs |= {"position_ids": tables.positions[None], "use_cache": False}
-        with self._hook.use(self._attention(tables)):
+        with self._hook.use(attention):
             if "logits_to_keep" in inputs:
                 logits: Tensor = self._model(**inputs).logits[0]
                 return logits
             self._model.base_model(**inputs)
             return None
 
-    def _attention(self, tables: Tables) -> Attention:
-        return PagedAttention(self._parts.kernels, self._pool, tables)
+    def _attention(self, tables: Tables, spans: Sequence[Span]) -> Attention:
+        kernels, pool = self._parts.kernels, self._pool
+        if isinstance(pool, AlignedKVPool):
+            by_triton = kernels.name != "torch"
+            return AlignedAttention(pool, tables, spans, by_triton=by_triton)
+        return PagedAttention(kernels, pool, tables)
 
     @torch.inference_mode()
     def _warm_up(self) -> None:
@@ -214,6 +223,8 @@ class CudaDevice:
 
     def _tile_length(self) -> int:
         """Return a tile's rows, the fewest that some layer's kernel takes at a time."""
+        if isinstance(self._pool, AlignedKVPool):
+            return 1  # its chunks are attended as they are
         fewest = min(keys.shape[1] for keys in self._pool.keys)
         heads = getattr(self._model.config, "num_attention_heads", fewest)
         return tile_length(self._parts.kernels.tile_rows, -(-heads // fewest))
@@ -226,5 +237,5 @@ class CudaDevice:
     def _work(self, size: int) -> None:
         """Compute the padded step whose numbers are on the device."""
         tables = view(self._numbers, Shape(size, size, size, 0, self._pool.blocks))
-        logits = self._run(tables, {"input_ids": tables.ids[None], "logits_to_keep": 0})
+        logits = self._run(self._attention(tables, []), tables, {"input_ids": tables.ids[None], "logits_to_keep": 0})
         self._recorded[:size].copy_(logits)  # type: ignore[arg-type] # logits were asked for

@@ -9,6 +9,7 @@ from engine.cuda.device import CudaDevice, Parts
 from engine.cuda.graphs import DecodeGraphs, sizes
 from engine.cuda.oracle import TorchKernels
 from engine.device import StepInput
+from engine.kv_alignment import AlignedKVPool
 from engine.kv_cache import KVPool
 
 
@@ -164,6 +165,27 @@ def test_a_device_by_triton_equals_one_by_torch(load_model, triton_kernels):
         device.zero_blocks([2, 5, 7, 8, 9])
         assert not any(bool(tensor.any()) for tensor in (*pool.keys, *pool.values))
     assert close(*results)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt_oss"])
+@pytest.mark.parametrize("by_triton", [False, True])
+def test_a_pool_in_planes_serves_a_whole_model(name, by_triton, load_model, stock_logits, request):
+    cpu = torch.device("cpu")
+    loaded = load_model(name)
+    kernels = request.getfixturevalue("triton_kernels")() if by_triton else TorchKernels()
+    pool = AlignedKVPool(loaded.shapes, blocks=24, block_size=16, dtype=torch.float32, device=cpu)
+    parts = Parts(kernels, Again() if by_triton else None, Eraser(), pinned=False)
+    device = CudaDevice(loaded.computation, pool, max_rows=200, max_logit_rows=8, parts=parts)
+    ids = torch.randint(0, 199, (80,), generator=torch.Generator().manual_seed(3)).tolist()
+    want = stock_logits(name, ids)
+    blocks = [9, 3, 4, 20, 7]
+    got = [step(device, [Span(blocks, 0, 50)], [ids], wanted=[49])]
+    got += [step(device, [Span(blocks, 50, 28)], [ids], wanted=[27])]
+    got += [step(device, [Span(blocks, at, 1)], [ids]) for at in (78, 79)]
+    # Random weights attend to everything alike and are hard to approximate.
+    assert close(torch.cat(got), want[[49, 77, 78, 79]], 0.03)
+    device.zero_blocks(blocks)
+    assert not any(bool(tensor.any()) for tensor in pool._by_block())
 
 
 def test_sizes_cover_every_row_count():
