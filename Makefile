@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 MODEL ?=
 ARGS ?=
 
-.PHONY: up test soak bench check lint types floors interop fuzz clean
+.PHONY: up test soak bench coverage check lint types floors interop fuzz clean
 
 # Clients and codecs of others, for the tests; without npm those tests skip and say so.
 PEERS := $(if $(shell command -v npm),tests/interop/node_modules/.package-lock.json)
@@ -14,14 +14,17 @@ PEERS := $(if $(shell command -v npm),tests/interop/node_modules/.package-lock.j
 tests/interop/node_modules/.package-lock.json: tests/interop/package-lock.json
 	npm ci --prefix tests/interop --no-audit --no-fund --loglevel=error
 
+# The attester for TPMs is built on the system's TPM library; where that is missing its tests skip and say so.
+TPM := $(shell pkg-config --exists tss2-esys 2>/dev/null && echo ',tpm')
+
 # One stamp a dependency list: a changed list sets the environment up again.
-$(VENV)/.ready: pyproject.toml constraints.txt
+$(VENV)/.ready: pyproject.toml constraints.txt $(wildcard engine/native/src/*)
 	@echo "sottovoce: setting up $(VENV), about 1.5 GB, once"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
 	@# The pinned torch first: asked for by name and version it is the small CPU build where one is at hand.
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[engine,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[engine,dev$(TPM)]'
 	@touch $@
 
 up: $(VENV)/.ready
@@ -32,7 +35,8 @@ test: $(VENV)/.ready $(PEERS)
 
 # Floods, slow clients and thousands of streams against real processes, for minutes.
 soak: $(VENV)/.ready $(PEERS)
-	$(BIN)/python -m pytest -m soak --timeout 900 tests/relay tests/server tests/path
+	$(BIN)/python -m pytest -m soak --timeout 900 \
+		tests/relay tests/server tests/path tests/attestation tests/transparency tests/fuzz
 
 interop: $(VENV)/.ready $(PEERS)
 	$(BIN)/python -m pytest tests/interop tests/client/test_proxy.py
@@ -41,6 +45,11 @@ interop: $(VENV)/.ready $(PEERS)
 fuzz: $(VENV)/.ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fuzz]'
 	$(BIN)/python -m tests.fuzz.run $(ARGS)
+
+# Every branch of the verifiers, without the published evidence that may lie beside the project.
+coverage: $(VENV)/.ready
+	$(BIN)/coverage run --branch --source=attestation.verifier -m pytest tests/attestation -q --ignore-glob='*vectors*'
+	$(BIN)/coverage report --skip-covered --show-missing --fail-under=100
 
 bench: $(VENV)/.ready
 	$(BIN)/sottovoce bench wire

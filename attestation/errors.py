@@ -41,6 +41,8 @@ class Code(StrEnum):
     MEASUREMENT_NOT_LOGGED = "measurement-not-logged"
     RELEASE_NOT_ALLOWED = "release-not-allowed"
     REPORT_DATA_MISMATCH = "report-data-mismatch"
+    NONCE_MISMATCH = "nonce-mismatch"
+    NODE_MISMATCH = "node-mismatch"
     KEY_DOCUMENT_NOT_LOGGED = "key-document-not-logged"
     KEY_DOCUMENT_NOT_YET_VALID = "key-document-not-yet-valid"
     KEY_DOCUMENT_EXPIRED = "key-document-expired"

@@ -21,6 +21,8 @@ from client.pricing import Pricing
 from wire import receipt
 from wire.errors import WireError
 
+RESPONSES = b"/v1/responses"
+
 AtEnd = Callable[[], Awaitable[None]]
 """What is done when an answer was read to its end and holds."""
 
@@ -56,6 +58,11 @@ class ResponseCheck:
         self._hash = receipt.ResponseHash(exchange.salts.response)
         self._last: tuple[bytes, bytes] | None = None
 
+    @property
+    def path(self) -> bytes:
+        """The path that was asked."""
+        return self._request.path
+
     def add(self, payload: bytes) -> bool:
         """Take in a payload; return whether it carries the receipt."""
         if self._last is None and payload.endswith(b"}}"):
@@ -84,7 +91,7 @@ class ResponseCheck:
         try:
             claims = json.loads(written)
             signed = base64.b64decode(claims["receipt"], validate=True)
-            usage = json.loads(bare).get("usage") or {}
+            prompt_tokens, completion_tokens = receipt.stated_usage(bare)
             steps = check_receipt(
                 signed,
                 node=node,
@@ -92,18 +99,18 @@ class ResponseCheck:
                     self._exchange.salts.request, self._request.path, self._request.body
                 ),
                 response_hash=self._hash.digest(),
-                prompt_tokens=usage.get("prompt_tokens"),
-                completion_tokens=usage.get("completion_tokens"),
+                prompt_tokens=prompt_tokens,
+                completion_tokens=completion_tokens,
                 at=int(time.time()),
             )
         except ReceiptError as error:
             self._fail((*before, *error.steps), None)
-        except (ValueError, KeyError, TypeError):
+        except (WireError, ValueError, KeyError, TypeError):
             self._fail(before, Step("receipt", Outcome.FAIL, "the attestation member is malformed"))
         verdict = Verdict((*before, *steps))
         self._on_verdict(verdict)
-        document = node.key_document
-        self._pricing.learn(document.model, self._request.body, usage.get("prompt_tokens", 0))
+        if prompt_tokens:
+            self._pricing.learn(node.key_document.model, self._request.body, prompt_tokens)
         return receipt.with_attestation(bare, self._attestation(claims["receipt"], verdict))
 
     def _fail(self, before: tuple[Step, ...], step: Step | None) -> NoReturn:
@@ -139,6 +146,8 @@ async def stream(exchange: Exchange, check: ResponseCheck, at_end: AtEnd) -> Asy
     """
     parser = sse.EventParser()
     try:
+        # A stream of responses has no `[DONE]`: the payload with the receipt is its last.
+        without_done = check.path == RESPONSES
         done = failed = False
         async for content in exchange.contents():
             for payload in parser.feed(content):
@@ -147,13 +156,16 @@ async def stream(exchange: Exchange, check: ResponseCheck, at_end: AtEnd) -> Asy
                 if payload == sse.DONE:
                     check.add(payload)
                     done = True
-                elif not check.add(payload):
+                elif check.add(payload):
+                    done = without_done
+                else:
                     failed = failed or error_code(payload) is not None
                     yield payload
         if not (done and parser.empty) or failed:
             raise ResponseForged("the stream is sealed as complete but is not")
         yield check.finish()
-        yield sse.DONE
+        if not without_done:
+            yield sse.DONE
     finally:
         await exchange.close()
     await at_end()

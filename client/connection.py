@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from client import openai_errors
 from wire.http1 import encode_chunk
+
+REQUEST_ID_FIELD = "x-request-id"
 
 EXTENSION = "sottovoce.streaming"
 """Where a request's `Streaming` stands in `scope["extensions"]`."""
+
+
+def request_id() -> str:
+    """Return a fresh id for one request; the caller alone is told it."""
+    return f"req_{secrets.token_hex(12)}"
 
 
 class Streaming:
@@ -46,6 +55,17 @@ class CallerConnection(H11Protocol):
         """Begin."""
         super().connection_made(transport)
         self.app = _extended(self.app, self)
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - h11's words; we have our own
+        """Answer bytes that are no HTTP request, and close."""
+        content = openai_errors.malformed_http()
+        head = (
+            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(content)}\r\nconnection: close\r\n"
+            f"{REQUEST_ID_FIELD}: {request_id()}\r\n\r\n"
+        )
+        self.transport.write(head.encode() + content)
+        self.transport.close()
 
 
 def _extended(app: ASGIApp, connection: H11Protocol) -> ASGIApp:

@@ -15,6 +15,7 @@
     ├── ResponseError         what came back is not an answer of the node that was asked
     │   ├── ResponseCut       the stream ended before its authenticated end
     │   └── ResponseForged    a part of it does not open or does not parse
+    ├── QuoteRefused          the node that was asked for a fresh quote gave none
     └── VerificationFailed    the receipt does not hold; the text must not be believed
 
 No message quotes a prompt, an answer or a token.
@@ -121,6 +122,12 @@ class ResponseForged(ResponseError):
     """A part of the response failed authentication or is malformed."""
 
     code = "response_forged"
+
+
+class QuoteRefused(ClientError):
+    """The node did not give the fresh quote that it was asked for; it says why."""
+
+    code = "quote_refused"
 
 
 class VerificationFailed(ClientError):

@@ -15,6 +15,7 @@ from client.errors import (
     IssuerError,
     NodeListError,
     NoNode,
+    QuoteRefused,
     RelayError,
     RelayTimeout,
     RequestRefused,
@@ -31,11 +32,17 @@ _STATUS: tuple[tuple[type[ClientError], int], ...] = (
     (RelayError, 502),
     (ResponseError, 502),
     (VerificationFailed, 502),
-    (WalletEmpty, 503),
+    (WalletEmpty, 429),
     (IssuerError, 503),
     (NodeListError, 503),
     (NoNode, 503),
+    (QuoteRefused, 503),
 )
+
+RETRY_AFTER_S = {429: 5, 503: 1}
+"""What `retry-after` says where asking again may help: tokens come in seconds, a place sooner."""
+
+_TOO_MANY = 429
 
 _HTTP_MESSAGES = {
     404: ("not_found", "there is nothing at this path"),
@@ -46,8 +53,7 @@ _HTTP_MESSAGES = {
 
 def body(error: ClientError) -> bytes:
     """Return the error object of `error` as JSON."""
-    kind = "invalid_request_error" if _status(error) < 500 else "sottovoce_error"
-    return _encode(str(error), kind, error.code)
+    return _encode(str(error), _kind(_status(error)), error.code)
 
 
 def response(error: ClientError) -> Response:
@@ -55,10 +61,26 @@ def response(error: ClientError) -> Response:
     return _response(body(error), _status(error))
 
 
-def for_status(status: int) -> Response:
-    """Return the response for a request that no handler takes."""
+def for_status(status: int, reason: str | None = None) -> Response:
+    """Return the response for a request that no handler takes; `reason` says more, if known."""
     code, message = _HTTP_MESSAGES.get(status, ("invalid_request", "the request is refused"))
-    return _response(_encode(message, "invalid_request_error", code), status)
+    text = f"{message}. {reason}" if reason else message
+    return _response(_encode(text, "invalid_request_error", code), status)
+
+
+def internal() -> Response:
+    """Return the response to a failure that nobody foresaw; it says nothing of the request."""
+    return _response(_encode("the proxy failed", "sottovoce_error", "internal_error"), 500)
+
+
+def malformed_http() -> bytes:
+    """Return the error object for bytes that are no HTTP request."""
+    return _encode("this is not an HTTP request", "invalid_request_error", "malformed_http")
+
+
+def of_answer(content: bytes, status: int) -> Response:
+    """Return a worker's own error as it is; what it says of retrying is said here."""
+    return _response(content, status)
 
 
 def unknown_model() -> Response:
@@ -73,7 +95,15 @@ def token_refused() -> Response:
     return _response(_encode(text, "sottovoce_error", "token_refused"), 503)
 
 
+def _kind(status: int) -> str:
+    if status == _TOO_MANY:
+        return "rate_limit_error"
+    return "invalid_request_error" if status < 500 else "sottovoce_error"
+
+
 def _status(error: ClientError) -> int:
+    if isinstance(error, RelayError) and error.status == _TOO_MANY:
+        return _TOO_MANY
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
 
 
@@ -83,4 +113,7 @@ def _encode(message: str, kind: str, code: str, param: str | None = None) -> byt
 
 
 def _response(content: bytes, status: int) -> Response:
-    return Response(content, status, headers=NO_RETRY, media_type="application/json")
+    headers = dict(NO_RETRY)
+    if status in RETRY_AFTER_S:
+        headers["retry-after"] = str(RETRY_AFTER_S[status])
+    return Response(content, status, headers=headers, media_type="application/json")

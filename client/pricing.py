@@ -40,7 +40,8 @@ class Pricing:
 
 def _completions(members: dict[str, Any]) -> int:
     """Return the completion tokens that are asked for; nothing asked is made to fit one token."""
-    asked = members.get("max_completion_tokens") or members.get("max_tokens") or 0
+    limits = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+    asked = next((members[name] for name in limits if members.get(name)), 0)
     choices = members.get("n") or 1
     prompts = members.get("prompt")
     many = len(prompts) if isinstance(prompts, list) and _all_prompts(prompts) else 1

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
-from collections import OrderedDict
-from collections.abc import AsyncIterator
+import re
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,22 +24,32 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from attestation.verdict import Verdict
 from attestation.verifier.policy import ClientPolicy
-from client import openai_errors, page
+from client import metrics, openai_errors, page, sse
 from client.canonical import canonical_body, parse_body
-from client.connection import CallerConnection
-from client.errors import ClientError, NodeListError, RequestRefused
+from client.connection import REQUEST_ID_FIELD, CallerConnection, request_id
+from client.errors import ClientError, NodeListError, NoNode, RequestRefused
 from client.exchange import TIMEOUT, Relay
 from client.http1 import Http1Transport
 from client.nodes import NodeDirectory
-from client.streaming import EventStream
+from client.streaming import EventStream, gone, typed_event
 from client.token_file import TokenFile
 from client.transport import Transport
 from client.trust import Trust
 from client.urls import require_private_link
 from client.wallet import Wallet
+from wire import unserved
 
 MAX_BODY = 16 << 20
 """Bytes of the largest request taken: the largest padding class."""
+
+CALLER_GONE = 499
+"""The status of an answer that nobody is there to read; customary, and seen in metrics only."""
+
+_NOT_SERVED = (httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED)
+
+EVIDENCE = "application/cmw+json"
+
+_HEX_32 = re.compile(r"[0-9a-f]{64}")
 
 KEPT_VERDICTS = 256
 """Verdicts kept for `GET /verification`; they hold steps and reasons, never content."""
@@ -114,6 +124,16 @@ class Proxy:
         while len(self.verdicts) > KEPT_VERDICTS:
             self.verdicts.popitem(last=False)
 
+    def gauges(self) -> dict[str, int]:
+        """Return what there is now, by the names of metrics."""
+        known = self.directory.known
+        return {
+            "nodes": 0 if known is None else len(known.nodes),
+            "tokens": len(self.wallet),
+            "tokens_given_back": self.wallet.given_back,
+            "redraws": self.transport.redraws,
+        }
+
     async def verification(self) -> dict[str, Any]:
         """Return all verdicts as JSON: the trust anchor, every node, the latest requests."""
         error: ClientError | None = None
@@ -148,7 +168,8 @@ def build_app(config: ProxyConfig) -> FastAPI:
     app.include_router(routes)
     app.add_exception_handler(ClientError, _client_error)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_middleware(_RequestId)
+    app.state.counts = Counter[int]()
+    app.add_middleware(_RequestId, counts=app.state.counts)
     return app
 
 
@@ -163,21 +184,37 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 class _RequestId:
-    """Gives every request an id, told to the caller as `x-request-id` and to nobody else."""
+    """Gives every request an id, told to the caller as `x-request-id` and to nobody else.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Nothing leaves it without one, nor without being counted by its status.
+    """
+
+    def __init__(self, app: ASGIApp, counts: Counter[int]) -> None:
         self._app = app
+        self._counts = counts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id = f"req_{secrets.token_hex(12)}"
-        scope.setdefault("state", {})["id"] = request_id
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        identifier, begun = request_id(), False
+        scope.setdefault("state", {})["id"] = identifier
+        field = (REQUEST_ID_FIELD.encode(), identifier.encode())
 
         async def send_with_id(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                begun = True
+                message["headers"] = [*message["headers"], field]
+                self._counts[message["status"]] += 1
             await send(message)
 
-        await self._app(scope, receive, send_with_id)
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception:  # noqa: BLE001 - a decision: what nobody foresaw may quote the request
+            if begun:
+                raise RuntimeError("an answer broke off") from None
+            await openai_errors.internal()(scope, receive, send_with_id)
 
 
 async def _client_error(_: Request, error: Exception) -> Response:
@@ -185,15 +222,21 @@ async def _client_error(_: Request, error: Exception) -> Response:
     return openai_errors.response(error)
 
 
-async def _http_error(_: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - likewise
-    return openai_errors.for_status(error.status_code)
+    reason = unserved.reason(request.url.path) if error.status_code in _NOT_SERVED else None
+    return openai_errors.for_status(error.status_code, reason)
 
 
 @routes.post("/v1/chat/completions")
 @routes.post("/v1/completions")
+@routes.post("/v1/responses")
+@routes.post("/tokenize")
+@routes.post("/detokenize")
+@routes.post("/v1/tokenize")
+@routes.post("/v1/detokenize")
 async def completions(request: Request) -> Response:
-    """Send a completion the private way."""
+    """Send a completion, or what else only a worker can answer, the private way."""
     return await _complete(request.app.state.proxy, request)
 
 
@@ -210,6 +253,30 @@ async def model(request: Request, model: str) -> Response:
         if entry["id"] == model:
             return JSONResponse(entry)
     return openai_errors.unknown_model()
+
+
+@routes.get("/metrics")
+async def counted(request: Request) -> Response:
+    """Count answers by status; nothing in it comes from a request."""
+    state = request.app.state
+    return Response(metrics.write(state.proxy.gauges(), state.counts), media_type=metrics.TYPE)
+
+
+@routes.get("/v1/attestation")
+async def attestation(request: Request, node: str = "", nonce: str = "") -> Response:
+    """Have a node quoted over the caller's nonce, and pass its evidence on.
+
+    It is the caller who appraises it (`sottovoce verify node --fresh`): the proxy only pays.
+    """
+    if not (_HEX_32.fullmatch(node) and _HEX_32.fullmatch(nonce)):
+        raise RequestRefused("`node` and `nonce` must be 64 lower-case hex digits each")
+    proxy: Proxy = request.app.state.proxy
+    for known in (await proxy.directory.current()).nodes:
+        if known.node == node:
+            return Response(
+                await proxy.transport.attest(known, bytes.fromhex(nonce)), media_type=EVIDENCE
+            )
+    raise NoNode("no verified node has this name now")
 
 
 @routes.get("/verification")
@@ -250,22 +317,44 @@ async def _complete(proxy: Proxy, request: Request) -> Response:
         raise RequestRefused("the member `model` must be a string")
     if model not in {entry["id"] for entry in await _models(proxy)}:
         return openai_errors.unknown_model()
-    request_id = request.state.id
+    sent = _sent(proxy, request, model, canonical_body(members))
+    return await _while_there(request.receive, sent)
+
+
+async def _while_there(receive: Receive, sent: Coroutine[Any, Any, Response]) -> Response:
+    """Return the response to a request, or give it up as soon as its caller has hung up."""
+    sending, leaving = asyncio.create_task(sent), asyncio.create_task(gone(receive))
+    try:
+        await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        leaving.cancel()
+        if not sending.done():
+            sending.cancel()
+        await asyncio.wait((sending, leaving))
+    return Response(status_code=CALLER_GONE) if sending.cancelled() else sending.result()
+
+
+async def _sent(proxy: Proxy, request: Request, model: str, body: bytes) -> Response:
+    path, request_id = request.url.path, request.state.id
+    if path.endswith("tokenize"):
+        path = path.removeprefix("/v1")  # where a client with a base URL of /v1 looks for it
     answer = await proxy.transport.send(
-        request.url.path.encode(),
-        canonical_body(members),
+        path.encode(),
+        body,
         model=model,
         on_verdict=lambda verdict: proxy.record(request_id, verdict),
     )
     if answer.streamed:
         # Once the first event is there, so that an early failure has a status.
-        return EventStream(await anext(answer.payloads), answer)
-    body = b"".join([payload async for payload in answer.payloads])
+        encode = typed_event if path == "/v1/responses" else sse.encode
+        return EventStream(await anext(answer.payloads), answer, encode)
+    content = b"".join([payload async for payload in answer.payloads])
     if answer.status == httpx.codes.UNAUTHORIZED:
         # The worker refused our token; the caller's API key has nothing to do with it.
         return openai_errors.token_refused()
-    headers = openai_errors.NO_RETRY if answer.status >= httpx.codes.BAD_REQUEST else None
-    return Response(body, answer.status, headers=headers, media_type="application/json")
+    if answer.status >= httpx.codes.BAD_REQUEST:
+        return openai_errors.of_answer(content, answer.status)
+    return Response(content, answer.status, media_type="application/json")
 
 
 async def _read_body(request: Request) -> bytes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Callable
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -18,19 +20,25 @@ _HEADERS = (
 )
 
 
+_TYPE = re.compile(rb'\{"type":"([a-z_.]+)"')
+
+
 class EventStream(Response):
     """An answer whose first event is there, so that an early failure has had a status."""
 
-    def __init__(self, first: bytes, answer: Answer) -> None:
+    def __init__(
+        self, first: bytes, answer: Answer, encode: Callable[[bytes], bytes] = sse.encode
+    ) -> None:
         super().__init__()
         self._first = first
         self._answer = answer
+        self._encode = encode
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events, until the last or until the caller hangs up."""
         await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS]})
         writing = asyncio.create_task(self._write(scope["extensions"][EXTENSION]))
-        watching = asyncio.create_task(_gone(receive))
+        watching = asyncio.create_task(gone(receive))
         try:
             await asyncio.wait((writing, watching), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -45,18 +53,25 @@ class EventStream(Response):
     async def _write(self, streaming: Streaming) -> None:
         """Write SSE events; a failure after the first byte is an error event and no `[DONE]`."""
         failed = self._first.startswith(b'{"error"')
-        streaming.write(sse.encode(self._first))
+        streaming.write(self._encode(self._first))
         try:
             async for payload in self._answer.payloads:
                 failed = failed or payload.startswith(b'{"error"')
-                streaming.write(sse.encode(payload))
+                streaming.write(self._encode(payload))
                 if streaming.full:
                     await streaming.room()
         except ClientError as error:
             if not failed:
-                streaming.write(sse.encode(openai_errors.body(error)))
+                streaming.write(self._encode(openai_errors.body(error)))
 
 
-async def _gone(receive: Receive) -> None:
+def typed_event(payload: bytes) -> bytes:
+    """Write an event of a response, with its type as its name, as OpenAI does."""
+    named = _TYPE.match(payload)
+    return b"event: " + (named[1] if named else b"error") + b"\n" + sse.encode(payload)
+
+
+async def gone(receive: Receive) -> None:
+    """Return once the caller has hung up; its request must have been read to the end."""
     while (await receive())["type"] != "http.disconnect":
         pass

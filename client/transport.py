@@ -23,11 +23,12 @@ import httpx
 
 from attestation.verdict import Verdict
 from attestation.verifier.node import VerifiedNode
-from client.answer import Answer, ResponseCheck, error_code, replay, stream, whole
+from client.answer import Answer, AtEnd, ResponseCheck, error_code, replay, stream, whole
 from client.blinded import Blinded, messages
 from client.choice import MAX_REDRAWS, draw
 from client.errors import (
     IssuerError,
+    QuoteRefused,
     RelayError,
     ResponseError,
     ResponseForged,
@@ -115,6 +116,25 @@ class Transport:
             return answer
         raise AssertionError("unreachable: the last draw returns its answer")
 
+    async def attest(self, node: VerifiedNode, nonce: bytes) -> bytes:
+        """Have a node quoted over a nonce (32 bytes); return the bundle, not yet appraised.
+
+        Costs a token. That it was this very node the relay sees, as of any request; so it is asked
+        for when a person wants to know, never on the way of a prompt.
+
+        Raises:
+            QuoteRefused: the node says that it cannot, or not now.
+            ClientError: any other kind, as `send`.
+        """
+        path = b"/v1/attestation?nonce=" + nonce.hex().encode()
+        request = InnerRequest(b"GET", path, b"", _this_minute(), await self._wallet.take(1))
+        exchange, carried = await self._ask_once(node, await self._with_blinded(request))
+        answer = whole(exchange, None, self._refunding(exchange, carried))
+        content = b"".join([payload async for payload in answer])
+        if exchange.head.status != httpx.codes.OK:
+            raise QuoteRefused(f"the node gave no fresh quote: {error_code(content)}")
+        return content
+
     async def keep_prepared(self) -> None:
         """Keep encapsulations ready for the nodes that are known, for ever."""
         while True:
@@ -143,14 +163,18 @@ class Transport:
         self, node: VerifiedNode, model: str, carried: Carried
     ) -> tuple[Exchange, Carried]:
         try:
-            exchange = await self._open(node, carried.request)
-            if (corrected := await self._correct(exchange, carried)) is not None:
-                carried = corrected
-                exchange = await self._open(node, carried.request)
+            asked = await self._ask_once(node, carried)
         except (RelayError, ResponseError):
             self._kept[model] = (node.key_document.node, time.monotonic() + KEEP_NODE_S)
             raise
         self._kept.pop(model, None)
+        return asked
+
+    async def _ask_once(self, node: VerifiedNode, carried: Carried) -> tuple[Exchange, Carried]:
+        exchange = await self._open(node, carried.request)
+        if (corrected := await self._correct(exchange, carried)) is not None:
+            carried = corrected
+            exchange = await self._open(node, carried.request)
         return exchange, carried
 
     async def _open(self, node: VerifiedNode, request: InnerRequest) -> Exchange:
@@ -182,16 +206,19 @@ class Transport:
         streamed = dict(exchange.head.headers).get(b"content-type", b"").startswith(EVENT_STREAM)
         status = exchange.head.status
         check = ResponseCheck(exchange, carried.request, appraisal, on_verdict, self._pricing)
-
-        async def take_refund() -> None:
-            if signatures := exchange.signatures(len(carried.blinded)):
-                await self._wallet.take_back(carried.blinded, signatures)
-
+        take_refund = self._refunding(exchange, carried)
         if streamed:
             payloads = stream(exchange, check, take_refund)
         else:
             payloads = whole(exchange, check if status == httpx.codes.OK else None, take_refund)
         return Answer(status, streamed, exchange.node, payloads, exchange.close)
+
+    def _refunding(self, exchange: Exchange, carried: Carried) -> AtEnd:
+        async def take_refund() -> None:
+            if signatures := exchange.signatures(len(carried.blinded)):
+                await self._wallet.take_back(carried.blinded, signatures)
+
+        return take_refund
 
 
 def _this_minute() -> int:

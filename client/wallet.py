@@ -39,14 +39,17 @@ BATCH = 16
 """Tokens of one refill. The issuer sees how many tokens an account draws; batches blur how many it
 needs."""
 
-LOW_WATER = 48
-"""A look at the stock refills it below this many tokens."""
+LOW_WATER = 96
+"""A look at the stock refills it below this many tokens: 64 streams may begin at once."""
 
 PAUSE_S = (0.2, 1.0)
 """Bounds of the random pause between two looks at the stock while it is low."""
 
 IDLE_PAUSE_S = (5.0, 30.0)
 """Bounds of the random pause while there is nothing to draw."""
+
+WAIT_S = IDLE_PAUSE_S[1] + 5.0
+"""How long a request waits for tokens: the longest pause, and the drawing after it."""
 
 EXCHANGE_AHEAD_S = 86_400
 """How long before its end a key's left tokens begin to be exchanged for those of a newer one."""
@@ -92,7 +95,7 @@ class Wallet:
     def __len__(self) -> int:
         return len(self._usable())
 
-    async def take(self, count: int, *, wait_s: float = 10.0) -> list[privacy_pass.Token]:
+    async def take(self, count: int, *, wait_s: float = WAIT_S) -> list[privacy_pass.Token]:
         """Remove `count` tokens of one key, waiting at most `wait_s` seconds for a refill.
 
         Raises:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from engine.blocks import BlockAllocator
 from engine.config import EngineConfig
 from engine.core import Engine
-from engine.errors import EngineError
+from engine.device import Device
+from engine.errors import EngineError, ModelRefused
 from engine.kv_cache import KVPool
-from engine.loader import LoadedModel
+from engine.loader import LoadedModel, load
 from engine.scheduler import Scheduler
 from engine.slot import SlotGeometry
+from engine.speculative import MAX_EXTRA
+from engine.speculative_draft import Draft, Pair, draft_config
+from engine.speculative_ngram import Ngrams
+from engine.speculative_steps import Speculation, measure
 from engine.trusted import TrustedSide
 
 
@@ -52,25 +58,72 @@ def build(
         dtype=loaded.dtype,
         device=loaded.device,
     )
-    max_rows = config.max_sequences + config.max_batch_tokens
-    device = loaded.computation.on(
-        pool,
-        max_rows=max_rows,
-        max_logit_rows=config.max_sequences + config.prompt_logit_rows,
-    )
+    extra = 0 if config.speculation == "none" else MAX_EXTRA
+    max_rows = config.max_sequences + config.max_batch_tokens + extra
+    logit_rows = config.max_sequences + config.prompt_logit_rows + extra
+    device = loaded.computation.on(pool, max_rows=max_rows, max_logit_rows=logit_rows)
     trusted = TrustedSide(
         geometry,
         max_sequences=config.max_sequences,
         max_rows=max_rows,
         pinned=loaded.device.type != "cpu",
     )
+    device, speculation = _speculation(config, loaded, device, trusted, blocks)
     scheduler = Scheduler(
         BlockAllocator(blocks),
         device.zero_blocks,
         block_size=config.block_size,
         max_sequences=config.max_sequences,
         max_batch_tokens=config.max_batch_tokens,
-        max_mixed_tokens=config.max_mixed_tokens,
+        max_mixed_tokens=min(config.max_mixed_tokens, config.max_batch_tokens),
         prompt_logit_rows=config.prompt_logit_rows,
     )
-    return Engine(device, trusted, scheduler, changed), geometry
+    return Engine(device, trusted, scheduler, changed, speculation), geometry
+
+
+def _speculation(
+    config: EngineConfig, loaded: LoadedModel, device: Device, trusted: TrustedSide, blocks: int
+) -> tuple[Device, Speculation | None]:
+    """Return the engine's device, with the draft's if there is one, and what proposes ids.
+
+    Raises:
+        EngineError: the configuration names no such way, or a draft that is not used.
+        ModelRefused: the draft model is not served, or has another vocabulary.
+    """
+    if config.speculation not in ("none", "ngram", "draft"):
+        raise EngineError("speculation is none, ngram or draft")
+    if config.draft is not None and config.speculation != "draft":
+        raise EngineError('a draft model needs speculation "draft"')
+    if config.speculation == "none":
+        return device, None
+    slots = blocks * config.block_size
+    timed = partial(
+        measure, vocab_size=loaded.vocab_size, slots=slots, block_size=config.block_size
+    )
+    costs = timed(device)
+    if config.speculation == "ngram":
+        return device, Speculation(Ngrams(trusted), costs, block_size=config.block_size)
+    draft = load(draft_config(config))
+    if draft.vocab_size != loaded.vocab_size:
+        raise ModelRefused("the draft model's rows of logits have another width")
+    drafting = _draft_device(config, draft, blocks)
+    proposer = Draft(
+        drafting, trusted, vocab_size=draft.vocab_size, catch_up=config.max_batch_tokens
+    )
+    own = timed(drafting)
+    return Pair(device, drafting), Speculation(proposer, costs, own, block_size=config.block_size)
+
+
+def _draft_device(config: EngineConfig, draft: LoadedModel, blocks: int) -> Device:
+    """Return the draft model's device, over a pool with the blocks of the large model's."""
+    pool = KVPool(
+        draft.shapes,
+        blocks=blocks,
+        block_size=config.block_size,
+        dtype=draft.dtype,
+        device=draft.device,
+    )
+    rows = max(config.max_batch_tokens, config.max_sequences, MAX_EXTRA)
+    return draft.computation.on(
+        pool, max_rows=rows, max_logit_rows=max(config.max_sequences, MAX_EXTRA)
+    )

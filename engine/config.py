@@ -12,11 +12,19 @@ class EngineConfig:
 
     model: Path
     """A local folder in Hugging Face's layout: config.json, safetensors, tokenizer."""
+    adapter: Path | None = None
+    """A LoRA adapter in PEFT's folder layout, merged into the weights as they are loaded."""
     device: str = "cpu"
     dtype: str = "bfloat16"
     """Of weights, activations and KV: "bfloat16" or "float32" (slow on a CPU; for tests)."""
     weights: str = "as stored"
     """"int8" rounds the weights of linear layers to 8 bits at load; the model digest says so."""
+    speculation: str = "none"
+    """What proposes ids (`engine.speculative`): "none", "ngram" (the request itself) or "draft".
+    Not "ngram" by default: ids then come in bursts, and their sizes say how a text repeats."""
+    draft: Path | None = None
+    """The folder of a small model with the same vocabulary, for "draft"; its own KV pool comes on
+    top, with as many blocks."""
     threads: int | None = None
     """Compute threads on a CPU; None leaves the choice to torch."""
     block_size: int = 64

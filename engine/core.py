@@ -1,7 +1,8 @@
 """The engine: T and U, the queue between them, and the life of a slot.
 
-A step is `schedule`, then U runs the plan's rows, then T takes the logits. Slots are looked at
-between steps only, so cancelling takes effect after at most one step.
+A step is `schedule`, then U runs the plan's rows (and those of proposed ids, where there is
+speculation), then T takes the logits. Slots are looked at between steps only, so cancelling takes
+effect after at most one step.
 
 Whatever ends a sequence, the order is the same: K and V are zeroed, T's row is zeroed, then the
 slot, and its state says so last.
@@ -20,6 +21,7 @@ from engine.device import Device, StepInput
 from engine.errors import InvalidRequest
 from engine.scheduler import Plan, Scheduler, Sequence, Work
 from engine.slot import Command, Slot
+from engine.speculative_steps import Speculation
 from engine.trusted import Ending, TrustedSide
 from engine.types import EngineState, ErrorCode, FinishReason
 
@@ -45,7 +47,9 @@ class Engine:
         trusted: TrustedSide,
         scheduler: Scheduler,
         changed: Callable[[Any], None],
+        speculation: Speculation | None = None,
     ) -> None:
+        self._speculation = speculation
         self._device = device
         self._trusted = trusted
         self._scheduler = scheduler
@@ -98,6 +102,8 @@ class Engine:
         finally:
             self._device.finish_step()
             self._trusted.finish_step()
+            if self._speculation:
+                self._speculation.proposer.finish_step()
         for ending in endings:
             self._finish(ending)
         for work in works:
@@ -141,12 +147,23 @@ class Engine:
         for copy in plan.copies:
             if copy.sequence.row is not None:
                 self._device.copy_blocks(copy.source, copy.target)
+        if self._speculation is None:
+            return self._compute(works, {})
+        works = self._speculation.widen(works)
+        endings = self._compute(works, self._speculation.proposer.beliefs())
+        self._speculation.settle(works)
+        return endings
+
+    def _compute(self, works: list[Work], beliefs: dict[Sequence, torch.Tensor]) -> list[Ending]:
         spans = [Span(work.sequence.blocks, work.start, work.length) for work in works]
         batch = StepInput(self._trusted.inputs(works), spans, _logit_rows(works))
         output = self._device.step(batch)
+        endings = self._trusted.accept(works, output.logits, beliefs)
         for work in works:
-            work.sequence.computed = work.start + work.length
-        return self._trusted.accept(works, output.logits)
+            # The id drawn last has no K and V yet; those of rejected proposals are not its own.
+            last = work.sequence.length - 1
+            work.sequence.computed = min(work.start + work.length, last)
+        return endings
 
     def _finish(self, ending: Ending) -> None:
         """End a sequence by itself; ids stay readable unless it failed."""

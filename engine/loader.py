@@ -4,26 +4,40 @@ Local files, safetensors only, no code from the folder. The model is transformer
 and linear layers are ours. Whether that is still the same model is not assumed: before anything is
 served, 40 tokens are run through the paged engine in seven steps and compared with transformers'
 reference ("eager") attention, which unlike its fused one honours soft-capped scores and sinks.
+
+The reference pass is also what loads the weights (`engine.skeleton.streamed`): a layer is read
+when the pass comes to it, hashed into the model digest, used as transformers uses it, packed, and
+let go. So every layer is compared whatever the size of the model, every byte is read once, and
+what is in memory is the packed model and one layer. Where transformers converts a checkpoint on
+the way (experts of a mixture that it joins, names of old), it is handed all tensors at once, and
+the model is in memory unpacked for a while.
 """
 
 from __future__ import annotations
 
+import ctypes
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM
+from torch import Tensor, nn
+from transformers import CONFIG_MAPPING
 
-from engine import linear
+from engine import digest, linear, skeleton
+from engine.adapters import Adapter, transposed_parameters
 from engine.attention import AttentionHook, ShapeProbe, Span
+from engine.checkpoint import Checkpoint
 from engine.config import EngineConfig
 from engine.device import Computation, StepInput, TorchModel
 from engine.errors import ConversionMismatch, ModelFiles, ModelRefused, UnsupportedModel
 from engine.kv_cache import KVPool, LayerShape
 from engine.native import model as native
+
+Progress = Callable[[int], None]
+"""Told how many per cent of a model's bytes were read, when that changes."""
 
 PROBE_TOKENS = 40
 _PROBE_SPANS = (9, 18, 4, 6, 1, 1, 1)
@@ -50,54 +64,194 @@ class LoadedModel:
     max_model_len: int
     dtype: torch.dtype
     device: torch.device
+    digest: bytes = b""
+    """The model digest, of the bytes that were loaded (`engine.digest`)."""
 
 
-def load(config: EngineConfig) -> LoadedModel:
+def load(config: EngineConfig, progress: Progress | None = None) -> LoadedModel:
     """Load, convert and compare the model of `config`.
 
     Raises:
-        ModelFiles: the folder is incomplete or not safetensors.
+        ModelFiles: the folder is incomplete, not safetensors, or does not fit together.
         UnsupportedModel: the architecture does not fit; the message says what is in the way.
         ConversionMismatch: it seemed to fit, but computes something else.
     """
-    hf_config = _read_config(config)
-    max_model_len = _context(hf_config, config.max_model_len)
-    dtype, device = _dtype(config), torch.device(config.device)
-    model = _read_model(config, hf_config, dtype).to(device)
-    vocab_size = model.get_output_embeddings().weight.shape[0]
-    ids = (torch.arange(PROBE_TOKENS) * 7919 + 13) % vocab_size
-    try:
-        reference = _reference(model, ids.to(device))
-        computation, shapes = _convert(config, model, hf_config, ids.to(device))
-        loaded = LoadedModel(computation, shapes, reference.shape[-1], max_model_len, dtype, device)
-        compare_rows(_paged(loaded, ids), reference, _tolerance(config))
-    except ModelRefused:
-        raise
-    except Exception as error:  # whatever a stranger's model code raises, it is not served
-        raise UnsupportedModel("its model code fails on the probe") from error
+    with Checkpoint(config.model, progress) as checkpoint, ExitStack() as stack:
+        adapter = None
+        if config.adapter is not None:
+            adapter = Adapter(stack.enter_context(Checkpoint(config.adapter)))
+        hf_config = _read_config(checkpoint)
+        max_model_len = _context(hf_config, config.max_model_len)
+        try:
+            loading = Loading(config, checkpoint, adapter, hf_config)
+            reference = loading.run()
+            computation, shapes = loading.converted()
+            _check_tokenizer(checkpoint, reference.shape[-1])
+            adapters = [] if adapter is None else [adapter.root]
+            loaded = LoadedModel(
+                computation,
+                shapes,
+                reference.shape[-1],
+                max_model_len,
+                _dtype(config),
+                torch.device(config.device),
+                digest.model_root(checkpoint.leaves(), config, adapters),
+            )
+            compare_rows(_paged(loaded, loading.ids), reference, _tolerance(config))
+        except (ModelRefused, MemoryError):
+            raise
+        except Exception as error:  # whatever a stranger's model code raises, it is not served
+            raise UnsupportedModel("its model code fails on the probe") from error
     return loaded
 
 
-def _convert(
-    config: EngineConfig,
-    model: Any,  # noqa: ANN401 - one class an architecture
-    hf_config: Any,  # noqa: ANN401
-    ids: Tensor,
-) -> tuple[Computation, list[LayerShape]]:
-    """Return the fastest computation there is here for a model, and what its layers keep."""
-    in_the_way = list(native.objections(model, _dtype(config), config.block_size))
-    int8 = config.weights == "int8"
-    if int8 and in_the_way:
-        raise ModelRefused(f"int8 weights: {in_the_way[0]}")
-    hook = AttentionHook()
-    model.set_attn_implementation(hook.name)
-    probe = _probe(model, hook, hf_config, ids)
-    shapes = [probe.shapes[layer] for layer in sorted(probe.shapes)]
-    if not in_the_way:
-        return native.convert(model, probe, int8=int8), shapes
-    vocab_size = model.get_output_embeddings().weight.shape[0]
-    siblings = linear.convert(model)
-    return TorchModel(model, hook, siblings, vocab_size), shapes
+class Loading:
+    """One model on its way from a checkpoint to a computation."""
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        checkpoint: Checkpoint,
+        adapter: Adapter | None,
+        hf_config: Any,  # noqa: ANN401 - one class an architecture
+    ) -> None:
+        self._checkpoint, self._adapter, self._hf_config = checkpoint, adapter, hf_config
+        self._dtype, self._device = _dtype(config), torch.device(config.device)
+        self._model = skeleton.build(hf_config, self._dtype)
+        if "logits_to_keep" not in inspect.signature(self._model.forward).parameters:
+            raise UnsupportedModel("its model code cannot limit the rows of logits")
+        self._transposed = frozenset(transposed_parameters(self._model))
+        stored = {entry.name: entry.shape for entry in checkpoint.tensors.values()}
+        self._places = skeleton.Places(self._model, stored)
+        if not self._places.complete or self._model._keep_in_fp32_modules_strict:  # noqa: SLF001
+            self._model = self._by_transformers()
+            if adapter is not None:
+                raise UnsupportedModel("adapters of a checkpoint that transformers converts")
+        elif adapter is not None:
+            adapter.check(self._places.names(), self._transposed)
+        self._to_device()
+        in_the_way = list(
+            native.objections(self._model, self._dtype, self._device, config.block_size)
+        )
+        int8 = config.weights == "int8"
+        if int8 and in_the_way:
+            raise ModelRefused(f"int8 weights: {in_the_way[0]}")
+        self._packer = None if in_the_way else native.Packer(self._model, int8=int8)
+        self._hook, self._probe = AttentionHook(), ShapeProbe()
+        self._siblings: list[linear.Siblings] = []
+        vocab_size = self._model.get_output_embeddings().weight.shape[0]
+        self.ids = (torch.arange(PROBE_TOKENS) * 7919 + 13) % vocab_size
+
+    @torch.inference_mode()
+    def run(self) -> Tensor:
+        """Fill, use and pack the model; return the stock model's logits of the probe's ids."""
+        with skeleton.streamed(self._model, self._fill, self._after_layer):
+            ids = self.ids.to(self._device)
+            logits: Tensor = self._model(input_ids=ids[None], use_cache=False).logits[0]
+        self._fill(self._model, recurse=True)  # of what the pass did not come by
+        _trim()
+        return logits.float().cpu()
+
+    @torch.inference_mode()
+    def converted(self) -> tuple[Computation, list[LayerShape]]:
+        """Return the fastest computation there is here, and what its layers keep."""
+        self._check_probe()
+        shapes = [self._probe.shapes[layer] for layer in sorted(self._probe.shapes)]
+        if self._packer is not None:
+            return self._packer.finish(self._probe), shapes
+        self._model.set_attn_implementation(self._hook.name)
+        vocab_size = self._model.get_output_embeddings().weight.shape[0]
+        self._siblings += linear.convert(self._model)
+        return TorchModel(self._model, self._hook, self._siblings, vocab_size), shapes
+
+    def _fill(self, module: nn.Module, recurse: bool) -> None:
+        self._places.fill(module, self._weight, recurse=recurse)
+
+    def _weight(self, name: str, stored_name: str) -> Tensor:
+        weight = self._checkpoint.read(stored_name)
+        delta = None if self._adapter is None else self._adapter.get(name)
+        if delta is not None:
+            weight = delta.merged(weight, transposed=name in self._transposed)
+        return _finite(weight.to(self._dtype)).to(self._device)
+
+    def _after_layer(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:  # noqa: ANN401
+        """Note what a layer asks of its attention, then pack it."""
+        self._model.set_attn_implementation(self._hook.name)
+        with self._hook.use(self._probe):
+            layer.forward(*args, **kwargs)
+        self._model.set_attn_implementation("eager")
+        if self._packer is not None:
+            self._packer.layer(layer)
+        else:
+            self._siblings += linear.convert(layer)
+        _trim()
+
+    def _check_probe(self) -> None:
+        count = getattr(self._hf_config, "num_hidden_layers", len(self._probe.shapes))
+        if sorted(self._probe.shapes) != list(range(count)):
+            raise UnsupportedModel("not every layer attends through the attention interface")
+        kinds = getattr(self._hf_config, "layer_types", None) or []
+        for layer, kind in enumerate(kinds):
+            if (kind == "sliding_attention") != (self._probe.windows[layer] is not None):
+                raise UnsupportedModel("a layer's sliding window does not reach the attention")
+
+    def _to_device(self) -> None:
+        for module in self._model.modules():
+            for name, buffer in module._buffers.items():  # noqa: SLF001 - parameters have no memory
+                if buffer is not None:
+                    module._buffers[name] = buffer.to(self._device)  # noqa: SLF001
+
+    def _by_transformers(self) -> Any:  # noqa: ANN401
+        """Load the model as transformers does, from tensors that were read and hashed here."""
+        tensors = {name: self._checkpoint.read(name) for name in self._checkpoint.tensors}
+        try:
+            model, report = skeleton.model_class(self._hf_config).from_pretrained(
+                None,
+                config=self._hf_config,
+                state_dict=tensors,
+                dtype=self._dtype,
+                attn_implementation="eager",
+                output_loading_info=True,
+            )
+        except Exception as error:  # each format library has errors of its own; none is served
+            raise ModelFiles("transformers cannot load these weights as a causal model") from error
+        if report["missing_keys"] or report.get("mismatched_keys"):
+            raise ModelFiles("the safetensors lack tensors of the model, or have other shapes")
+        return model.eval().requires_grad_(False).to(self._device)
+
+
+def _trim() -> None:
+    """Give freed memory back: glibc keeps what lies between the weights that stay."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def _finite(weight: Tensor) -> Tensor:
+    if not bool(weight.isfinite().all()):
+        raise ModelFiles("a weight is too large for the type that is computed in")
+    return weight
+
+
+def _check_tokenizer(checkpoint: Checkpoint, vocab_size: int) -> None:
+    """Refuse a tokenizer, if there is one, that knows ids which the model has no embedding for."""
+    tokenizer = checkpoint.json("tokenizer.json")
+    if tokenizer is None:
+        return
+    try:
+        vocabulary = tokenizer["model"]["vocab"]
+        if isinstance(vocabulary, dict):
+            ids = list(vocabulary.values())
+        else:
+            ids = list(range(len(vocabulary)))
+        ids += [token["id"] for token in tokenizer.get("added_tokens") or ()]
+        highest = max(map(int, ids), default=-1)
+    except (KeyError, TypeError, ValueError):
+        raise ModelFiles("tokenizer.json is not a tokenizer") from None
+    if highest >= vocab_size:
+        raise ModelFiles(
+            f"the tokenizer does not match: it has ids up to {highest}, the model {vocab_size} rows"
+        )
 
 
 def compare_rows(got: Tensor, reference: Tensor, tolerance: float) -> None:
@@ -115,17 +269,13 @@ def compare_rows(got: Tensor, reference: Tensor, tolerance: float) -> None:
         )
 
 
-def _read_config(config: EngineConfig) -> Any:  # noqa: ANN401 - one class an architecture
-    folder = config.model
-    if not (folder / "config.json").is_file():
+def _read_config(checkpoint: Checkpoint) -> Any:  # noqa: ANN401 - one class an architecture
+    fields = checkpoint.json("config.json")
+    if fields is None:
         raise ModelFiles("the folder has no config.json")
-    if not any(folder.glob("*.safetensors")):
-        raise ModelFiles("the folder has no safetensors; other weight formats can run code")
     try:
-        hf_config = AutoConfig.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
-    except (ValueError, KeyError, OSError) as error:
+        hf_config = CONFIG_MAPPING[fields["model_type"]].from_dict(fields)
+    except Exception as error:  # a stranger's fields, checked by each architecture in its own way
         raise UnsupportedModel(
             "transformers has no implementation of its own for this config.json"
         ) from error
@@ -191,54 +341,6 @@ def _tolerance(config: EngineConfig) -> float:
 def _dtype(config: EngineConfig) -> torch.dtype:
     dtype: torch.dtype = {"bfloat16": torch.bfloat16, "float32": torch.float32}[config.dtype]
     return dtype
-
-
-def _read_model(config: EngineConfig, hf_config: Any, dtype: torch.dtype) -> Any:  # noqa: ANN401
-    try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            config.model,
-            config=hf_config,
-            dtype=dtype,
-            attn_implementation="eager",
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-    except Exception as error:  # each format library has errors of its own; none is served
-        raise ModelFiles("transformers cannot load these weights as a causal model") from error
-    if report["missing_keys"] or report.get("mismatched_keys"):
-        raise ModelFiles("the safetensors lack tensors of the model, or have other shapes")
-    if "logits_to_keep" not in inspect.signature(model.forward).parameters:
-        raise UnsupportedModel("its model code cannot limit the rows of logits")
-    return model.eval().requires_grad_(False)
-
-
-@torch.inference_mode()
-def _reference(model: Any, ids: Tensor) -> Tensor:  # noqa: ANN401
-    logits: Tensor = model(input_ids=ids[None], use_cache=False).logits[0]
-    return logits.float().cpu()
-
-
-@torch.inference_mode()
-def _probe(
-    model: Any,  # noqa: ANN401
-    hook: AttentionHook,
-    hf_config: Any,  # noqa: ANN401
-    ids: Tensor,
-) -> ShapeProbe:
-    probe = ShapeProbe()
-    positions = torch.arange(len(ids), device=ids.device)
-    with hook.use(probe):
-        model.base_model(input_ids=ids[None], position_ids=positions[None], use_cache=False)
-    count = getattr(hf_config, "num_hidden_layers", len(probe.shapes))
-    if sorted(probe.shapes) != list(range(count)):
-        raise UnsupportedModel("not every layer attends through the attention interface")
-    kinds = getattr(hf_config, "layer_types", None) or []
-    for layer, kind in enumerate(kinds):
-        if (kind == "sliding_attention") != (probe.windows[layer] is not None):
-            raise UnsupportedModel("a layer's sliding window does not reach the attention")
-    return probe
 
 
 def _paged(loaded: LoadedModel, ids: Tensor) -> Tensor:

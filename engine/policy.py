@@ -15,7 +15,7 @@ T non-targetability, V verifiable transparency; "integrity" is the verification 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from engine.config import EngineConfig
@@ -78,6 +78,21 @@ OPTIMISATIONS: tuple[Optimisation, ...] = (
 )
 
 
+_SPECULATION = {
+    "ngram": "n-grams of the same request; never a database of past requests",
+    "draft": "draft model, named in the model digest",
+}
+
+
+def optimisations(config: EngineConfig) -> tuple[Optimisation, ...]:
+    """Return the table as it stands for an engine of `config`."""
+    form = _SPECULATION.get(config.speculation)
+    return tuple(
+        replace(row, state="declared", form=form) if form and row.name == "speculation" else row
+        for row in OPTIMISATIONS
+    )
+
+
 def engine_policy(config: EngineConfig) -> bytes:
     """Return the policy this engine runs under, as canonical JSON.
 
@@ -93,7 +108,7 @@ def engine_policy(config: EngineConfig) -> bytes:
         "device": config.device.partition(":")[0],
         "dtype": config.dtype,
         "optimisations": {
-            row.name: {"state": row.state, "form": row.form} for row in OPTIMISATIONS
+            row.name: {"state": row.state, "form": row.form} for row in optimisations(config)
         },
     }
     return canonical_json.encode(policy)

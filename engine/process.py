@@ -22,18 +22,23 @@ import transformers
 from engine.build import build
 from engine.config import EngineConfig
 from engine.connection import MAX_SLOTS
-from engine.digest import model_digest
 from engine.errors import InvalidRequest
-from engine.loader import load
+from engine.loader import LoadedModel, Progress, load
 from engine.policy import engine_policy
 from engine.slot import Slot, SlotGeometry
 
 
-def run(control_socket_fd: int, config: EngineConfig, ready_fd: int) -> None:
+def run(
+    control_socket_fd: int,
+    config: EngineConfig,
+    ready_fd: int,
+    progress: Progress | None = None,
+) -> None:
     """Load the model, say what is served on `ready_fd`, and serve until the control socket ends.
 
     The one line on `ready_fd` is a JSON object: model_digest (hex), max_model_len, vocab_size,
-    max_logprobs, max_sequences, policy (the canonical engine policy as text).
+    max_logprobs, max_sequences, policy (the canonical engine policy as text). `progress` is told
+    how many per cent of the model are loaded.
 
     Raises:
         ModelRefused: the model is not served; nothing was written to `ready_fd`.
@@ -44,11 +49,11 @@ def run(control_socket_fd: int, config: EngineConfig, ready_fd: int) -> None:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     control = socket.socket(fileno=control_socket_fd)
-    digest = model_digest(config)
-    server = EngineServer(control, config)
+    loaded = load(config, progress)
+    server = EngineServer(control, config, loaded)
     gc.collect()
     gc.freeze()
-    os.write(ready_fd, ready_line(config, server.geometry, digest))
+    os.write(ready_fd, ready_line(config, server.geometry, loaded.digest))
     os.close(ready_fd)
     server.serve()
 
@@ -79,8 +84,8 @@ class _Capsule:
 class EngineServer:
     """Moves wake-ups between sockets and one engine."""
 
-    def __init__(self, control: socket.socket, config: EngineConfig) -> None:
-        self._engine, self.geometry = build(config, load(config), self._changed)
+    def __init__(self, control: socket.socket, config: EngineConfig, loaded: LoadedModel) -> None:
+        self._engine, self.geometry = build(config, loaded, self._changed)
         self._selector = selectors.DefaultSelector()
         self._control = control
         control.setblocking(False)

@@ -65,12 +65,13 @@ class Draws:
     """bool [rows]; False where mask, bias or NaN left no candidate."""
 
 
-def uniform(seed: int, position: int) -> float:
-    """Return the one draw in [0, 1) that belongs to a seed and a position.
+def uniform(seed: int, position: int, purpose: str = "draw") -> float:
+    """Return the one draw in [0, 1) that belongs to a seed, a position and a purpose.
 
-    The first 53 bits of SHA-256("sottovoce draw v1" || seed u64 || position u64).
+    The first 53 bits of SHA-256("sottovoce " || purpose || " v1" || seed u64 || position u64).
     """
-    digest = hashlib.sha256(b"sottovoce draw v1" + struct.pack("<QQ", seed, position)).digest()
+    label = f"sottovoce {purpose} v1".encode()
+    digest = hashlib.sha256(label + struct.pack("<QQ", seed, position)).digest()
     return (int.from_bytes(digest[:8], "big") >> 11) / float(1 << 53)
 
 
@@ -108,6 +109,21 @@ def _wish(row: Row) -> draws.Draw:
         params.top_k,
         uniform(params.seed, row.position),
     )
+
+
+def probabilities(logits: Tensor, row: Row) -> Tensor:
+    """Return what one row is drawn from, float32 [vocab], given its logits after `adjust`.
+
+    Logits that leave nothing to draw from give NaN, or nothing but zeros.
+    """
+    params = row.params
+    if row.greedy:
+        return torch.zeros_like(logits).index_fill_(0, logits.argmax(), 1.0)
+    if not row.truncated:
+        temperature = torch.tensor(max(params.temperature, _COLDEST))
+        return torch.softmax(_tempered(logits, temperature), dim=-1)
+    weights, ids = _nucleus(logits, params)
+    return torch.zeros_like(logits).index_copy_(0, ids, weights / weights.sum())
 
 
 def logprobs(logits: Tensor, chosen: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -149,12 +165,18 @@ def _draw_plain(logits: Tensor, rows: Sequence[Row], plain: list[int], ids: Tens
     temperatures = torch.tensor([rows[i].params.temperature for i in plain])
     weights = torch.softmax(_tempered(logits[index], temperatures[:, None]), dim=-1)
     uniforms = [uniform(rows[i].params.seed, rows[i].position) for i in plain]
-    ids[index] = _invert(weights, torch.tensor(uniforms, dtype=torch.float64))
+    ids[index] = invert(weights, torch.tensor(uniforms, dtype=torch.float64))
 
 
 def _draw_truncated(logits: Tensor, row: Row) -> Tensor:
     """Draw one row after top-k, top-p and min-p; returns a 0-d id."""
-    params = row.params
+    weights, ids = _nucleus(logits, row.params)
+    draw = uniform(row.params.seed, row.position)
+    return ids[invert(weights[None], torch.tensor([draw], dtype=torch.float64))[0]]
+
+
+def _nucleus(logits: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor]:
+    """Return (weights, ids), most likely first, of one row; zero weight where it is cut."""
     tempered = _tempered(logits, torch.tensor(params.temperature))
     weights, ids = _candidates(tempered, params)
     alive = weights > 0
@@ -165,11 +187,7 @@ def _draw_truncated(logits: Tensor, row: Row) -> Tensor:
     if params.min_p > 0:
         alive &= weights >= params.min_p * weights[0]
     alive[0] = True
-    weights = weights * alive
-    drawn = _invert(
-        weights[None], torch.tensor([uniform(params.seed, row.position)], dtype=torch.float64)
-    )
-    return ids[drawn[0]]
+    return weights * alive, ids
 
 
 def _candidates(tempered: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor]:
@@ -196,8 +214,11 @@ def _tempered(logits: Tensor, temperature: Tensor) -> Tensor:
     return (logits - logits.amax(dim=-1, keepdim=True)) / temperature
 
 
-def _invert(weights: Tensor, uniforms: Tensor) -> Tensor:
-    """Return for each row of weights the index at which the running sum passes its uniform."""
+def invert(weights: Tensor, uniforms: Tensor) -> Tensor:
+    """Return for each row of weights the index at which the running sum passes its uniform.
+
+    Weights are [rows, n] and need not add up to one; uniforms are float64 [rows], in [0, 1).
+    """
     running = weights.cumsum(dim=-1, dtype=torch.float64)
     targets = uniforms[:, None] * running[:, -1:]
     drawn = torch.searchsorted(running, targets, right=True)[:, 0]

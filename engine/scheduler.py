@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from engine.blocks import BlockAllocator
 from engine.errors import OutOfBlocks
 from engine.slot import Slot
+from engine.speculative import Pace
 from engine.types import SamplingParams
 
 
@@ -39,7 +40,10 @@ class Sequence:
     """Positions whose K and V are in the pool."""
     touched: int = 0
     """Positions whose K and V may be in the pool, a failed step included."""
+    drafted: int = 0
+    """Positions whose K and V, of known ids, are in the draft model's pool."""
     blocks: list[int] = field(default_factory=list)
+    pace: Pace = field(default_factory=Pace)
 
     @property
     def length(self) -> int:
@@ -70,16 +74,18 @@ class Work:
     sequence: Sequence
     start: int
     length: int
+    proposed: int = 0
+    """Its last rows, whose ids are only proposed (`engine.speculative`)."""
 
     @property
     def samples(self) -> bool:
-        """Its last row is that of the last known id: an id is sampled from it."""
-        return self.start + self.length == self.sequence.length
+        """Its last row but the proposed is that of the last known id: it is sampled from."""
+        return self.start + self.length - self.proposed == self.sequence.length
 
     @property
     def logit_rows(self) -> int:
         """How many of its rows need logits; always its last ones."""
-        return self.length if self.sequence.scoring else int(self.samples)
+        return self.length if self.sequence.scoring else (1 + self.proposed) * self.samples
 
 
 @dataclass(frozen=True)
@@ -183,6 +189,7 @@ class Scheduler:
                 copies.append(Copy(sequence, first.blocks[:shared], sequence.blocks[:shared]))
                 sequence.computed = sequence.prompt_length - 1
                 sequence.touched = shared * self._block_size
+                sequence.drafted = min(first.drafted, sequence.computed)
             if count := budget.take(sequence):
                 chunks.append(self._work(sequence, count))
         return admitted, copies
@@ -228,12 +235,19 @@ class Scheduler:
         for sequence in reversed(self._in_order()):
             if count <= 0:
                 return
-            used = max(self._blocks(max(sequence.length, sequence.touched)), 1)
-            spare = sequence.blocks[used:][-count:]
+            spare = sequence.blocks[max(self._blocks(sequence.length), 1) :][-count:]
             if spare:
+                self._clean(sequence, len(sequence.blocks) - len(spare))
                 del sequence.blocks[-len(spare) :]
                 self._allocator.release(spare)
                 count -= len(spare)
+
+    def _clean(self, sequence: Sequence, first: int) -> None:
+        """Zero what rejected proposals left in the blocks from `first` on."""
+        dirty = sequence.blocks[first : self._blocks(sequence.touched)]
+        if dirty:
+            self._zero(dirty)
+            sequence.touched = first * self._block_size
 
     def _preempt(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
@@ -245,7 +259,7 @@ class Scheduler:
             self._zero(sequence.blocks[: self._blocks(sequence.touched)])
         self._allocator.release(sequence.blocks)
         sequence.blocks = []
-        sequence.computed = sequence.touched = 0
+        sequence.computed = sequence.touched = sequence.drafted = 0
 
     def _blocks(self, tokens: int) -> int:
         return -(-tokens // self._block_size)

@@ -312,12 +312,12 @@ class Slot:
     def erase(self) -> None:
         """Zero everything the slot holds of the sequence; outcome and counters stay."""
         geometry = self.geometry
-        rows = min(self._prompt_length + self.sampled + 1, geometry.max_model_len)
+        # More than is published: a step that failed may have written ahead.
+        written = min(self.sampled + layout.MAX_STEP_IDS, geometry.max_model_len)
+        rows = min(self._prompt_length + written, geometry.max_model_len)
         self._zero(0, layout.PAGE)
         self._zero(geometry.eos_offset, geometry.prompt_offset)
         self._zero(geometry.prompt_offset, geometry.prompt_offset + 4 * self._prompt_length)
-        # One id and row more than published: a step that failed may have written ahead.
-        written = min(self.sampled + 1, geometry.max_model_len)
         self._zero(geometry.output_offset, geometry.output_offset + 4 * written)
         self._zero(geometry.rows_offset, geometry.rows_offset + 4 * rows * geometry.row_words)
 

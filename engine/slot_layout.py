@@ -19,6 +19,8 @@ from engine.errors import InvalidRequest
 from engine.types import MAX_EOS_IDS, MAX_LOGIT_BIAS, SamplingParams
 
 PAGE = 4096
+MAX_STEP_IDS = 16
+"""Output ids that one step can add to a sequence (`engine.speculative`)."""
 
 # Word (u32) indexes in the capsule's page. Fields of eight bytes sit at even words.
 COMMAND, STOP_AT, MASK_FOR, INDEX = 0, 1, 2, 3

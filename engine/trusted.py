@@ -7,20 +7,28 @@ behind is zeroed by `erase`, what a step leaves behind by `finish_step`.
 An id is *sampled* when it is drawn from logits that U sent, and *released* when it may leave the
 worker. Both are counted apart, and `_release` is the only place that raises the second. With
 verification "none" it follows at once; a verifier stands between the two otherwise.
+
+A step draws one id of a sequence, or several where ids were proposed (`engine.speculative`): one a
+row, as if the proposals before it had been drawn. Those up to the first that was not are its ids;
+the table forgets the others.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
+from itertools import accumulate
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from engine.errors import InvalidRequest
-from engine.sampler import Row, logprobs, sample
+from engine.sampler import Row, logprobs, probabilities, sample, uniform
 from engine.scheduler import Sequence, Work
 from engine.slot import SlotGeometry
+from engine.speculative_rule import settle, uniforms
 from engine.types import MAX_EOS_IDS, ErrorCode, FinishReason, VerificationCounts
 
 _UNCHECKED = VerificationCounts(checks=0, decisions=bytes(32), sent=0, hits=0, misses=0)
@@ -47,6 +55,47 @@ class _SlotTensors:
     """int32 [max_model_len, max_logprobs]."""
     top_values: Tensor
     """float32 [max_model_len, max_logprobs]."""
+
+
+@dataclass
+class _Part:
+    """One sequence's rows among those that are drawn from in a step."""
+
+    sequence: Sequence
+    first: int
+    rows: int
+    """The last known id's, and one a proposal."""
+    kept: int = 0
+    """Ids that were drawn and stand."""
+
+
+def _parts(works: Items[Work]) -> list[_Part]:
+    firsts = accumulate((work.proposed + 1 for work in works), initial=0)
+    return [
+        _Part(work.sequence, first, work.proposed + 1)
+        for work, first in zip(works, firsts, strict=False)
+    ]
+
+
+def _outcome(part: _Part, outcomes: Items[tuple[bool, bool, bool]]) -> Iterator[Ending]:
+    """Count how many of a part's ids stand, and yield its ending if they end it.
+
+    `outcomes` says of each row whether it was valid, a stop, and what had been proposed.
+    """
+    sequence = part.sequence
+    for valid, stop, agreed in outcomes[part.first : part.first + part.rows]:
+        if not valid:
+            yield Ending(sequence, FinishReason.FAILED, ErrorCode.NO_CANDIDATE)
+            return
+        part.kept += 1
+        if stop:
+            yield Ending(sequence, FinishReason.STOP)
+            return
+        if sequence.length + part.kept >= sequence.limit:
+            yield Ending(sequence, FinishReason.LENGTH)
+            return
+        if not agreed:
+            return
 
 
 class TrustedSide:
@@ -92,10 +141,38 @@ class TrustedSide:
         self._staged = at
         return self._inputs[:at]
 
-    def accept(self, works: Items[Work], logits: Tensor) -> list[Ending]:
+    def ids(self, sequence: Sequence, start: int, stop: int) -> Tensor:
+        """Return a sequence's ids at positions start .. stop - 1, int64, a view of the table."""
+        return self._tokens[sequence.row, start:stop]
+
+    def known(self, sequence: Sequence) -> Tensor:
+        """Return all of its known ids."""
+        return self.ids(sequence, 0, sequence.length)
+
+    def table(self, sequence: Sequence) -> Tensor:
+        """Return the room behind its known ids, where proposals are written; int64, a view."""
+        return self._tokens[sequence.row, sequence.length :]
+
+    def row(self, sequence: Sequence, ahead: int = 0) -> Row:
+        """Return what the sampler must know of a sequence, `ahead` proposals later than now."""
+        mask = None
+        if sequence.params.constrained:
+            # A copy: what is drawn from must not change while it is looked at.
+            mask = torch.frombuffer(sequence.slot.mask_buffer(), dtype=torch.uint8).clone()
+        history = self._tokens[sequence.row, : sequence.length + ahead]
+        position = sequence.sampled + ahead
+        return Row(sequence.params, position, history, sequence.prompt_length, mask)
+
+    def accept(
+        self,
+        works: Items[Work],
+        logits: Tensor,
+        beliefs: Mapping[Sequence, Tensor] = MappingProxyType({}),
+    ) -> list[Ending]:
         """Turn a step's logits into ids, logprobs and endings.
 
-        `logits` holds, work after work, each one's `logit_rows` rows; it is overwritten.
+        `logits` holds, work after work, each one's `logit_rows` rows; it is overwritten. Proposals
+        that were drawn come with their `beliefs`: the distributions, [proposed, vocab].
         """
         sampling: list[Work] = []
         rows: list[int] = []
@@ -107,13 +184,13 @@ class TrustedSide:
             at += work.logit_rows
             if work.samples and work.sequence.length < work.sequence.limit:
                 sampling.append(work)
-                rows.append(at - 1)
+                rows.extend(range(at - 1 - work.proposed, at))
             elif work.samples:
                 endings.append(Ending(work.sequence, FinishReason.LENGTH))
         if sampling:
             # All rows in their order is the usual case, and needs no copy of the logits.
             chosen = logits if rows == list(range(len(logits))) else logits[rows]
-            endings += self._sample([work.sequence for work in sampling], chosen)
+            endings += self._sample(_parts(sampling), chosen, beliefs)
         return endings
 
     def finish_step(self) -> None:
@@ -130,41 +207,58 @@ class TrustedSide:
         self._free.append(sequence.row)
         sequence.row = None
 
-    def _sample(self, sequences: list[Sequence], logits: Tensor) -> list[Ending]:
-        wanting = [i for i, each in enumerate(sequences) if each.params.logprobs >= 0]
+    def _sample(
+        self, parts: list[_Part], logits: Tensor, beliefs: Mapping[Sequence, Tensor]
+    ) -> list[Ending]:
+        rows = [self.row(part.sequence, ahead) for part in parts for ahead in range(part.rows)]
+        wanting = [i for i, row in enumerate(rows) if row.params.logprobs >= 0]
         raw = logits[wanting] if wanting else None
-        draws = sample(logits, [self._row(sequence) for sequence in sequences])
-        rows = [sequence.row for sequence in sequences]
-        stops = (draws.ids[:, None] == self._eos[rows]).any(dim=-1)
-        self._tokens[rows, [sequence.length for sequence in sequences]] = draws.ids
+        draws = sample(logits, rows)
+        for part in parts:
+            if part.sequence in beliefs:
+                own = slice(part.first, part.first + part.rows - 1)
+                ids = self._judge(part.sequence, logits[own], beliefs[part.sequence])
+                draws.ids[own] = ids
+        owners = [part.sequence.row for part in parts for _ in range(part.rows)]
+        places = [part.sequence.length + i for part in parts for i in range(part.rows)]
+        agreed = [False] * len(rows)
+        if len(rows) > len(parts):
+            agreed = (draws.ids == self._tokens[owners, places]).tolist()
+        stops = (draws.ids[:, None] == self._eos[owners]).any(dim=-1).tolist()
+        self._tokens[owners, places] = draws.ids
+        outcomes = list(zip(draws.valid.tolist(), stops, agreed, strict=True))
+        endings = [ending for part in parts for ending in _outcome(part, outcomes)]
         if raw is not None:
-            self._log([sequences[i] for i in wanting], raw, draws.ids[wanting])
-        endings = []
-        flags = zip(draws.valid.tolist(), stops.tolist(), strict=True)
-        for index, (sequence, (valid, stop)) in enumerate(zip(sequences, flags, strict=True)):
-            if not valid:
-                endings.append(Ending(sequence, FinishReason.FAILED, ErrorCode.NO_CANDIDATE))
-                continue
-            self._publish(sequence, draws.ids[index])
-            if stop:
-                endings.append(Ending(sequence, FinishReason.STOP))
-            elif sequence.length >= sequence.limit:
-                endings.append(Ending(sequence, FinishReason.LENGTH))
+            self._log(parts, wanting, raw, draws.ids)
+        for part in parts:
+            self._publish(part, draws.ids)
         return endings
 
-    def _row(self, sequence: Sequence) -> Row:
-        mask = None
-        if sequence.params.constrained:
-            # A copy: what is drawn from must not change while it is looked at.
-            mask = torch.frombuffer(sequence.slot.mask_buffer(), dtype=torch.uint8).clone()
-        history = self._tokens[sequence.row, : sequence.length]
-        return Row(sequence.params, sequence.sampled, history, sequence.prompt_length, mask)
+    def _judge(self, sequence: Sequence, logits: Tensor, belief: Tensor) -> Tensor:
+        """Return the ids at positions whose proposals a draft model drew."""
+        rows = [self.row(sequence, ahead) for ahead in range(len(belief))]
+        seed = sequence.params.seed
+        return settle(
+            torch.stack([probabilities(*each) for each in zip(logits, rows, strict=True)]),
+            belief,
+            self.table(sequence)[: len(belief)],
+            uniforms([uniform(seed, row.position, "acceptance") for row in rows]),
+            uniforms([uniform(seed, row.position, "residual") for row in rows]),
+        )
 
-    def _publish(self, sequence: Sequence, token: Tensor) -> None:
-        self._slots[sequence].ids[sequence.sampled] = token
-        sequence.sampled += 1
-        sequence.slot.publish_sampled(sequence.sampled)
-        self._release(sequence, sequence.sampled)
+    def _publish(self, part: _Part, ids: Tensor) -> None:
+        """Let a part's ids be read; the table forgets what was drawn after rejected proposals."""
+        sequence = part.sequence
+        known = sequence.length + part.kept
+        if part.kept < part.rows:
+            self._tokens[sequence.row, known : known + part.rows - part.kept] = 0
+        if part.kept:
+            first = sequence.sampled
+            sequence.sampled += part.kept
+            own = ids[part.first : part.first + part.kept]
+            self._slots[sequence].ids[first : sequence.sampled] = own
+            sequence.slot.publish_sampled(sequence.sampled)
+            self._release(sequence, sequence.sampled)
 
     def _release(self, sequence: Sequence, upto: int) -> None:
         """Let ids up to `upto` leave the worker."""
@@ -180,14 +274,21 @@ class TrustedSide:
             top = sequence.params.prompt_logprobs
             self._write(sequence, first, *logprobs(logits[: stop - first], targets, top))
 
-    def _log(self, sequences: list[Sequence], raw: Tensor, ids: Tensor) -> None:
-        """Write the logprobs of ids just drawn, before they are published."""
-        top = max(sequence.params.logprobs for sequence in sequences)
-        chosen, top_ids, values = logprobs(raw, ids, top)
-        for i, sequence in enumerate(sequences):
-            n = sequence.params.logprobs
-            at = slice(i, i + 1)
-            self._write(sequence, sequence.length, chosen[at], top_ids[at, :n], values[at, :n])
+    def _log(self, parts: list[_Part], wanting: list[int], raw: Tensor, ids: Tensor) -> None:
+        """Write the logprobs of ids just drawn, before they are published.
+
+        `raw` has the logits of the rows `wanting`, of all rows `ids`.
+        """
+        top = max(part.sequence.params.logprobs for part in parts)
+        chosen, top_ids, values = logprobs(raw, ids[wanting], top)
+        index = {row: i for i, row in enumerate(wanting)}
+        for part in parts:
+            n = part.sequence.params.logprobs
+            if n >= 0 and part.kept:
+                first = index[part.first]
+                at = slice(first, first + part.kept)
+                position = part.sequence.length
+                self._write(part.sequence, position, chosen[at], top_ids[at, :n], values[at, :n])
 
     def _write(
         self, sequence: Sequence, position: int, chosen: Tensor, ids: Tensor, values: Tensor

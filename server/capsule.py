@@ -29,6 +29,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from engine.connection import EngineConnection
 from engine.errors import EngineGone
 from server import answers, tokens
 from server.connections import (
@@ -38,10 +39,12 @@ from server.connections import (
     WatchedEngine,
 )
 from server.errors import ClientGone, Refused, Rejected
+from server.fresh_quote import PATH as FRESH_QUOTE
+from server.fresh_quote import QuotePlan
 from server.keeper_messages import Statement
 from server.messages import Admission, Marking, Request, Spending
 from server.openai.errors import ApiError, error_body
-from server.openai.outputs import DONE, Body, Event, Head, Output, Plan
+from server.openai.outputs import Body, Event, Head, Output, Plan
 from server.responses import ChunkedResponder, Responder, responder
 from server.ticks import TickedResponder
 from server.tokens import AcceptedIssuer
@@ -59,6 +62,9 @@ class Application(Protocol):
 
     def prepare(self, method: bytes, path: bytes, body: bytes) -> Plan:
         """Understand and price a request, or raise ApiError."""
+
+    def rehearse(self, engine: EngineConnection) -> None:
+        """Answer a made-up request, with an engine that computes nothing."""
 
 
 @dataclass(frozen=True)
@@ -247,6 +253,8 @@ class Capsule:
 
     def _prepare(self, request: inner.InnerRequest) -> Plan:
         try:
+            if request.path == FRESH_QUOTE:
+                return QuotePlan(request.query, self._front.quote)
             return self._surroundings.application.prepare(
                 request.method, request.path, request.body
             )
@@ -306,7 +314,7 @@ class Capsule:
         elif isinstance(output, Event):
             self._begin_once(head)
             if output.last:
-                payload = receipts.complete(output.payload, plan, then=DONE)
+                payload = receipts.complete(output.payload, plan, then=output.then)
                 self._respond.event(payload, classed=True)
             else:
                 receipts.add(output.payload)

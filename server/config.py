@@ -63,8 +63,6 @@ class WorkerConfig:
     """Folder of fetched collateral: a file for each part, under the part's name."""
     appraisal: OwnAppraisal | None = None
     """Under what the worker's own evidence must verify before it starts; None: it is not asked."""
-    device: str = "cpu"
-    gpu_count: int = 0
     capacity: int = 1
     token_budget: int = DEFAULT_TOKEN_BUDGET
     """Prompt plus completion tokens that one blind token pays for; the key document says so."""
@@ -85,6 +83,10 @@ class WorkerConfig:
     """Capsules in use at once; beyond it the front answers 503 in clear."""
     max_requests: int = 32
     """Requests admitted at once; beyond it a capsule answers an authenticated busy."""
+    max_quotes: int = 4
+    """Fresh quotes asked for at once; beyond it a capsule answers an authenticated busy."""
+    quote_pause_s: float = 1.0
+    """Between two fresh quotes: for the platform is slow, and the launcher has other work."""
     max_marks: int = 262_144
     """Requests remembered against replay (about 150 bytes each)."""
     max_body: int = 17 * 1024 * 1024
@@ -124,7 +126,8 @@ class WorkerConfig:
         live = (self.lifetime_s + self.grace_s) // self.rotation_s + 2
         if self.key_ids < 2 * live or not 0 <= self.first_key_id <= 256 - self.key_ids:
             raise ValueError("a range of one-byte key ids, two for each generation alive at once")
-        if min(self.pool, self.max_capsules, self.max_requests, self.max_marks) < 1:
+        limits = (self.pool, self.max_capsules, self.max_requests, self.max_marks, self.max_quotes)
+        if min(limits) < 1:
             raise ValueError("limits are at least one")
         if self.event_tick_ms < 0:
             raise ValueError("a tick takes time")

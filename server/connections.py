@@ -24,6 +24,8 @@ from server.messages import (
     Marked,
     Marking,
     Message,
+    Quote,
+    Quoted,
     Refund,
     Refunded,
     Reject,
@@ -79,6 +81,11 @@ class FrontConnection:
         """Spend all rows, or none."""
         self._send(Spend(spend_id, key_id, tuple(rows)))
         return self._receive(Spent).spending
+
+    def quote(self, nonce: bytes) -> Quoted:
+        """Have the platform quote a nonce, 32 bytes."""
+        self._send(Quote(nonce))
+        return self._receive(Quoted)
 
     def refund(self, truncated_key_id: int, messages: Sequence[bytes]) -> tuple[bytes, ...]:
         """Have one blind signature made for each message, zeros where there is none."""
@@ -204,7 +211,12 @@ class WatchedEngine(EngineConnection):
         # A socket that has ended is ready to be read.
         if self._front_fd in ready and peer_closed(self._front):
             raise ClientGone
-        return self.changes() if self._engine_fd in ready else set()
+        return self._change() if self._engine_fd in ready else set()
+
+    def _change(self) -> set[int]:
+        # One packet a wake-up, and no look for a second: if there is one, the next wait says so.
+        packet = self._receive()
+        return set() if packet is None else {packet[0]}
 
     def abandon(self, deadline: float = ERASE_TIMEOUT_S) -> None:
         """Cancel every slot and wait until the engine has erased them all.

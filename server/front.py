@@ -21,11 +21,14 @@ from server.control import decode_nodes
 from server.errors import PeerGone
 from server.gateway import Gateway, Limits
 from server.http_limits import Connection, Lingering
+from server.keeper_checks import KeeperChecks
 from server.metrics import CONTENT_TYPE, Metrics
+from server.quotes import Quotes
 from server.refunds import Refunds
 from server.replay import ReplaySet
 from server.sockets import receive_packet
 from server.spending import SpentStore
+from wire.hpke import Kem
 from wire.key_config import KeyConfig, encode_list
 from wire.ohttp import KEYS_TYPE
 
@@ -36,9 +39,13 @@ class Listed:
 
     nodes: dict[str, tuple[KeyConfig, ...]]
 
-    def knows_key(self, key_id: int) -> bool:
-        """Whether a key id is one of ours."""
-        return any(key_id == config.key_id for configs in self.nodes.values() for config in configs)
+    def kem_of(self, key_id: int) -> Kem | None:
+        """Return the KEM of one of our keys; None if the key id is not one of ours."""
+        for configs in self.nodes.values():
+            for config in configs:
+                if config.key_id == key_id:
+                    return config.kem
+        return None
 
     def offered(self) -> bytes:
         """Return the newest generation as `application/ohttp-keys`; older ones are only opened.
@@ -53,13 +60,19 @@ class Front:
     """The front's state and its resources."""
 
     def __init__(
-        self, config: WorkerConfig, launcher: socket.socket, zygote: socket.socket
+        self,
+        config: WorkerConfig,
+        launcher: socket.socket,
+        zygote: socket.socket,
+        keeper: socket.socket,
+        quotes: socket.socket,
     ) -> None:
         self._config = config
         self._launcher = launcher
         self._listed = Listed({})
         self._metrics = Metrics()
         self._pool = CapsulePool(zygote, config.max_capsules)
+        self._checks = KeeperChecks(keeper, self._pool.closed.set)
         self._store = SpentStore(config.spent_socket, timeout_s=config.spent_timeout_s)
         self._refunds = Refunds(config.issuer_url)
         self._gateway = Gateway(
@@ -69,7 +82,9 @@ class Front:
             self._metrics,
             Limits(config.max_body, config.body_timeout_s, config.max_requests),
             refunder=self._refunds,
-            knows_key=self._listed.knows_key,
+            quoter=Quotes(quotes, most=config.max_quotes, pause_s=config.quote_pause_s),
+            checker=self._checks,
+            kem_of=self._listed.kem_of,
         )
 
     def application(self) -> Router:
@@ -84,7 +99,7 @@ class Front:
         )
 
     async def serve(self) -> None:
-        """Serve until a signal, or until the launcher or the zygote has gone."""
+        """Serve until a signal, or until the launcher, the zygote or the keeper has gone."""
         config = self._config
         server = uvicorn.Server(
             uvicorn.Config(
@@ -103,6 +118,7 @@ class Front:
             )
         )
         self._pool.start()
+        self._checks.start()
         self._launcher.setblocking(False)
         loop = asyncio.get_running_loop()
         loop.add_reader(self._launcher.fileno(), self._on_launcher)
@@ -142,10 +158,22 @@ class Front:
         return Response(self._metrics.encode(), media_type=CONTENT_TYPE.decode())
 
 
-def run(config: WorkerConfig, launcher: socket.socket, zygote: socket.socket) -> None:
+def run(
+    config: WorkerConfig,
+    launcher: socket.socket,
+    zygote: socket.socket,
+    keeper: socket.socket,
+    quotes: socket.socket,
+) -> None:
     """Be the front, until a signal or the end of the launcher's socket."""
-    asyncio.run(_run(config, launcher, zygote))
+    asyncio.run(_run(config, launcher, zygote, keeper, quotes))
 
 
-async def _run(config: WorkerConfig, launcher: socket.socket, zygote: socket.socket) -> None:
-    await Front(config, launcher, zygote).serve()
+async def _run(
+    config: WorkerConfig,
+    launcher: socket.socket,
+    zygote: socket.socket,
+    keeper: socket.socket,
+    quotes: socket.socket,
+) -> None:
+    await Front(config, launcher, zygote, keeper, quotes).serve()

@@ -8,12 +8,15 @@ What is answered in clear says only what the relay may know anyway:
     408   the body came too slowly
     400   a key or suite this node does not have; a problem document, so that clients renew theirs
     422   it does not open, for whatever reason; empty, always the same
-    503   no capsule free, or it broke; Retry-After
+    503   no capsule free, or it broke, or too many wait to be checked; Retry-After
+
+What is not authentic is found out by the keeper, without decrypting it, before a capsule is taken.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Callable, Coroutine
@@ -25,6 +28,7 @@ from starlette.types import Receive, Scope, Send
 
 from server.capsule_pool import CapsuleConnection, CapsulePool, NoCapsule
 from server.errors import PeerGone, ProtocolError, Rejected
+from server.keeper_checks import Checker, Lane
 from server.messages import (
     Admission,
     Admit,
@@ -34,6 +38,7 @@ from server.messages import (
     Mark,
     Marked,
     Message,
+    Quote,
     Refund,
     Refunded,
     Reject,
@@ -44,6 +49,7 @@ from server.messages import (
     Start,
 )
 from server.metrics import Metrics
+from server.quotes import Quoter
 from server.refunds import Refunder, items_of
 from server.replay import ReplaySet
 from server.spending import Store
@@ -78,8 +84,10 @@ class Gateway:
         pool: where capsules come from.
         replays: the replay set, this worker's only one.
         store: the spent-token store.
+        checker: says whether a request will open.
         refunder: where spent tokens are given back, blindly.
-        knows_key: whether a key id is one of this node's.
+        quoter: who has the platform quote.
+        kem_of: the KEM of a key id, if it is one of this node's.
         clock: Unix seconds.
     """
 
@@ -91,17 +99,22 @@ class Gateway:
         metrics: Metrics,
         limits: Limits,
         *,
+        checker: Checker,
         refunder: Refunder,
-        knows_key: Callable[[int], bool],
+        quoter: Quoter,
+        kem_of: Callable[[int], int | None],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._pool = pool
         self._replays = replays
         self._store = store
+        self._checker = checker
+        self._unchecked = Lane()
         self._refunder = refunder
+        self.quoter = quoter
         self._metrics = metrics
         self._limits = limits
-        self._knows_key = knows_key
+        self._kem_of = kem_of
         self._clock = clock
         self.admitted = 0
 
@@ -117,16 +130,24 @@ class Gateway:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = await self._read(scope, receive)
-        if not request.encapsulated_request:
+        self._check_key(request.encapsulated_request)
+        with contextlib.ExitStack() as lane:
+            if not await self._checker.check(request):
+                await self._unchecked.enter()
+                lane.callback(self._unchecked.leave)
+            try:
+                async with self._pool.capsule() as capsule:
+                    exchange = Exchange(self, capsule, send, on_opened=lane.close)
+                    await _while_connected(exchange.run(request), receive)
+            except NoCapsule:
+                raise Rejected(503) from None
+
+    def _check_key(self, encapsulated_request: bytes) -> None:
+        if not encapsulated_request:
             raise Rejected(422)
-        if not self._knows_key(request.encapsulated_request[0]):
-            raise Rejected(400)
-        try:
-            async with self._pool.capsule() as capsule:
-                exchange = Exchange(self, capsule, send)
-                await _while_connected(exchange.run(request), receive)
-        except NoCapsule:
-            raise Rejected(503) from None
+        kem = self._kem_of(encapsulated_request[0])
+        if kem is None or not kem.to_bytes(2, "big").startswith(encapsulated_request[1:3]):
+            raise Rejected(400)  # what is too short to name its KEM does not open: 422, later
 
     async def _read(self, scope: Scope, receive: Receive) -> Request:
         if scope["method"] != "POST":
@@ -199,13 +220,22 @@ class Gateway:
 class Exchange:
     """One request's conversation with its capsule. Every question may be asked once, in order."""
 
-    _ORDER: tuple[type[Message], ...] = (Mark, Admit, Spend, Start)
+    _ORDER: tuple[type[Message], ...] = (Mark, Admit, Spend, Quote, Start)
 
-    def __init__(self, gateway: Gateway, capsule: CapsuleConnection, send: Send) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        capsule: CapsuleConnection,
+        send: Send,
+        *,
+        on_opened: Callable[[], None],
+    ) -> None:
         self._gateway = gateway
+        self._on_opened = on_opened
         self._capsule = capsule
         self._send = send
         self._turn = 0
+        self._key_id = 0
         self._started = False
         self._ended = False
         self._spend: Spend | None = None
@@ -219,6 +249,7 @@ class Exchange:
         Raises:
             Rejected: nothing was answered yet.
         """
+        self._key_id = request.encapsulated_request[0]
         try:
             await self._capsule.send(request)
             while not self._ended:
@@ -255,11 +286,19 @@ class Exchange:
             spent = await self._gateway.spend(message)
             self._spend = message if spent.spending is Spending.OK else None
             await self._capsule.send(spent)
+        elif isinstance(message, Quote):
+            await self._quote(message)
         elif isinstance(message, Start):
             self._started = True
             self._capsule.started()
             self._gateway.answered(200)
             await self._send(_response_start(chunked=message.chunked))
+
+    async def _quote(self, quote: Quote) -> None:
+        if self._spend is None:
+            raise ProtocolError("a quote that was not paid for")
+        # Of which generation, the ciphertext has said: a capsule has no choice.
+        await self._capsule.send(await self._gateway.quoter.quote(self._key_id, quote.nonce))
 
     async def _refund(self, refund: Refund) -> None:
         spend, self._spend = self._spend, None
@@ -270,6 +309,8 @@ class Exchange:
     def _take_turn(self, message: Message) -> None:
         if type(message) not in self._ORDER[self._turn :]:
             raise ProtocolError("a message out of turn")
+        if not self._turn:
+            self._on_opened()
         self._turn = self._ORDER.index(type(message)) + 1
 
 

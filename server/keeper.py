@@ -1,9 +1,10 @@
 """The keeper: the only process that has private keys, and all it will do with them.
 
-It parses packets of fixed layout (`keeper_messages`), never a request. For a capsule it
-decapsulates the one `enc` of that capsule's own request and hands over that one context; later it
-signs one receipt, whose key document, model and time it fills in itself. The launcher makes, binds,
-opens and erases generations of keys.
+It parses packets of fixed layout (`keeper_messages`), never a request. For the front it says
+whether a request is authentic, without decrypting it, so that what is not costs no capsule. For a
+capsule it decapsulates the one `enc` of that capsule's own request and hands over that one context;
+later it signs one receipt, whose key document, model and time it fills in itself. The launcher
+makes, binds, opens and erases generations of keys.
 
 The life of a generation:
 
@@ -31,6 +32,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from server.errors import PeerGone, ProtocolError
 from server.keeper_messages import (
     Binding,
+    CheckRequest,
     ContextRequest,
     LeafRequest,
     NewGeneration,
@@ -42,8 +44,10 @@ from server.keeper_messages import (
 from server.sockets import receive_packet, send_packet
 from transparency.leaf import NodeLeaf, sign_leaf
 from wire import ohttp, receipt
-from wire.errors import WireError
-from wire.hpke import Kem, PrivateKey, setup_recipient
+from wire.chunks import FINAL
+from wire.errors import OpenFailed, WireError
+from wire.hpke import ContextSecrets, Kem, PrivateKey, setup_recipient
+from wire.tag_check import check_first
 
 MINUTE_S = 60
 
@@ -109,24 +113,48 @@ class Keyring:
         request = ContextRequest.decode(packet)
         if state.generation is not None:
             raise ProtocolError("a second CONTEXT")
+        found = self._decapsulate(request.chunked, request.header, request.enc)
+        if isinstance(found, Packet):
+            return bytes([found])
+        generation, binding, secrets = found
+        state.generation = generation
+        return bytes([Packet.CONTEXT_OK]) + binding.key_document + secrets.to_bytes()
+
+    def check(self, packet: bytes) -> bytes:
+        """Answer the front's CHECK: whether its ciphertext is authentic, or why not.
+
+        Raises:
+            ProtocolError: malformed.
+        """
+        request = CheckRequest.decode(packet)
+        found = self._decapsulate(request.chunked, request.header, request.enc)
+        if isinstance(found, Packet):
+            return bytes([found])
         try:
-            header, enc, rest = ohttp.split(request.header + request.enc)
+            check_first(found[2], FINAL if request.final else b"", request.ciphertext)
+        except OpenFailed:
+            return bytes([Packet.BAD_ENC])
+        return bytes([Packet.AUTHENTIC])
+
+    def _decapsulate(
+        self, chunked: bool, header: bytes, enc: bytes
+    ) -> tuple[Generation, Binding, ContextSecrets] | Packet:
+        """Return the context of an `enc` and the generation it is under, or why there is none."""
+        try:
+            parsed, enc, rest = ohttp.split(header + enc)
         except WireError:
-            return bytes([Packet.UNKNOWN_KEY])
+            return Packet.UNKNOWN_KEY
         if rest:
             raise ProtocolError("an enc that is not of the header's KEM")
-        suite = header.suite
-        found = self._open_generation(header.key_id)
-        if found is None or found[0].keys[header.key_id].kem != suite.kem:
-            return bytes([Packet.UNKNOWN_KEY])
-        generation, binding = found
-        info = ohttp.request_info(header, chunked=request.chunked)
+        found = self._open_generation(parsed.key_id)
+        if found is None or found[0].keys[parsed.key_id].kem != parsed.kem:
+            return Packet.UNKNOWN_KEY
+        info = ohttp.request_info(parsed, chunked=chunked)
         try:
-            opened = setup_recipient(suite, generation.keys[header.key_id], enc, info)
+            opened = setup_recipient(parsed.suite, found[0].keys[parsed.key_id], enc, info)
         except WireError:
-            return bytes([Packet.BAD_ENC])
-        state.generation = generation
-        return bytes([Packet.CONTEXT_OK]) + binding.key_document + opened.secrets.to_bytes()
+            return Packet.BAD_ENC
+        return *found, opened.secrets
 
     def sign(self, state: CapsuleState, packet: bytes) -> bytes:
         """Answer a capsule's SIGN with its receipt.
@@ -221,12 +249,20 @@ class Keeper:
 
     Args:
         control: the launcher's socket; when it ends, so does the loop.
+        front: where the front asks what is authentic.
         capsules: where the zygote passes each new capsule's socket.
         keyring: what is asked.
     """
 
-    def __init__(self, control: socket.socket, capsules: socket.socket, keyring: Keyring) -> None:
+    def __init__(
+        self,
+        control: socket.socket,
+        front: socket.socket,
+        capsules: socket.socket,
+        keyring: Keyring,
+    ) -> None:
         self._control = control
+        self._front = front
         self._capsules = capsules
         self._keyring = keyring
         self._selector = selectors.DefaultSelector()
@@ -234,6 +270,8 @@ class Keeper:
     def serve(self) -> None:
         """Answer until the launcher's socket ends."""
         self._selector.register(self._control, selectors.EVENT_READ, self._on_control)
+        self._front.setblocking(False)
+        self._selector.register(self._front, selectors.EVENT_READ, self._on_front)
         self._selector.register(self._capsules, selectors.EVENT_READ, self._on_new_capsule)
         try:
             while True:
@@ -245,6 +283,16 @@ class Keeper:
     def _on_control(self) -> None:
         packet, _ = receive_packet(self._control)
         send_packet(self._control, self._keyring.control(packet))
+
+    def _on_front(self) -> None:
+        # One a turn: under a flood of checks, capsules and launcher are heard in between. The front
+        # reads its answers as they come; should it not, or go wrong, the worker ends with it.
+        try:
+            packet, _ = receive_packet(self._front)
+            send_packet(self._front, self._keyring.check(packet))
+        except (PeerGone, ProtocolError, BlockingIOError):
+            self._selector.unregister(self._front)
+            self._front.close()
 
     def _on_new_capsule(self) -> None:
         _, sockets = receive_packet(self._capsules, sockets=1)
@@ -266,6 +314,6 @@ class Keeper:
             capsule.close()
 
 
-def run(control: socket.socket, capsules: socket.socket) -> None:
+def run(control: socket.socket, front: socket.socket, capsules: socket.socket) -> None:
     """Be the keeper, until the launcher's socket ends."""
-    Keeper(control, capsules, Keyring(os.urandom, time.time)).serve()
+    Keeper(control, front, capsules, Keyring(os.urandom, time.time)).serve()

@@ -8,6 +8,11 @@
       SIGN  request hash 32, response hash 32, prompt tokens u32, completion tokens u32,
             checks u64, decisions 32, sent u64, hits u64, misses u64
           RECEIPT      COSE_Sign1
+    from the front
+      CHECK chunked u8, final u8, header 7, enc 32 | 1120, ciphertext with its tag 16..65552
+          AUTHENTIC
+          UNKNOWN_KEY
+          BAD_ENC      or not authentic: it will not open
     from the launcher
       NEW   generation u32, key ids 2
           PUBLIC       X25519 32, X-Wing 1216, receipt key 32
@@ -22,6 +27,7 @@
 
 Every packet begins with its type, one byte; the indented line is the answer.
 A capsule may ask CONTEXT once and then SIGN once. Anything else closes its connection.
+The ciphertext of a CHECK is opaque: its tag is computed over it, and nothing in it is read.
 """
 
 from __future__ import annotations
@@ -32,6 +38,7 @@ from enum import IntEnum
 from typing import Any
 
 from server.errors import ProtocolError
+from wire.hpke import ENC_LENGTH, TAG_LENGTH
 from wire.receipt import TRANSFER_MODES, VERIFICATION_MODES
 
 HEADER_LENGTH = 7
@@ -39,8 +46,11 @@ ENC_LENGTHS = (32, 1120)
 X25519_LENGTH = 32
 XWING_LENGTH = 1216
 RECEIPT_KEY_LENGTH = 32
+MAX_CHECKED = 64 * 1024 + TAG_LENGTH
+"""Most bytes of ciphertext in a CHECK: four times a chunk; most requests in one piece are less."""
 DIGEST_LENGTH = 32
 
+_ENC_LENGTH_OF = {kem.to_bytes(2, "big"): length for kem, length in ENC_LENGTH.items()}
 _SIGN = struct.Struct(">32s32sIIQ32sQQQ")
 _NEW = struct.Struct(">IBB")
 _BIND = struct.Struct(">I32s32sBB")
@@ -57,6 +67,8 @@ class Packet(IntEnum):
     BAD_ENC = 4
     SIGN = 5
     RECEIPT = 6
+    CHECK = 7
+    AUTHENTIC = 8
     NEW = 16
     PUBLIC = 17
     BIND = 18
@@ -90,6 +102,39 @@ class ContextRequest:
         if len(packet) - head not in ENC_LENGTHS or packet[1] > 1:
             raise ProtocolError("a CONTEXT of the wrong layout")
         return cls(packet[1] == 1, packet[2:head], packet[head:])
+
+
+@dataclass(frozen=True)
+class CheckRequest:
+    """CHECK: the first ciphertext of a request; `final` names its additional data."""
+
+    chunked: bool
+    final: bool
+    header: bytes
+    enc: bytes
+    ciphertext: bytes
+
+    def encode(self) -> bytes:
+        """Encode the packet."""
+        flags = bytes([Packet.CHECK, self.chunked, self.final])
+        return flags + self.header + self.enc + self.ciphertext
+
+    @classmethod
+    def decode(cls, packet: bytes) -> CheckRequest:
+        """Decode the packet.
+
+        Raises:
+            ProtocolError: cut off, too long, or of no KEM there is.
+        """
+        head = 3 + HEADER_LENGTH
+        enc_length = _ENC_LENGTH_OF.get(packet[4:6])
+        if packet[0] != Packet.CHECK or enc_length is None or max(packet[1:3]) > 1:
+            raise ProtocolError("a CHECK of the wrong layout")
+        end = head + enc_length
+        if not TAG_LENGTH <= len(packet) - end <= MAX_CHECKED:
+            raise ProtocolError("a CHECK of the wrong length")
+        flags = packet[1] == 1, packet[2] == 1
+        return cls(*flags, packet[3:head], packet[head:end], packet[end:])
 
 
 @dataclass(frozen=True)

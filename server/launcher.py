@@ -5,7 +5,9 @@ anything large is imported or any thread exists, and gives each the sockets it n
 else:
 
     launcher -- keeper, front, zygote        control, a packet socket each
+    front    -- launcher                     nonces for fresh quotes, a stream socket
     zygote   -- front, keeper, engine        where a capsule's other ends are passed on
+    front    -- keeper                       whether a request is authentic
     engine   -> launcher                     its ready line, a pipe
 
 Then it brings the worker into the log, and keeps it there with ever new keys (`server.life`). A
@@ -32,6 +34,7 @@ from server.errors import PeerGone, StartError
 from server.hardening import ensure_single_thread, harden
 from server.logs import (
     EngineReady,
+    ModelLoading,
     Role,
     WorkerStarting,
     WorkerStopping,
@@ -39,16 +42,19 @@ from server.logs import (
     failure,
 )
 from server.roles import RoleDied, Roles
-from server.sockets import packet_pair
+from server.sockets import packet_pair, stream_pair
 
 if TYPE_CHECKING:
-    from attestation.attester.base import Attester
+    from attestation.attester.base import Attester, Gpus
     from server.zygote import ApplicationFactory
 
 # What a role needs it imports itself, after the fork: the keeper's process has no HTTP in it, the
 # front's no tokenizer, and only the engine's has torch. Hence the imports inside functions below.
 # ruff: noqa: PLC0415
 
+
+LOADING_STEP = 10
+"""Per cent of the model between two events that say how far loading is."""
 
 DEATH_S = 5.0
 """How long after its socket the process of a role may take to end."""
@@ -63,18 +69,28 @@ class Parts:
     """What a worker is put together from; tests put in parts of their own.
 
     Each is called after the fork, in the role it belongs to. `engine` serves on its control socket
-    and writes its ready line to the second descriptor; `application` returns the factory.
+    and writes its ready line to the second descriptor; `application` returns the factory; `gpus`
+    the accelerators that have evidence to show, if there are any.
     """
 
     engine: Callable[[int, WorkerConfig, int], None]
     application: Callable[[], ApplicationFactory]
     attester: Callable[[WorkerConfig], Attester]
+    gpus: Callable[[WorkerConfig], Gpus | None]
 
 
 def _engine(control: int, config: WorkerConfig, ready: int) -> None:
     from engine import process
 
-    process.run(control, config.engine, ready)
+    told = 0
+
+    def loading(percent: int) -> None:
+        nonlocal told
+        if percent // LOADING_STEP > told:
+            told = percent // LOADING_STEP
+            emit(ModelLoading(percent))
+
+    process.run(control, config.engine, ready, loading)
 
 
 def _application() -> ApplicationFactory:
@@ -89,7 +105,13 @@ def _attester(config: WorkerConfig) -> Attester:
     return registration.attester(config)
 
 
-PARTS = Parts(_engine, _application, _attester)
+def _gpus(config: WorkerConfig) -> Gpus | None:
+    from server import registration
+
+    return registration.gpus(config)
+
+
+PARTS = Parts(_engine, _application, _attester, _gpus)
 """The real ones."""
 
 
@@ -138,6 +160,7 @@ class Ends:
     keeper: socket.socket
     front: socket.socket
     zygote: socket.socket
+    quotes: socket.socket
     ready: int
 
 
@@ -148,18 +171,20 @@ def fork_roles(config: WorkerConfig, parts: Parts, roles: Roles) -> Ends:
     zygote, to_zygote = packet_pair()
     keeper_in, keeper_out = packet_pair()
     front_in, front_out = packet_pair()
+    checks, to_checks = packet_pair()
     engine_in, engine_out = packet_pair()
+    quotes, to_quotes = stream_pair()
     ready, ready_out = os.pipe()
 
     def be_keeper() -> None:
         from server import keeper
 
-        keeper.run(to_keeper, keeper_in)
+        keeper.run(to_keeper, to_checks, keeper_in)
 
     def be_front() -> None:
         from server import front
 
-        front.run(config, to_front, front_in)
+        front.run(config, to_front, front_in, checks, to_quotes)
 
     def be_zygote() -> None:
         from server import zygote
@@ -177,17 +202,17 @@ def fork_roles(config: WorkerConfig, parts: Parts, roles: Roles) -> Ends:
     def be_engine() -> None:
         parts.engine(engine_in.fileno(), config, ready_out)
 
-    theirs = (to_keeper, keeper_in, to_front, front_in, to_zygote)
+    theirs = (to_keeper, keeper_in, to_front, front_in, to_zygote, checks, to_checks, to_quotes)
     shared = (front_out, keeper_out, engine_out, engine_in)
-    roles.fork(Role.KEEPER, be_keeper, *_numbers(to_keeper, keeper_in))
-    roles.fork(Role.FRONT, be_front, *_numbers(to_front, front_in))
+    roles.fork(Role.KEEPER, be_keeper, *_numbers(to_keeper, to_checks, keeper_in))
+    roles.fork(Role.FRONT, be_front, *_numbers(to_front, front_in, checks, to_quotes))
     roles.fork(Role.ZYGOTE, be_zygote, *_numbers(to_zygote, front_out, keeper_out, engine_out))
     roles.fork(Role.ENGINE, be_engine, *_numbers(engine_in), ready_out)
     roles.all_forked()
     for sock in (*theirs, *shared):
         sock.close()
     os.close(ready_out)
-    return Ends(keeper, front, zygote, ready)
+    return Ends(keeper, front, zygote, quotes, ready)
 
 
 def _numbers(*sockets: socket.socket) -> tuple[int, ...]:
@@ -196,21 +221,25 @@ def _numbers(*sockets: socket.socket) -> tuple[int, ...]:
 
 def _serve(config: WorkerConfig, parts: Parts, roles: Roles, ends: Ends) -> NoReturn:
     from server.life import Controls, Life
+    from server.quotes import answer_order
 
-    attester = parts.attester(config)  # before the engine has taken its minutes to load
+    # Both before the engine has taken its minutes to load.
+    attester, gpus = parts.attester(config), parts.gpus(config)
     engine = EngineReadyLine.parse(_ready_line(config, roles, ends.ready))
     emit(EngineReady(engine.max_model_len, engine.max_sequences))
     life = Life(
         config,
         engine,
         attester,
+        gpus,
         Controls(ends.keeper, ends.front, ends.zygote),
         wait=roles.wait,
         before_opening=roles.hush,
     )
     life.begin()
     while True:
-        roles.wait(life.turn())
+        roles.wait(life.turn(), ends.quotes.fileno())
+        answer_order(ends.quotes, life.quote)
 
 
 def _ready_line(config: WorkerConfig, roles: Roles, ready: int) -> bytes:

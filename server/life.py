@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from attestation.attester.base import Attester
+from attestation.attester.base import Attester, Gpus
 from attestation.errors import AttesterFailed
 from server.config import WorkerConfig
 from server.control import READY, ModelMessage, encode_issuer, encode_nodes
@@ -34,7 +34,7 @@ from server.logs import (
     WorkerReady,
     emit,
 )
-from server.registration import Registration, check_own_evidence, register
+from server.registration import NodeAttester, Registration, check_own_evidence, register
 from server.sockets import receive_packet, send_packet
 from transparency.errors import LeafRefused, LogUnavailable
 from transparency.leaf import Leaf
@@ -68,6 +68,7 @@ class Life:
     config: WorkerConfig
     engine: EngineReadyLine
     attester: Attester
+    gpus: Gpus | None
     controls: Controls
     wait: Callable[[float], None]
     before_opening: Callable[[], None]
@@ -147,7 +148,7 @@ class Life:
 
     def _make(self) -> Registration:
         made = period(self.config, self._next_number, self.clock())
-        registered = register(self.config, self.engine, made, self._keeper, self.attester)
+        registered = register(self.config, self.engine, made, self._keeper, self._node_attester)
         self._next_number += 1  # a generation that was not quoted leaves its number to the next
         if made.number == 0:
             # Later ones the log judges, while the worker serves under what is listed.
@@ -214,12 +215,31 @@ class Life:
         return min(listed.period.erase_at, retired)
 
     @property
+    def _node_attester(self) -> NodeAttester:
+        return NodeAttester(self.attester, self.gpus, self.engine.policy, self.config.collateral)
+
+    @property
     def _sign_of_life_s(self) -> float:
         return self.config.list_epoch_s / SIGNS_OF_LIFE
 
     def _tell_front(self) -> None:
         nodes = {listed.node: listed.key_configs for listed in self._listed}
         send_packet(self.controls.front, encode_nodes(nodes))
+
+    # ---- fresh quotes ----
+
+    def quote(self, key_id: int, nonce: bytes) -> bytes:
+        """Return a bundle over a client's nonce, of the generation with this key id.
+
+        Nothing if that generation has gone, or the platform does not quote.
+        """
+        for listed in self._listed:
+            if key_id in listed.period.key_ids:
+                try:
+                    return self._node_attester.bundle(listed.document, nonce)
+                except AttesterFailed:
+                    emit(NeighbourWaited(Neighbour.PLATFORM, 1))
+        return b""
 
     # ---- the issuer's keys, and the model ----
 

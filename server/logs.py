@@ -130,6 +130,13 @@ class RoleFailed(Event):
 
 
 @dataclass(frozen=True)
+class ModelLoading(Event):
+    """Part of the model is loaded: of its bytes, so many per cent."""
+
+    percent: int
+
+
+@dataclass(frozen=True)
 class EngineReady(Event):
     """The model is loaded."""
 

@@ -7,6 +7,7 @@
       MARK(enc, expiry)           -> MARKED(fresh | replayed | full)
       ADMIT                       -> ADMITTED(ok | busy)
       SPEND(spend id, key id, rows) -> SPENT(ok | spent | unavailable)
+      QUOTE(nonce)                -> QUOTED(ok | busy | unavailable, bundle)    after SPEND was OK
       REFUND(key id, blinded)     -> REFUNDED(signatures)    any time after SPEND was OK
       START(chunked) CHUNK... END ->                the answer; without END it was cut
       REJECT(status)              ->                in place of START: the request did not open
@@ -38,7 +39,11 @@ _STATUS = struct.Struct(">H")
 _DIGEST = 32
 _SPEND_ID = 16
 _SIGNATURE = 256
+_NONCE = 32
 MAX_ROWS = 8
+
+MAX_BUNDLE = 1 << 20
+"""Bytes of the longest bundle that a client would decode (`attestation.bundle`)."""
 
 
 class Marking(IntEnum):
@@ -61,6 +66,14 @@ class Spending(IntEnum):
 
     OK = 0
     SPENT = 1
+    UNAVAILABLE = 2
+
+
+class Quoting(IntEnum):
+    """Whether the platform quoted. BUSY: others wait for it already."""
+
+    OK = 0
+    BUSY = 1
     UNAVAILABLE = 2
 
 
@@ -305,6 +318,46 @@ class Refunded:
         return cls(_signatures(body))
 
 
+@dataclass(frozen=True)
+class Quote:
+    """Have the platform quote this client's nonce: all that a capsule has a say in."""
+
+    type: ClassVar[int] = 14
+    nonce: bytes
+
+    def body(self) -> bytes:
+        """The frame's body."""
+        return self.nonce
+
+    @classmethod
+    def parse(cls, body: bytes) -> Quote:
+        """Read the frame's body."""
+        if len(body) != _NONCE:
+            raise ProtocolError("a QUOTE of the wrong length")
+        return cls(body)
+
+
+@dataclass(frozen=True)
+class Quoted:
+    """The answer to QUOTE: a bundle if `quoting` is OK, and nothing else."""
+
+    type: ClassVar[int] = 15
+    quoting: Quoting
+    bundle: bytes = b""
+
+    def body(self) -> bytes:
+        """The frame's body."""
+        return bytes([self.quoting]) + self.bundle
+
+    @classmethod
+    def parse(cls, body: bytes) -> Quoted:
+        """Read the frame's body."""
+        quoting, bundle = Quoting(_choice(body[:1], Quoting)), body[1:]
+        if bool(bundle) != (quoting is Quoting.OK) or len(bundle) > MAX_BUNDLE:
+            raise ProtocolError("a QUOTED with a bundle too many, too long, or missing")
+        return cls(quoting, bundle)
+
+
 Message: TypeAlias = (
     Request
     | Mark
@@ -319,6 +372,8 @@ Message: TypeAlias = (
     | Reject
     | Refund
     | Refunded
+    | Quote
+    | Quoted
 )
 
 _TYPES: dict[int, type[Message]] = {
@@ -337,6 +392,8 @@ _TYPES: dict[int, type[Message]] = {
         Reject,
         Refund,
         Refunded,
+        Quote,
+        Quoted,
     )
 }
 

@@ -6,12 +6,14 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from attestation.attester.base import Attester, make_bundle
+from attestation.attester.base import Attester, Gpus, make_bundle
 from attestation.attester.measurement import measure_packages
+from attestation.attester.nvidia import open_gpus
 from attestation.attester.platform import AUTO, detect, read_collateral
 from attestation.attester.self_appraisal import appraise_own
 from attestation.attester.simulated import SimulatedAttester
 from attestation.errors import AppraisalError, AttesterFailed
+from attestation.report_data import NO_NONCE
 from attestation.verifier.engine_policy import EnginePolicy
 from server.config import WorkerConfig
 from server.engine_ready import EngineReadyLine
@@ -38,10 +40,19 @@ class Registration:
     """A generation ready to be logged. Adding the same one twice is harmless."""
 
     period: Period
-    node: str
-    key_configs: tuple[KeyConfig, ...]
+    document: KeyDocument
     leaf: Leaf
     bundle: bytes
+
+    @property
+    def node(self) -> str:
+        """The node's name."""
+        return self.document.node
+
+    @property
+    def key_configs(self) -> tuple[KeyConfig, ...]:
+        """What requests to it are encapsulated to."""
+        return self.document.key_configs
 
 
 def attester(config: WorkerConfig) -> Attester:
@@ -64,6 +75,24 @@ def attester(config: WorkerConfig) -> Attester:
     return made
 
 
+def gpus(config: WorkerConfig) -> Gpus | None:
+    """Return the GPUs that the engine computes on; None where it computes on the CPU.
+
+    A simulated worker has no evidence to show of its GPUs, and states none.
+
+    Raises:
+        StartError: there are none, or they must not be used: not in confidential mode, or devtools
+            are on.
+    """
+    on_cpu = config.engine.device.partition(":")[0] != "cuda"
+    if on_cpu or config.platform == SimulatedAttester.platform:
+        return None
+    try:
+        return open_gpus()
+    except AttesterFailed as error:
+        raise StartError("the GPUs have no evidence to show") from error
+
+
 def _read_seed(path: Path) -> bytes:
     try:
         seed = bytes.fromhex(path.read_text().strip())
@@ -74,8 +103,49 @@ def _read_seed(path: Path) -> bytes:
     return seed
 
 
+@dataclass(frozen=True)
+class NodeAttester:
+    """All that this machine has to show for a key document.
+
+    Attributes:
+        platform: what quotes.
+        gpus: what computes, if it has evidence of its own.
+        engine_policy: canonical JSON.
+        collateral: folder of what others fetched; read anew each time.
+    """
+
+    platform: Attester
+    gpus: Gpus | None
+    engine_policy: bytes
+    collateral: Path | None
+
+    @property
+    def gpu_count(self) -> int:
+        """How many GPUs have evidence to show."""
+        return self.gpus.count if self.gpus else 0
+
+    def bundle(self, document: KeyDocument, nonce: bytes = NO_NONCE) -> bytes:
+        """Have a document quoted, GPUs first, and return the encoded bundle.
+
+        Raises:
+            AttesterFailed: the platform does not quote, or a GPU does not report.
+        """
+        return make_bundle(
+            self.platform,
+            key_document=document,
+            engine_policy=self.engine_policy,
+            nonce=nonce,
+            gpus=self.gpus,
+            stored=read_collateral(self.collateral),
+        ).encode()
+
+
 def key_document(
-    config: WorkerConfig, engine: EngineReadyLine, period: Period, keys: PublicKeys
+    config: WorkerConfig,
+    engine: EngineReadyLine,
+    period: Period,
+    keys: PublicKeys,
+    gpu_count: int,
 ) -> KeyDocument:
     """Return the key document of a generation; the X-Wing config comes first."""
     return KeyDocument(
@@ -88,8 +158,8 @@ def key_document(
         model=config.model_name,
         model_digest=engine.model_digest,
         policy_digest=hashlib.sha256(engine.policy).digest(),
-        device=config.device,
-        gpu_count=config.gpu_count,
+        device=EnginePolicy.decode(engine.policy).device,
+        gpu_count=gpu_count,
         capacity=config.capacity,
         token_budget=config.token_budget,
         not_before=period.not_before,
@@ -102,7 +172,7 @@ def register(
     engine: EngineReadyLine,
     period: Period,
     keeper: KeeperControl,
-    attester: Attester,
+    attester: NodeAttester,
 ) -> Registration:
     """Have the keeper make a generation, quote its document, and have its leaf signed.
 
@@ -110,7 +180,7 @@ def register(
         AttesterFailed: the platform does not quote. The generation is erased again.
     """
     keys = keeper.make(period.number, *period.key_ids)
-    document = key_document(config, engine, period, keys)
+    document = key_document(config, engine, period, keys, attester.gpu_count)
     policy = EnginePolicy.decode(engine.policy)
     keeper.bind(
         Binding(
@@ -122,18 +192,13 @@ def register(
         )
     )
     try:
-        bundle = make_bundle(
-            attester,
-            key_document=document,
-            engine_policy=engine.policy,
-            stored=read_collateral(config.collateral),
-        ).encode()
+        bundle = attester.bundle(document)
     except AttesterFailed:
         keeper.erase(period.number)
         raise
     digest = hashlib.sha256(bundle).digest()
     leaf = keeper.sign_leaf(period.number, digest, period.not_after)
-    return Registration(period, document.node, document.key_configs, Leaf.decode(leaf), bundle)
+    return Registration(period, document, Leaf.decode(leaf), bundle)
 
 
 def check_own_evidence(config: WorkerConfig, bundle: bytes, *, at: int) -> None:

@@ -124,7 +124,7 @@ class Zygote:
             application, self._issuer, self._platform, event_tick_s=self._event_tick_s
         )
         self._geometry = SlotGeometry(model.max_model_len, model.vocab_size, self._max_logprobs)
-        rehearse(self._issuer)
+        rehearse(self._issuer, application, self._geometry)
         gc.collect()
         gc.freeze()  # a collection in a capsule shall not copy the zygote's pages
         self._fill()
@@ -196,7 +196,7 @@ def _be_capsule(
             WatchedEngine(engine, geometry, front),
         )
         confine()
-        touch(surroundings.issuer)
+        touch(surroundings.issuer, surroundings.application, geometry)
         capsule.serve(connections, surroundings)
         status = 0
     except ClientGone:

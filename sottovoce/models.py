@@ -25,14 +25,29 @@ class ChosenModel:
 
     folder: Path
     name: str
+    adapter: Path | None = None
+    """Folder of the LoRA adapter that makes it another model."""
 
 
-def choose_model(wanted: str | None) -> ChosenModel:
+def choose_model(wanted: str | None, adapter: str | None = None) -> ChosenModel:
     """Find the model; a hub name is downloaded (the cache of `huggingface_hub` keeps it).
 
+    With an adapter (a folder or a hub name, in PEFT's layout) the model is another one, and called
+    `base:adapter`.
+
     Raises:
-        ModelNotFound: nothing of this name.
+        ModelNotFound: nothing of this name, or a folder that lacks what a served model needs.
     """
+    base = _base(wanted)
+    if not (base.folder / "tokenizer.json").is_file():
+        raise ModelNotFound(f"{base.name} has no tokenizer.json")
+    if adapter is None:
+        return base
+    folder = _adapter(adapter)
+    return ChosenModel(base.folder, f"{base.name}:{adapter.rstrip('/').rsplit('/', 1)[-1]}", folder)
+
+
+def _base(wanted: str | None) -> ChosenModel:
     if wanted is None:
         return ChosenModel(Path(str(files("engine.tinychat") / "model")), SHIPPED)
     folder = Path(wanted)
@@ -43,6 +58,15 @@ def choose_model(wanted: str | None) -> ChosenModel:
     if not _HUB_NAME.fullmatch(wanted):
         raise ModelNotFound(f"{wanted} is neither a folder nor a name on the hub")
     return ChosenModel(_download(wanted), wanted.rsplit("/", 1)[1])
+
+
+def _adapter(wanted: str) -> Path:
+    folder = Path(wanted)
+    if (folder / "adapter_config.json").is_file():
+        return folder.resolve()
+    if folder.exists() or not _HUB_NAME.fullmatch(wanted):
+        raise ModelNotFound(f"{wanted} is not an adapter's folder: it has no adapter_config.json")
+    return _download(wanted)
 
 
 def _download(name: str) -> Path:

@@ -60,6 +60,8 @@ class UpOptions:
     """A folder or a name on the hub; None for the model in the box."""
     list_epoch_s: int
     stock_ohttp: bool = False
+    adapter: str | None = None
+    """A LoRA adapter of the model, likewise."""
 
 
 class NotReady(Exception):
@@ -77,6 +79,7 @@ class Up:
         self.supervisor = Supervisor(folder, self._on_death)
         self._ready = False
         self._model: ChosenModel
+        self._adapter: Path | None = None
 
     def run(self) -> int:
         """Start everything, say when it is ready, and stay until Ctrl-C; return the exit code."""
@@ -103,13 +106,14 @@ class Up:
             NotReady: a party died or stayed silent.
         """
         try:
-            self._model = choose_model(self._options.model)
+            self._model = choose_model(self._options.model, self._options.adapter)
         except ModelNotFound as error:
             raise NotReady(str(error)) from None
         model, name = self._model.folder, self._model.name
+        self._adapter = self._model.adapter
         prepare(self.local, list_epoch_s=self._options.list_epoch_s)
         self._say("digesting the model")
-        engine = worker_engine(model)
+        engine = worker_engine(model, self._adapter)
         digest = model_digest(engine)
         account = prepare_issuer(self.local)
         self._say("starting witnesses, log, issuer and spent-token store")
@@ -172,6 +176,7 @@ class Up:
                 f"worker{index}", "worker",
                 "--model", str(model),
                 "--name", name,
+                *(("--adapter", str(self._adapter)) if self._adapter else ()),
                 "--trust", str(local.trust),
                 "--log", local.url(LOG),
                 "--issuer", local.url(ISSUER),

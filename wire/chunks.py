@@ -19,13 +19,38 @@ MAX_CHUNK = 16384
 """Most plaintext bytes in a chunk. A recipient must accept as many and a sender should send no more
 (-08, section 3), so nothing larger is made, read or waited for."""
 
-_FINAL = b"final"
+FINAL = b"final"
+"""Additional data of the final chunk; the others have none."""
 
 Seal = Callable[[bytes, bytes], bytes]
 """(additional data, plaintext) -> ciphertext; each call uses the next nonce."""
 
 Open = Callable[[bytes, bytes], bytes]
 """(additional data, ciphertext) -> plaintext or OpenFailed; each call uses the next nonce."""
+
+
+def first_chunk(data: bytes) -> tuple[bytes, bytes]:
+    """Return additional data and ciphertext of the first chunk of a whole message.
+
+    Raises:
+        Truncated: it is cut off. Malformed, OpenFailed: as `ChunkOpener.feed`.
+    """
+    length, start = varint.decode(data)
+    if length == 0:
+        return FINAL, _bounded(data[start:])
+    if length > MAX_CHUNK + TAG_LENGTH:
+        raise Malformed("a chunk is too long")
+    if length <= TAG_LENGTH:
+        raise OpenFailed("a chunk that is not the final one is empty")
+    if len(data) < start + length:
+        raise Truncated("a chunk is cut off")
+    return b"", data[start : start + length]
+
+
+def _bounded(final: bytes) -> bytes:
+    if len(final) > MAX_CHUNK + TAG_LENGTH:
+        raise Malformed("the final chunk is too long")
+    return final
 
 
 def _pieces(plaintext: bytes) -> list[bytes]:
@@ -52,7 +77,7 @@ class ChunkSealer:
         last_at = max(len(plaintext) - 1, 0) // MAX_CHUNK * MAX_CHUNK
         chunks = self.chunk(plaintext[:last_at])
         self._ended = True
-        return chunks + varint.encode(0) + self._seal(_FINAL, plaintext[last_at:])
+        return chunks + varint.encode(0) + self._seal(FINAL, plaintext[last_at:])
 
     def _non_final(self, piece: bytes) -> bytes:
         ciphertext = self._seal(b"", piece)
@@ -94,7 +119,7 @@ class ChunkOpener:
         self._ended = True
         if not self._final or len(self._buffer) < TAG_LENGTH:
             raise Truncated("the stream ended without a final chunk")
-        return self._open(_FINAL, bytes(self._buffer))
+        return self._open(FINAL, bytes(self._buffer))
 
     def _check_usable(self) -> None:
         if self._ended:

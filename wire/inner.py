@@ -9,7 +9,7 @@ carries is all that its fields tell.
     InnerError(Malformed)
     ├── WrongAuthority        another scheme or authority, or a Host that says so
     ├── ForbiddenForm         CONNECT, or a path that is not plain: absolute URL, dot segments
-    ├── ForbiddenPath         not one of the four paths
+    ├── ForbiddenPath         not one of the paths below
     ├── ForbiddenMethod       not the method of the path
     ├── UnexpectedTrailers    a trailer section
     ├── RepeatedField         a field that counts is given twice
@@ -44,6 +44,9 @@ TOKENS_NEEDED_FIELD = b"sottovoce-tokens-needed"
 METHODS = {
     b"/v1/chat/completions": b"POST",
     b"/v1/completions": b"POST",
+    b"/v1/responses": b"POST",
+    b"/tokenize": b"POST",
+    b"/detokenize": b"POST",
     b"/v1/models": b"GET",
     b"/v1/attestation": b"GET",
 }

@@ -348,6 +348,17 @@ def open_chunked_request(context: RecipientContext, rest: bytes) -> bytes:
     return b"".join(opener.feed(rest)) + opener.finish()
 
 
+def first_ciphertext(rest: bytes, *, chunked: bool) -> tuple[bytes, bytes]:
+    """Return what a context would open first: additional data and ciphertext, with its tag.
+
+    `rest` is what `split` left behind `enc` of a whole request.
+
+    Raises:
+        Truncated, Malformed, OpenFailed: as `open_chunked_request`, where no key is needed to see.
+    """
+    return chunks.first_chunk(rest) if chunked else (b"", rest)
+
+
 def _response_key_for(
     context: RecipientContext, enc: bytes, response_nonce: bytes, label: bytes
 ) -> _ResponseKey:

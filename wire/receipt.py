@@ -39,7 +39,9 @@ PROFILE = "tag:sottovoce.invalid,2026:receipt-v1"
 VERIFICATION_MODES = ("none", "audit", "full", "ship")
 TRANSFER_MODES = ("none", "sealed", "cc", "plain")
 ATTESTATION_PLACEHOLDER = b'"attestation":null'
-"""The last member of the payload that carries the receipt, as it is written when it is hashed."""
+"""The last member of the payload that carries the receipt, as it is written when it is hashed; or,
+where the payload is an event around a response, the last member of that response, which is the
+event's own last member (`response`)."""
 
 MAX_ENCODED = 1024
 """A receipt is below 500 bytes; more is not a receipt."""
@@ -48,7 +50,8 @@ _PROTECTED = cbor.encode({1: -8})
 _MAX_COUNT = 2**64 - 1
 _MAX_TIME = 2**40
 _MEMBER = b',"attestation":'
-_END = b"," + ATTESTATION_PLACEHOLDER + b"}"
+_PLACEHOLDER = b"," + ATTESTATION_PLACEHOLDER
+_TAILS = (b"}", b"}}")
 
 
 class _Claim(IntEnum):
@@ -258,9 +261,10 @@ def with_attestation(payload: bytes, attestation: bytes) -> bytes:
         Malformed: `payload` does not end with the placeholder as its last member of several, names
             the member elsewhere too, or `attestation` is not a JSON object.
     """
-    if not payload.endswith(_END):
+    before, found, tail = payload.rpartition(_PLACEHOLDER)
+    if not found or tail not in _TAILS:
         raise Malformed("receipt: the payload does not end with the attestation's placeholder")
-    complete = payload[: -len(_END)] + _MEMBER + attestation + b"}"
+    complete = before + _MEMBER + attestation + tail
     without_attestation(complete)  # what cannot be taken out again is not put in
     return complete
 
@@ -268,22 +272,63 @@ def with_attestation(payload: bytes, attestation: bytes) -> bytes:
 def without_attestation(payload: bytes) -> tuple[bytes, bytes]:
     """Split a payload that carries a receipt: the bytes that were hashed, and the attestation.
 
-    The attestation must be the last member of the JSON object, written without white space around
-    it, and the only member of that name at any depth: so there is one way to split, byte for byte.
+    The attestation must be the last member of the JSON object, or of its last member `response`,
+    written without white space around it, and the only member of that name at any depth: so there
+    is one way to split, byte for byte.
 
     Raises:
         Malformed: not so, or not JSON.
     """
     before, member, after = payload.partition(_MEMBER)
-    attestation = after[:-1]
-    if not member or _MEMBER in after or after[-1:] != b"}":
+    if not member or _MEMBER in after:
         raise Malformed("receipt: the payload does not carry exactly one attestation at its end")
-    if attestation[:1] + attestation[-1:] != b"{}":
-        raise Malformed("receipt: the attestation is not a JSON object without space around it")
-    canonical_json.decode(attestation)
-    hashed = before + _END
-    canonical_json.decode(hashed)  # it ends with a brace: if it is JSON, it is an object
+    attestation, tail = _split_end(after)
+    hashed = before + _PLACEHOLDER + tail
+    members = canonical_json.decode(hashed)  # it ends with a brace: if it is JSON, it is an object
+    if tail != b"}" and next(reversed(members)) != "response":
+        raise Malformed("receipt: the attestation is deeper than the response of an event")
     return hashed, attestation
+
+
+def stated_usage(payload: bytes) -> tuple[int | None, int | None]:
+    """Return the prompt and completion tokens that a payload states; None twice if it states none.
+
+    A response calls them input and output tokens; an event around a response states what it does.
+
+    Raises:
+        Malformed: not a JSON object.
+    """
+    members = canonical_json.decode(payload)
+    if not isinstance(members, dict):
+        raise Malformed("receipt: the payload is not a JSON object")
+    response = members.get("response")
+    usage = (response if isinstance(response, dict) else members).get("usage")
+    if not isinstance(usage, dict):
+        return None, None
+    names = ("prompt_tokens", "completion_tokens")
+    if "input_tokens" in usage:
+        names = ("input_tokens", "output_tokens")
+    return usage.get(names[0]), usage.get(names[1])
+
+
+def _split_end(after: bytes) -> tuple[bytes, bytes]:
+    """Split a JSON object from the one or two braces behind it.
+
+    There is one way at most, for no JSON object is the beginning of another.
+    """
+    for tail in _TAILS:
+        attestation = after.removesuffix(tail)
+        if attestation[:1] + attestation[-1:] == b"{}" and _is_json(attestation):
+            return attestation, tail
+    raise Malformed("receipt: the attestation is not a JSON object without space around it")
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        canonical_json.decode(data)
+    except Malformed:
+        return False
+    return True
 
 
 def _to_be_signed(claims: bytes) -> bytes:

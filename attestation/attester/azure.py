@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 
 from attestation.attester.base import Evidence
+from attestation.attester.event_log import FIRMWARE, read_event_log
 from attestation.attester.tpm import TpmUnavailable, load_stack, open_device
 from attestation.errors import MalformedEvidence
 from attestation.verifier.tpm.azure_evidence import AzureEvidence
@@ -32,6 +34,7 @@ class AzureAttester:
         endorse: given the hardware's report (SNP: 1,184 bytes, TDX: 1,024), what endorses it: the
             VCEK in DER, or a TDX quote.
         tcti: how the TPM is reached, as `tpm2-tss` writes it; None: as is usual on this machine.
+        event_log: where the firmware's log is.
 
     Raises:
         TpmUnavailable: (on construction) the extra `tpm` is not installed.
@@ -39,21 +42,29 @@ class AzureAttester:
 
     platform = AZURE
 
-    def __init__(self, endorse: Callable[[bytes], bytes], tcti: str | None = None) -> None:
+    def __init__(
+        self,
+        endorse: Callable[[bytes], bytes],
+        tcti: str | None = None,
+        *,
+        event_log: Path = FIRMWARE,
+    ) -> None:
         self._stack = load_stack()
         self._endorse = endorse
         self._tcti = tcti
+        self._event_log = event_log
 
     def attest(self, report_data: bytes) -> Evidence:
-        """Return a quote: the hardware's endorsement is within.
+        """Return a quote, with the hardware's endorsement within, and the firmware's log.
 
         Raises:
             TpmUnavailable: the TPM does not answer, or is not one of a confidential machine.
         """
         try:
-            return Evidence(self.quote(report_data))
+            quote = self.quote(report_data)
         except MalformedEvidence as error:
             raise TpmUnavailable(f"what the TPM holds of the hardware: {error}") from error
+        return Evidence(quote, event_log=read_event_log(self._event_log))
 
     def quote(self, report_data: bytes) -> bytes:
         """Return evidence whose quote binds the SHA-256 of 64 bytes of report data.

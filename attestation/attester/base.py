@@ -58,10 +58,18 @@ class GpuEvidence(Protocol):
 class Gpus(Protocol):
     """This machine's GPUs, all of them."""
 
+    @property
+    def count(self) -> int:
+        """How many there are: as many as the key document states."""
+
     def evidence(
         self, key_document_digest: bytes, nonce: bytes = NO_NONCE
     ) -> Sequence[GpuEvidence]:
-        """Return fresh evidence of every GPU, over nonces made of these."""
+        """Return fresh evidence of every GPU, over nonces made of these.
+
+        Raises:
+            AttesterFailed: one does not answer, or must not be used any more.
+        """
 
 
 def make_bundle(

@@ -28,6 +28,7 @@ from typing import Protocol
 
 from attestation.attester.base import Evidence
 from attestation.attester.certificate_table import amd_chain, parse_certificate_table
+from attestation.attester.event_log import CONFIDENTIAL, read_event_log
 from attestation.errors import AttesterFailed, MalformedEvidence
 
 REPORTS = Path("/sys/kernel/config/tsm/report")
@@ -98,17 +99,20 @@ class ConfigfsTsm:
         attributes: the kernel's files, or what stands in for them.
         reports: where they are.
         pause: sleeps.
+        event_log: where the kernel shows what the firmware measured, if it does; only on TDX.
     """
 
     platform: str
     attributes: Attributes = field(default_factory=KernelAttributes)
     reports: Path = REPORTS
     pause: Callable[[float], None] = time.sleep
+    event_log: Path = CONFIDENTIAL
 
     def attest(self, report_data: bytes) -> Evidence:
         """Return a fresh quote over 64 bytes of report data.
 
-        On SNP the chain is collateral, if the host has handed all of it to the guest.
+        On SNP the chain is collateral, if the host has handed all of it to the guest; on TDX the
+        event log comes along, if the kernel shows it.
 
         Raises:
             AttesterFailed: there is no such interface, it is another platform's, it does not
@@ -158,7 +162,9 @@ class ConfigfsTsm:
             raise AttesterFailed(f"the kernel's provider is {provider!r}, not {self.platform}'s")
         if not quote:
             raise AttesterFailed("the kernel gave an empty quote")
-        if self.platform != "snp" or not auxiliary:
+        if self.platform == "tdx":
+            return Evidence(quote, event_log=read_event_log(self.event_log))
+        if not auxiliary:
             return Evidence(quote)
         try:
             chain = amd_chain(parse_certificate_table(auxiliary), quote)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from attestation.errors import AttestationError
+from attestation.errors import AttesterFailed
 from attestation.gpu_nonce import gpu_nonce
 from attestation.report_data import NO_NONCE
 
@@ -33,7 +33,7 @@ _CEC_REPORT = 0x1000
 _NONCE = 0x20
 
 
-class GpuUnavailable(AttestationError):
+class GpuUnavailable(AttesterFailed):
     """There is no GPU that could attest, or it must not be used. The message says why."""
 
 

@@ -30,9 +30,19 @@ def appraise_own(
     Raises:
         AppraisalError: a step failed: no client under this policy would encrypt to this worker.
     """
-    made = Bundle.decode(bundle)
+    reference = _reference(bundle, roots, log_origin, at)
+    return appraise(bundle, policy=policy, reference=reference, at=at)
+
+
+def _reference(
+    bundle: bytes, roots: Mapping[str, frozenset[bytes]], log_origin: str, at: int
+) -> ReferenceValues:
+    try:
+        made = Bundle.decode(bundle)
+    except MalformedEvidence:  # too long, for one: the appraisal says so, as its first step
+        return ReferenceValues(frozenset(), {}, {}, frozenset(), roots, log_origin)
     document = KeyDocument.decode(made.key_document)
-    reference = ReferenceValues(
+    return ReferenceValues(
         key_documents=frozenset({document.digest}),
         releases={made.platform: _measurement(made, roots, at)},
         models={document.model: frozenset({document.model_digest})},
@@ -40,7 +50,6 @@ def appraise_own(
         roots=roots,
         log_origin=log_origin,
     )
-    return appraise(bundle, policy=policy, reference=reference, at=at)
 
 
 def _measurement(

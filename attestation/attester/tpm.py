@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from attestation.attester.base import Evidence
+from attestation.attester.event_log import FIRMWARE, read_event_log
 from attestation.errors import AttesterFailed
 from attestation.verifier.tpm.algorithms import REGISTERS
 from attestation.verifier.tpm.attest import parse_quote
@@ -21,8 +22,6 @@ from attestation.verifier.tpm.evidence import TpmEvidence
 from attestation.verifier.tpm.platform import TPM
 
 BANK = "sha256"
-EVENT_LOG = Path("/sys/kernel/security/tpm0/binary_bios_measurements")
-"""Where Linux shows the firmware's event log (Documentation/security/tpm/tpm_event_log.rst)."""
 
 _TEMPLATE = "ecc256:ecdsa-sha256:null"
 _ATTRIBUTES = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|sign"
@@ -60,7 +59,7 @@ class TpmAttester:
     platform = TPM
 
     def __init__(
-        self, tcti: str | None = None, *, handle: int | None = None, event_log: Path = EVENT_LOG
+        self, tcti: str | None = None, *, handle: int | None = None, event_log: Path = FIRMWARE
     ) -> None:
         self._stack = load_stack()
         self._tcti = tcti
@@ -93,10 +92,7 @@ class TpmAttester:
 
     def event_log(self) -> bytes:
         """Return the firmware's event log; empty where the kernel shows none."""
-        try:
-            return self._event_log.read_bytes()
-        except OSError:
-            return b""
+        return read_event_log(self._event_log)
 
 
 class Device:

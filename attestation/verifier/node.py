@@ -266,9 +266,23 @@ def _check_measurement(
 
 
 def _check_report_data(quote: Quote, evidence: _Evidence, nonce: bytes) -> Finding[None]:
-    digest = evidence.key_document.digest
-    expected = report_data(digest, evidence.bundle.gpu_reports, nonce)
-    return Finding(None, quote.check_report_data(expected))
+    bound = evidence.key_document.digest, evidence.bundle.gpu_reports
+    try:
+        return Finding(None, quote.check_report_data(report_data(*bound, nonce)))
+    except Refused:
+        # A TPM's quote shows a digest only, so this one question is asked of it as well.
+        if nonce != NO_NONCE and _binds(quote, report_data(*bound)):
+            reason = "the quote is over no nonce: the one that everybody gets, not a fresh one"
+            raise Refused(Code.NONCE_MISMATCH, reason) from None
+        raise
+
+
+def _binds(quote: Quote, data: bytes) -> bool:
+    try:
+        quote.check_report_data(data)
+    except Refused:
+        return False
+    return True
 
 
 def _check_logged(document: KeyDocument, reference: ReferenceValues) -> Finding[None]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from attestation.bundle import Bundle
 from attestation.collateral import Collateral
+from attestation.errors import Code, Refused
 from attestation.verifier.weakness import Weakness
 
 if TYPE_CHECKING:
@@ -19,6 +20,19 @@ if TYPE_CHECKING:
 
 CLOCK_SKEW_S = 300
 """How far a node's clock may run ahead of the client's: the window of the `Date` field."""
+
+
+def compare_report_data(found: bytes, expected: bytes) -> str:
+    """Compare the report data in a quote with what it should be, 64 bytes; return the reason.
+
+    Raises:
+        Refused: other keys or GPUs; or these, over another nonce: not made for who asked.
+    """
+    if found[:32] != expected[:32]:
+        raise Refused(Code.REPORT_DATA_MISMATCH, "the quote vouches for other keys")
+    if found != expected:
+        raise Refused(Code.NONCE_MISMATCH, "the quote vouches for these keys over another nonce")
+    return "the quote binds the key document, its GPU reports and the nonce"
 
 
 class Quote(Protocol):
@@ -54,7 +68,8 @@ class Quote(Protocol):
         """Check that the quote binds these 64 bytes, in its platform's way; return the reason.
 
         Raises:
-            Refused: it binds others.
+            Refused: it binds others. Where a quote shows the report data themselves, the code says
+                whether it is another nonce only (`compare_report_data`).
         """
 
 

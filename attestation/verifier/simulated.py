@@ -14,7 +14,7 @@ from attestation.bundle import Bundle
 from attestation.collateral import Collateral
 from attestation.errors import Code, MalformedEvidence, Refused
 from attestation.simulated_quote import SimulatedQuote
-from attestation.verifier.quote import CLOCK_SKEW_S
+from attestation.verifier.quote import CLOCK_SKEW_S, compare_report_data
 from attestation.verifier.weakness import WARNINGS, Weakness
 
 if TYPE_CHECKING:
@@ -59,9 +59,7 @@ class VerifiedSimulatedQuote:
 
     def check_report_data(self, expected: bytes) -> str:
         """Check that the quote holds the 64 bytes of report data themselves."""
-        if self._claims.report_data != expected:
-            raise Refused(Code.REPORT_DATA_MISMATCH, "the quote vouches for other keys or nonce")
-        return "the quote binds the key document, its GPU reports and the nonce"
+        return compare_report_data(self._claims.report_data, expected)
 
 
 class Simulated:

@@ -1,1 +1,1 @@
-"""Decoders of the Llama family computed by a small library of our own, for processors with AMX."""
+"""Decoders of many families computed by a small library of our own, for processors with AMX."""

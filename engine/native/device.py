@@ -100,7 +100,14 @@ def _borders(lengths: list[int]) -> list[int]:
 
 def _layer(model: NativeModel, pool: KVPool, index: int) -> library.Layer:
     layer: NativeLayer = model.layers[index]
-    norms = (layer.attention_norm, layer.mlp_norm, layer.query_norm, layer.key_norm)
+    norms = (
+        layer.attention_norm,
+        layer.mlp_norm,
+        layer.attention_post_norm,
+        layer.mlp_post_norm,
+        layer.query_norm,
+        layer.key_norm,
+    )
     return library.Layer(
         *(None if norm is None else norm.data_ptr() for norm in norms),
         layer.qkv.structure,
@@ -125,9 +132,20 @@ def _model(
         model.final_norm.data_ptr(),
         model.head.structure,
         model.frequencies.data_ptr(),
-        model.rotary_scale,
+        model.rotary_scales.data_ptr(),
         model.epsilon,
         model.scaling,
+        model.score_cap,
+        model.logit_cap,
+        model.embedding_scale,
+        model.residual_scale,
+        model.logit_scale,
+        model.activation,
+        model.gated,
+        model.centred,
+        model.parallel,
+        model.whole_norms,
+        len(model.frequencies),
         len(model.layers),
         model.embeddings.shape[1],
         model.heads,

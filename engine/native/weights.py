@@ -15,6 +15,8 @@ GROUP = 64
 """Inputs that share one scale of int8; every matrix has a multiple of them."""
 _HALF = 16
 _ZERO_POINT = 128
+_ROWS = 4096
+"""Outputs that are rounded at once."""
 _SMALLEST_SCALE = 1e-30
 """For groups of zeros: any positive number, as long as 1 / it is finite."""
 
@@ -64,7 +66,8 @@ def pack(weight: Tensor, bias: Tensor | None = None, *, int8: bool) -> PackedWei
     """
     outputs, inputs = weight.shape
     missing = -outputs % PANEL
-    weight = torch.nn.functional.pad(weight.detach(), (0, 0, 0, missing))
+    if missing:
+        weight = torch.nn.functional.pad(weight.detach(), (0, 0, 0, missing))
     if bias is not None:
         bias = torch.nn.functional.pad(bias.detach().float(), (0, missing))
     panels = (outputs + missing) // PANEL
@@ -79,11 +82,22 @@ def pack(weight: Tensor, bias: Tensor | None = None, *, int8: bool) -> PackedWei
     )
 
 
-def pack_pairs(first: Tensor, second: Tensor, *, int8: bool) -> PackedWeights:
+def pack_pairs(
+    first: Tensor,
+    second: Tensor,
+    bias: tuple[Tensor, Tensor] | None = None,
+    *,
+    int8: bool,
+) -> PackedWeights:
     """Pack two matrices of one shape so that a panel holds 16 outputs of each, side by side."""
     outputs, inputs = first.shape
-    halves = [weight.view(outputs // _HALF, _HALF, inputs) for weight in (first, second)]
-    return pack(torch.stack(halves, dim=1).view(2 * outputs, inputs), int8=int8)
+    weight = _alternate(first, second).view(2 * outputs, inputs)
+    return pack(weight, None if bias is None else _alternate(*bias).view(-1), int8=int8)
+
+
+def _alternate(first: Tensor, second: Tensor) -> Tensor:
+    halves = [each.view(len(each) // _HALF, _HALF, -1) for each in (first, second)]
+    return torch.stack(halves, dim=1)
 
 
 def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,6 +105,12 @@ def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
 
     The scale is rounded first and the weights by the rounded scale, so its own rounding adds none.
     """
+    parts = [_quantise(part) for part in torch.split(weight, _ROWS)]  # in float32 for a while
+    values, scales = zip(*parts, strict=True)
+    return torch.cat(values), torch.cat(scales)
+
+
+def _quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
     outputs, inputs = weight.shape
     grouped = weight.float().view(outputs, inputs // GROUP, GROUP)
     scales = (grouped.abs().amax(-1) / 127).clamp_min(_SMALLEST_SCALE).to(torch.bfloat16)

@@ -2,7 +2,9 @@
 
     POST /v1/chat/completions    chat.py
     POST /v1/completions         completions.py
+    POST /v1/responses           responses.py
     GET  /v1/models[/{id}]       models.py
+    POST /tokenize, /detokenize  tokenization.py
 
 Built once in the zygote, where it loads tokenizer, chat template and grammar tables, and used once
 in each capsule forked from it. It starts no thread, imports no torch and holds no request.
@@ -10,11 +12,14 @@ in each capsule forked from it. It starts no thread, imports no torch and holds 
 
 from __future__ import annotations
 
+import contextlib
+import json
 import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 from urllib.parse import unquote
 
+from engine.connection import EngineConnection
 from server.openai import grammar
 from server.openai.chat import plan_chat
 from server.openai.completions import plan_completion
@@ -23,12 +28,21 @@ from server.openai.json_text import decode_object
 from server.openai.model import LoadedModel, ServedModel
 from server.openai.models import DocumentPlan, model_object
 from server.openai.outputs import Plan
-from server.openai.schemas import ChatRequest, CompletionRequest, SamplingFields
+from server.openai.response_schemas import ResponsesRequest
+from server.openai.responses import plan_response
+from server.openai.schemas import ChatRequest, CompletionRequest, ModelFields
+from server.openai.tokenization import (
+    DetokenizeRequest,
+    TokenizeRequest,
+    plan_detokenize,
+    plan_tokenize,
+)
 from server.openai.validation import parse
+from wire import unserved
 
 __all__ = ["Application", "ServedModel"]
 
-Request = TypeVar("Request", bound=SamplingFields)
+Request = TypeVar("Request", bound=ModelFields)
 
 _MODEL = "/v1/models/"
 
@@ -45,8 +59,11 @@ class Application:
     def __init__(self, model: ServedModel, clock: Callable[[], float] = time.time) -> None:
         self._model = LoadedModel.load(model, clock)
         self._routes: Mapping[str, tuple[str, Callable[[bytes], Plan]]] = {
-            "/v1/chat/completions": ("POST", self._chat),
-            "/v1/completions": ("POST", self._completion),
+            "/v1/chat/completions": ("POST", self._post(ChatRequest, plan_chat)),
+            "/v1/completions": ("POST", self._post(CompletionRequest, plan_completion)),
+            "/v1/responses": ("POST", self._post(ResponsesRequest, plan_response)),
+            "/tokenize": ("POST", self._post(TokenizeRequest, plan_tokenize)),
+            "/detokenize": ("POST", self._post(DetokenizeRequest, plan_detokenize)),
             "/v1/models": ("GET", lambda _: self._models()),
         }
         self._warm()
@@ -74,28 +91,39 @@ class Application:
                 500, "server_error", "internal_error", "The node failed to read the request."
             ) from None
 
+    def rehearse(self, engine: EngineConnection) -> None:
+        """Answer a made-up chat, in a capsule that waits for its request.
+
+        What that touches it copies (`server.rehearsal`), and the request need not wait for it.
+        """
+        message = {"role": "user", "content": "A made-up question, in a few words."}
+        chat = {"model": self._model.served.name, "messages": [message], "stream": True}
+        with contextlib.suppress(ApiError):  # a model without a chat template
+            plan = self.prepare(b"POST", b"/v1/chat/completions", json.dumps(chat).encode())
+            for _ in plan.run(engine, lambda: 0, 0):
+                pass
+
     def _route(self, method: bytes, path: bytes) -> Callable[[bytes], Plan]:
         name = path.partition(b"?")[0].decode("ascii", errors="replace")
         allowed, handler = self._routes.get(name, (None, None))
         if handler is None and name.startswith(_MODEL):
             allowed, handler = "GET", lambda _: self._one_model(unquote(name[len(_MODEL) :]))
         if allowed is None or handler is None:
-            raise UnknownPath
+            raise UnknownPath(unserved.reason(name))
         if method != allowed.encode():
-            raise WrongMethod(allowed)
+            raise WrongMethod(allowed, unserved.reason(name))
         return handler
+
+    def _post(
+        self, kind: type[Request], plan: Callable[[LoadedModel, Request], Plan]
+    ) -> Callable[[bytes], Plan]:
+        return lambda body: plan(self._model, self._read(kind, body))
 
     def _read(self, kind: type[Request], body: bytes) -> Request:
         request = parse(kind, decode_object(body))
         if request.model != self._model.served.name:
             raise UnknownModel
         return request
-
-    def _chat(self, body: bytes) -> Plan:
-        return plan_chat(self._model, self._read(ChatRequest, body))
-
-    def _completion(self, body: bytes) -> Plan:
-        return plan_completion(self._model, self._read(CompletionRequest, body))
 
     def _models(self) -> Plan:
         return DocumentPlan({"object": "list", "data": [model_object(self._model.served)]})

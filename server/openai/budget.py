@@ -37,6 +37,18 @@ def tokens_used(used: int, token_budget: int) -> int:
     return max(1, -(-used // token_budget))
 
 
+def check_choices(count: int) -> None:
+    """Check how many choices a request asks for, of all prompts together.
+
+    Raises:
+        InvalidRequest: too many.
+    """
+    if count > MAX_SEQUENCES:
+        raise InvalidRequest(
+            "invalid_value", f"A request may ask for at most {MAX_SEQUENCES} choices in all.", "n"
+        )
+
+
 def completion_room(
     *, prompts: Sequence[int], choices: int, asked: int | None, context: int, token_budget: int
 ) -> int:
@@ -55,10 +67,7 @@ def completion_room(
     Raises:
         InvalidRequest: too many choices; ContextLengthExceeded if a prompt leaves no such room.
     """
-    if len(prompts) * choices > MAX_SEQUENCES:
-        raise InvalidRequest(
-            "invalid_value", f"A request may ask for at most {MAX_SEQUENCES} choices in all.", "n"
-        )
+    check_choices(len(prompts) * choices)
     longest = max(prompts)
     left = context - longest
     if left < (1 if asked is None else asked):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from server.openai import conversation
 from server.openai.budget import completion_room, tokens_needed
 from server.openai.chat_answer import ChatAnswer
+from server.openai.choices import ChoicesWriter
 from server.openai.constraints import constraint_of, offered_tools
 from server.openai.errors import InvalidRequest
 from server.openai.model import LoadedModel
@@ -16,13 +19,42 @@ from server.openai.tokenizer import Tokenizer
 from server.openai.tool_format import ToolFormat
 
 
+@dataclass(frozen=True)
+class Conversation:
+    """What a chat asks of the engine, and how its text is to be read.
+
+    `form` is how calls of tools are written, if any are offered; `top_logprobs` -1 for none.
+    """
+
+    terms: Terms
+    form: ToolFormat | None
+    top_logprobs: int
+
+
 def plan_chat(model: LoadedModel, request: ChatRequest) -> GenerationPlan:
-    """Render, tokenise, constrain and price a chat.
+    """Plan the answer to a chat.
 
     Raises:
         InvalidRequest: it cannot be answered as asked.
     """
     _check_modalities(request)
+    asked = understand(model, request)
+    writer = ChoicesWriter(
+        ChatAnswer(request.choices, model.tokenizer, asked.form, asked.top_logprobs),
+        request.choices,
+        model.served.name,
+        model.served.fingerprint,
+        request.include_usage,
+    )
+    return GenerationPlan(asked.terms, writer, streamed=bool(request.stream))
+
+
+def understand(model: LoadedModel, request: ChatRequest) -> Conversation:
+    """Render, tokenise, constrain and price a chat.
+
+    Raises:
+        InvalidRequest: it cannot be answered as asked.
+    """
     offered = offered_tools(request)
     constraint = constraint_of(model, request, offered)
     ids = conversation.prompt_ids(
@@ -31,12 +63,12 @@ def plan_chat(model: LoadedModel, request: ChatRequest) -> GenerationPlan:
         template=model.template,
         tokenizer=model.tokenizer,
         form=model.tool_format,
+        context=model.served.max_model_len,
     )
-    asked = request.max_completion_tokens or request.max_tokens
     room = completion_room(
         prompts=[len(ids)],
         choices=request.choices,
-        asked=asked,
+        asked=request.max_completion_tokens or request.max_tokens,
         context=model.served.max_model_len,
         token_budget=model.served.token_budget,
     )
@@ -61,14 +93,7 @@ def plan_chat(model: LoadedModel, request: ChatRequest) -> GenerationPlan:
         new_stream=lambda: _text_stream(model.tokenizer, request, form),
         constraint=constraint,
     )
-    return GenerationPlan(
-        terms,
-        ChatAnswer(request.choices, model.tokenizer, form, top),
-        model=model.served.name,
-        fingerprint=model.served.fingerprint,
-        streamed=bool(request.stream),
-        include_usage=request.include_usage,
-    )
+    return Conversation(terms, form, top)
 
 
 def _check_modalities(request: ChatRequest) -> None:

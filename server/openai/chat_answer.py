@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
+from server.openai.choices import Answer
 from server.openai.generation import Step
 from server.openai.logprobs import chat_entries
 from server.openai.payloads import random_id
-from server.openai.plan import Answer
 from server.openai.tokenizer import Tokenizer
 from server.openai.tool_format import Arguments, CallBegun, Content, Part, ToolFormat, ToolReader
 

@@ -7,12 +7,13 @@ from itertools import chain
 from typing import Any
 
 from engine.types import Logprobs
-from server.openai.budget import completion_room, tokens_needed
-from server.openai.errors import InvalidRequest
+from server.openai.budget import check_choices, completion_room, tokens_needed
+from server.openai.choices import Answer, ChoicesWriter
+from server.openai.errors import ContextLengthExceeded, InvalidRequest
 from server.openai.generation import Step
 from server.openai.logprobs import TextLogprobs
 from server.openai.model import LoadedModel
-from server.openai.plan import Answer, GenerationPlan, Terms
+from server.openai.plan import GenerationPlan, Terms
 from server.openai.sampling import sampling_params
 from server.openai.schemas import CompletionRequest
 from server.openai.text_stream import TextStream
@@ -31,7 +32,8 @@ def plan_completion(model: LoadedModel, request: CompletionRequest) -> Generatio
     """
     tokenizer, served = model.tokenizer, model.served
     prompts = _prompts(request, tokenizer)
-    ids = [_ids(prompt, tokenizer) for prompt in prompts]
+    check_choices(len(prompts) * request.choices)  # before any of them is encoded
+    ids = [_ids(prompt, tokenizer, served.max_model_len) for prompt in prompts]
     room = completion_room(
         prompts=[len(each) for each in ids],
         choices=request.choices,
@@ -60,14 +62,14 @@ def plan_completion(model: LoadedModel, request: CompletionRequest) -> Generatio
         new_stream=lambda: TextStream(tokenizer.text_bytes, request.stops),
     )
     echoes = [_Echo(p, i, tokenizer) for p, i in zip(prompts, ids, strict=True)]
-    return GenerationPlan(
-        terms,
+    writer = ChoicesWriter(
         TextAnswer(echoes, request.choices, tokenizer, echo=bool(request.echo), top=logprobs),
-        model=served.name,
-        fingerprint=served.fingerprint,
-        streamed=bool(request.stream),
-        include_usage=request.include_usage,
+        len(prompts) * request.choices,
+        served.name,
+        served.fingerprint,
+        request.include_usage,
     )
+    return GenerationPlan(terms, writer, streamed=bool(request.stream))
 
 
 def _prompts(request: CompletionRequest, tokenizer: Tokenizer) -> list[str | list[int]]:
@@ -85,7 +87,9 @@ def _prompts(request: CompletionRequest, tokenizer: Tokenizer) -> list[str | lis
     return prompts
 
 
-def _ids(prompt: str | list[int], tokenizer: Tokenizer) -> list[int]:
+def _ids(prompt: str | list[int], tokenizer: Tokenizer, context: int) -> list[int]:
+    if isinstance(prompt, str) and tokenizer.surely_exceeds(prompt, context):
+        raise ContextLengthExceeded(context=context, prompt=None)
     ids = tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
     if not ids:
         raise InvalidRequest(

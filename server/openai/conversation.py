@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from server.openai.chat_template import ChatTemplate
-from server.openai.errors import InvalidRequest
+from server.openai.errors import ContextLengthExceeded, InvalidRequest
 from server.openai.json_text import decode_object
 from server.openai.messages import (
     AssistantMessage,
@@ -42,6 +42,7 @@ def prompt_ids(
     template: ChatTemplate | None,
     tokenizer: Tokenizer,
     form: ToolFormat,
+    context: int,
 ) -> list[int]:
     """Render and encode a conversation.
 
@@ -49,6 +50,7 @@ def prompt_ids(
 
     Raises:
         InvalidRequest: the model has no chat template, or its template refuses the conversation.
+        ContextLengthExceeded: it is far longer than `context` tokens.
     """
     if template is None:
         raise InvalidRequest(
@@ -62,7 +64,10 @@ def prompt_ids(
         _introduce(described, form, written)
         described = []
     fenced = _Fence(tokenizer)
-    return fenced.encode(template.render(fenced.put(written), fenced.put(described) or None))
+    rendered = template.render(fenced.put(written), fenced.put(described) or None)
+    if tokenizer.surely_exceeds(rendered, context):
+        raise ContextLengthExceeded(context=context, prompt=None)
+    return fenced.encode(rendered)
 
 
 def _message(message: Message, template: ChatTemplate) -> Json:

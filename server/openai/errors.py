@@ -39,13 +39,20 @@ class InvalidRequest(ApiError):
 
 
 class ContextLengthExceeded(InvalidRequest):
-    """Prompt and completion together are longer than the model's context."""
+    """Prompt and completion together are longer than the model's context.
 
-    def __init__(self, *, context: int, prompt: int, completion: int) -> None:
+    `prompt` is None if the prompt was so long that its tokens were not counted.
+    """
+
+    def __init__(self, *, context: int, prompt: int | None, completion: int = 0) -> None:
+        needed = (
+            "the prompt alone has more."
+            if prompt is None
+            else f"this request needs {prompt + completion} ({prompt} in the prompt, {completion} "
+            "for the completion)."
+        )
         super().__init__(
-            "context_length_exceeded",
-            f"The model's context is {context} tokens; this request needs {prompt + completion} "
-            f"({prompt} in the prompt, {completion} for the completion).",
+            "context_length_exceeded", f"The model's context is {context} tokens; {needed}"
         )
 
 
@@ -63,21 +70,20 @@ class UnknownModel(ApiError):
 
 
 class UnknownPath(ApiError):
-    """No such endpoint."""
+    """No such endpoint; `reason` says why, if OpenAI has it."""
 
-    def __init__(self) -> None:
+    def __init__(self, reason: str | None = None) -> None:
         super().__init__(
-            404, "invalid_request_error", "unknown_url", "There is no such endpoint here."
+            404, "invalid_request_error", "unknown_url", reason or "There is no such endpoint here."
         )
 
 
 class WrongMethod(ApiError):
-    """The endpoint exists and wants another method."""
+    """The endpoint exists and wants another method; `reason` says why OpenAI's is not served."""
 
-    def __init__(self, allowed: str) -> None:
-        super().__init__(
-            405, "invalid_request_error", "method_not_allowed", f"This endpoint takes {allowed}."
-        )
+    def __init__(self, allowed: str, reason: str | None = None) -> None:
+        text = " ".join(filter(None, (f"This endpoint takes {allowed}.", reason)))
+        super().__init__(405, "invalid_request_error", "method_not_allowed", text)
 
 
 class EngineFailure(ApiError):

@@ -25,7 +25,7 @@ from engine.types import (
     SamplingParams,
     VerificationCounts,
 )
-from server.openai.errors import EngineFailure
+from server.openai.errors import ApiError, EngineFailure, InvalidRequest
 from server.openai.grammar import Matcher
 from server.openai.text_stream import Piece, TextStream
 
@@ -201,7 +201,6 @@ class _Sequence:
 
 
 _FAILURES: Mapping[ErrorCode, tuple[str, str]] = {
-    ErrorCode.TOO_LONG: ("engine_full", "The request is longer than the engine has room for."),
     ErrorCode.NO_CANDIDATE: ("no_candidate", "The request's constraints left no token to choose."),
     ErrorCode.VERIFICATION_FAILED: (
         "verification_failed",
@@ -210,8 +209,12 @@ _FAILURES: Mapping[ErrorCode, tuple[str, str]] = {
 }
 
 
-def _failure(error: ErrorCode) -> EngineFailure:
+def _failure(error: ErrorCode) -> ApiError:
     """What is said of a failed sequence."""
+    if error is ErrorCode.TOO_LONG:  # nor will it fit when it is sent again
+        return InvalidRequest(
+            "context_length_exceeded", "The request is longer than the engine has room for."
+        )
     other = ("engine_failed", "The engine could not finish the request.")
     return EngineFailure(*_FAILURES.get(error, other))
 

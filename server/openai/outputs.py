@@ -2,11 +2,13 @@
 
     completion, not streamed:   Head, Body(last)
     completion, streamed:       Head, Event..., Event(last), Event(b"[DONE]")
+    response, streamed:         Head, Event..., Event(last)
     failure before any byte:    ApiError raised, nothing yielded
     failure after the Head:     Event(error object) yielded, then the same ApiError raised
 
 Exactly one output of a complete answer is `last`. Its payload ends with `,"attestation":null}`,
-the place of the receipt, and it is yielded only after every slot of the request reads ERASED.
+the place of the receipt (in the last event of a response with one brace more, for there the member
+is the response's), and it is yielded only after every slot of the request reads ERASED.
 """
 
 from __future__ import annotations
@@ -33,10 +35,14 @@ class Head:
 
 @dataclass(frozen=True)
 class Event:
-    """The payload of one server-sent event, without `data:` and line ends."""
+    """The payload of one server-sent event, without `data:` and line ends.
+
+    `then` is the constant payload that still follows the `last` one; None if none does.
+    """
 
     payload: bytes
     last: bool = False
+    then: bytes | None = DONE
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ Json = dict[str, Any]
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
+_NAME, _SAME_NAME = b'"attestation":', b'"\\u0061ttestation":'
+
 _ALPHABET = string.ascii_letters + string.digits
 
 
@@ -22,10 +24,17 @@ def random_id(prefix: str, length: int = 24) -> str:
     return prefix + "".join(secrets.choice(_ALPHABET) for _ in range(length))
 
 
-def encode(payload: Json, *, last: bool = False) -> bytes:
-    """Encode a payload; the last one of an answer ends with the place of its receipt."""
-    members = {**payload, "attestation": None} if last else payload
-    return _ENCODER.encode(members).encode()
+def encode(payload: Json, *, last: bool = False, depth: int = 1) -> bytes:
+    """Encode a payload; the last one of an answer ends with the place of its receipt.
+
+    `depth` 2 puts it at the end of the payload's last member, an object that is not empty.
+    """
+    encoded = _ENCODER.encode(payload).encode()
+    if not last:
+        return encoded
+    # A client's own schema may have a member of that name; spelled otherwise it is the same JSON.
+    encoded = encoded.replace(_NAME, _SAME_NAME)
+    return encoded[:-depth] + b"," + _NAME + b"null" + b"}" * depth
 
 
 def usage_members(usage: Usage) -> Json:
@@ -64,3 +73,21 @@ class Frame:
             "choices": choices,
             **further,
         }
+
+    def chunks(self, object_: str, **further: Any) -> ChunkWriter:  # noqa: ANN401 - JSON
+        """What writes the chunks of a stream: `encode(write(object_, [entry], **further))`."""
+        before = _ENCODER.encode({**self.write(object_, []), "choices": 0})
+        after = _ENCODER.encode(further)
+        return ChunkWriter(before.removesuffix("0}") + "[", "]," + after[1:] if further else "]}")
+
+
+@dataclass(frozen=True)
+class ChunkWriter:
+    """All but one entry of `choices` is the same in every chunk of a stream, and written once."""
+
+    before: str
+    after: str
+
+    def encode(self, entry: Json) -> bytes:
+        """Encode the chunk of one entry."""
+        return (self.before + _ENCODER.encode(entry) + self.after).encode()

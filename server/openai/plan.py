@@ -1,15 +1,14 @@
 """A request on its way through the engine, from prompts and parameters to payloads.
 
-The shape of choices differs by endpoint (`Answer`); everything else about an answer, streamed or
-whole, is here: one id, the role of the last payload, and what happens when the engine fails.
+What payloads look like differs by endpoint (`Writer`); what is the same for all answers, streamed
+or whole, is here: what they cost, and what happens when the engine fails.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Protocol
 
 from engine.connection import EngineConnection
 from engine.types import SamplingParams, VerificationCounts
@@ -18,31 +17,12 @@ from server.openai import counts as counting
 from server.openai.errors import ApiError, EngineFailure, error_body
 from server.openai.generation import Generation, Job, Step
 from server.openai.grammar import Constraint
-from server.openai.outputs import DONE, Body, Event, Head, Output, Usage
-from server.openai.payloads import Frame, encode, random_id, usage_members
+from server.openai.outputs import Body, Event, Head, Output, Usage
 from server.openai.sampling import choice_seed
 from server.openai.text_stream import TextStream
 
-Json = dict[str, Any]
-
 JSON_HEAD = Head(200, ((b"content-type", b"application/json"),))
 STREAM_HEAD = Head(200, ((b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")))
-
-
-class Answer(ABC):
-    """The choices of one answer. Built for one request, fed with the steps of its sequences."""
-
-    id_prefix: str
-    whole_object: str
-    chunk_object: str
-
-    @abstractmethod
-    def entries(self, step: Step) -> list[Json]:
-        """The entries of `choices` that a step adds to a stream, one chunk each."""
-
-    @abstractmethod
-    def whole(self, entries: Sequence[Json]) -> list[Json]:
-        """The `choices` of a whole answer, put together from all entries of its stream."""
 
 
 @dataclass(frozen=True)
@@ -74,24 +54,27 @@ class Terms:
         ]
 
 
-class GenerationPlan:
-    """The plan of a chat or text completion. See `outputs.Plan` for its promises."""
+class Writer(Protocol):
+    """Makes the payloads of one answer; built for one request, used once, for one of the two.
 
-    def __init__(
-        self,
-        terms: Terms,
-        answer: Answer,
-        *,
-        model: str,
-        fingerprint: str | None,
-        streamed: bool,
-        include_usage: bool,
-    ) -> None:
+    `usage` may be asked once the steps have ended, which they do when all slots are erased.
+    """
+
+    def whole(self, steps: Iterator[Step], usage: Callable[[], Usage], now: int) -> bytes:
+        """The body of an answer that is not streamed, with the place of the receipt."""
+
+    def events(
+        self, steps: Iterator[Step], usage: Callable[[], Usage], now: int
+    ) -> Iterator[Event]:
+        """The events of a stream; the `last` of them has the place of the receipt."""
+
+
+class GenerationPlan:
+    """The plan of an answer that the engine computes. See `outputs.Plan` for its promises."""
+
+    def __init__(self, terms: Terms, writer: Writer, *, streamed: bool) -> None:
         self._terms = terms
-        self._answer = answer
-        self._model = model
-        self._fingerprint = fingerprint
-        self._include_usage = include_usage
+        self._writer = writer
         self._generation: Generation | None = None
         self._streamed = streamed
 
@@ -113,11 +96,10 @@ class GenerationPlan:
         Raises:
             ApiError: the engine failed; in a stream, after an Event that says so.
         """
-        frame = Frame(random_id(self._answer.id_prefix), now, self._model, self._fingerprint)
         outputs = self._stream if self._streamed else self._whole
         begun = False
         try:
-            for output in outputs(frame, self._steps(engine, rng_seed)):
+            for output in outputs(self._steps(engine, rng_seed), now):
                 begun = True
                 yield output
         except ApiError as error:
@@ -136,37 +118,17 @@ class GenerationPlan:
         self._generation = Generation(engine, self._terms.jobs(rng_seed))
         yield from self._generation.steps()
 
-    def _whole(self, frame: Frame, steps: Iterator[Step]) -> Iterator[Output]:
-        entries = [entry for step in steps for entry in self._answer.entries(step)]
-        payload = frame.write(
-            self._answer.whole_object,
-            self._answer.whole(entries),
-            usage=usage_members(self.usage()),
-        )
+    def _whole(self, steps: Iterator[Step], now: int) -> Iterator[Output]:
+        body = self._writer.whole(steps, self.usage, now)
         yield JSON_HEAD
-        yield Body(encode(payload, last=True))
+        yield Body(body)
 
-    def _stream(self, frame: Frame, steps: Iterator[Step]) -> Iterator[Output]:
-        """The last payload is held until the steps end, which they do when all is erased."""
-        further: Json = {"usage": None} if self._include_usage else {}
-        held: Json | None = None
-        unfinished = len(self._terms.prompts) * self._terms.choices
-        yielded = False
-        for step in steps:
-            unfinished -= step.finish is not None
-            for entry in self._answer.entries(step):
-                if not yielded:
-                    yield STREAM_HEAD
-                    yielded = True
-                held = frame.write(self._answer.chunk_object, [entry], **further)
-                if unfinished or entry["finish_reason"] is None or self._include_usage:
-                    yield Event(encode(held))
-        if self._include_usage:
-            usage = usage_members(self.usage())
-            held = frame.write(self._answer.chunk_object, [], usage=usage)
-        if held is not None:
-            yield Event(encode(held, last=True), last=True)
-        yield Event(DONE)
+    def _stream(self, steps: Iterator[Step], now: int) -> Iterator[Output]:
+        """The head waits for the first event, so that an early failure has a status."""
+        for number, event in enumerate(self._writer.events(steps, self.usage, now)):
+            if number == 0:
+                yield STREAM_HEAD
+            yield event
 
     def usage(self) -> Usage:
         """Token counts; valid once the `last` output was yielded."""

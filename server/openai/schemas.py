@@ -136,21 +136,23 @@ Stop = Annotated[
 Bias = Annotated[float, Field(ge=-100, le=100)]
 
 
-class SamplingFields(Strict):
-    """The fields both endpoints share."""
+class ModelFields(Strict):
+    """What every request names."""
 
     model: str
+
+
+class SamplingFields(ModelFields):
+    """The fields all generating endpoints share."""
+
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Probability | None = None
     seed: Annotated[Int, Field(ge=-INT64, le=INT64 - 1)] | None = None
     stop: Stop | None = None
-    n: Annotated[Int, Field(ge=1, le=MAX_CHOICES)] | None = None
     logit_bias: dict[str, Bias] | None = None
-    max_tokens: Annotated[Int, Field(ge=0, le=INT64 - 1)] | None = None
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
     # Beyond OpenAI, as vLLM and SGLang take them
     top_k: Annotated[Int, Field(ge=-1, le=2**32 - 1)] | None = None
     min_p: Probability | None = None
@@ -167,6 +169,19 @@ class SamplingFields(Strict):
     prompt_cache_retention: str | None = None
     prompt_cache_options: dict[str, Any] | None = None
 
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The stop strings."""
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+
+class ChoiceFields(SamplingFields):
+    """The fields of the endpoints that answer with choices."""
+
+    n: Annotated[Int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    max_tokens: Annotated[Int, Field(ge=0, le=INT64 - 1)] | None = None
+    stream_options: StreamOptions | None = None
+
     @model_validator(mode="after")
     def _options_need_a_stream(self) -> Self:
         if self.stream_options is not None and not self.stream:
@@ -181,17 +196,12 @@ class SamplingFields(Strict):
         return self.n or 1
 
     @property
-    def stops(self) -> tuple[str, ...]:
-        """The stop strings."""
-        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
-
-    @property
     def include_usage(self) -> bool:
         """Whether a stream ends with a chunk of token counts."""
         return bool(self.stream_options and self.stream_options.include_usage)
 
 
-class ChatRequest(SamplingFields):
+class ChatRequest(ChoiceFields):
     """The body of POST /v1/chat/completions."""
 
     messages: Annotated[list[Message], Field(min_length=1)]
@@ -237,7 +247,7 @@ Prompt = Annotated[
 ]
 
 
-class CompletionRequest(SamplingFields):
+class CompletionRequest(ChoiceFields):
     """The body of POST /v1/completions."""
 
     prompt: Prompt

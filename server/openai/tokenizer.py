@@ -14,6 +14,10 @@ from llguidance import LLTokenizer
 from engine.types import MAX_EOS_IDS
 from server.openai.model_files import ModelFiles, UnusableModel
 
+_USUAL_CHARACTERS = 8  # a token has about four
+_SLICE = 16 * 1024
+_TOKENS_OF_A_CUT = 16  # what a word falls into where it is cut, and more
+
 
 class Tokenizer:
     """The tokenizer of one model. Neither encoding nor decoding starts a thread."""
@@ -47,6 +51,21 @@ class Tokenizer:
     def _ids_of(self, texts: Iterable[str | None]) -> list[int]:
         ids = [self._inner.token_to_id(text) for text in texts if text]
         return [i for i in ids if i is not None]
+
+    def surely_exceeds(self, text: str, limit: int) -> bool:
+        """Whether `text` has more than `limit` tokens, found out without encoding all of it.
+
+        Only a text of many characters a token is looked at: slice by slice, until there are more
+        tokens than the cuts between slices can have brought.
+        """
+        if len(text) <= _USUAL_CHARACTERS * limit:
+            return False
+        count = 0
+        for cuts, at in enumerate(range(0, len(text), _SLICE), 1):
+            count += len(self.encode_rendered(text[at : at + _SLICE]))
+            if count > limit + cuts * _TOKENS_OF_A_CUT:
+                return True
+        return False
 
     def encode(self, text: str) -> list[int]:
         """Encode the prompt of a plain completion, with what the tokenizer puts before a text.

@@ -12,13 +12,13 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from server.openai import schemas
+from server.openai import response_schemas, schemas, tokenization
 from server.openai.errors import InvalidRequest
 
-Request = TypeVar("Request", bound=schemas.SamplingFields)
+Request = TypeVar("Request", bound=schemas.ModelFields)
 
 # Parameters OpenAI defines, that would change the answer, and that are not served.
-UNSUPPORTED: Mapping[type[schemas.SamplingFields], frozenset[str]] = {
+UNSUPPORTED: Mapping[type[schemas.ModelFields], frozenset[str]] = {
     schemas.ChatRequest: frozenset(
         {
             "audio",
@@ -30,6 +30,9 @@ UNSUPPORTED: Mapping[type[schemas.SamplingFields], frozenset[str]] = {
         }
     ),
     schemas.CompletionRequest: frozenset({"best_of", "suffix"}),
+    response_schemas.ResponsesRequest: frozenset(
+        {"context_management", "conversation", "moderation", "previous_response_id", "prompt"}
+    ),
 }
 
 # pydantic's error type: our code and our words. Context holds bounds and accepted values only.
@@ -63,6 +66,7 @@ _RULES: Mapping[str, tuple[str, str | None]] = {
     "missing_content": ("missing_required_parameter", "content"),
     "options_without_stream": ("invalid_value", "stream_options"),
     "top_without_logprobs": ("invalid_value", "top_logprobs"),
+    "prompt_or_messages": ("missing_required_parameter", "prompt"),
 }
 
 
@@ -72,7 +76,7 @@ def parse(model: type[Request], body: dict[str, Any]) -> Request:
     Raises:
         InvalidRequest: the first thing wrong with it, or a parameter that is not served.
     """
-    for name in sorted(UNSUPPORTED[model]):
+    for name in sorted(UNSUPPORTED.get(model, ())):
         if body.get(name) is not None:
             raise InvalidRequest(
                 "unsupported_parameter", f"The parameter {name} is not supported here.", name
@@ -128,4 +132,11 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:  # noqa: ANN401 - any 
     return [model for argument in get_args(annotation) for model in _models_in(argument)]
 
 
-FIELD_NAMES = _field_names(schemas.ChatRequest) | _field_names(schemas.CompletionRequest)
+_BODIES: tuple[type[BaseModel], ...] = (
+    schemas.ChatRequest,
+    schemas.CompletionRequest,
+    response_schemas.ResponsesRequest,
+    tokenization.TokenizeRequest,
+    tokenization.DetokenizeRequest,
+)
+FIELD_NAMES = frozenset().union(*map(_field_names, _BODIES))

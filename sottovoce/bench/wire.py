@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from issuer.keys import IssuerKey, generate
-from server import keeper
 from server.capsule import open_request
 from server.connections import KeeperConnection
-from server.hardening import die_with
-from server.keeper_messages import Binding, NewGeneration, Packet, PublicKeys, encode_generation
 from server.messages import Request
-from server.sockets import packet_pair, receive_packet, send_packet
-from sottovoce.bench import appraisal, logged, redemption, relaying
+from sottovoce.bench import appraisal, logged, redemption, refusing, relaying
+from sottovoce.bench.keeper import RunningKeeper, running_keeper
 from sottovoce.bench.line import Line, line
 from wire import bhttp, inner, ohttp, padding
 from wire.hpke import Aead, ContextSecrets, Kdf, Kem, RecipientContext, Suite
-from wire.key_config import KeyConfig
 from wire.privacy_pass import Token
 
-_X25519_ID, _XWING_ID = 1, 2
-_GENERATION = 1
 _BODY = b'{"messages":[{"content":"%s","role":"user"}],"model":"m"}'
 _MICROSECONDS = 1e6
 _MILLISECONDS = 1e3
@@ -44,6 +36,7 @@ class WireSizes:
     appraisals: int = 100
     log_batches: int = 40
     log_proofs: int = 200
+    refusals: int = 20_000
 
 
 QUICK = WireSizes(
@@ -56,6 +49,7 @@ QUICK = WireSizes(
     appraisals=3,
     log_batches=2,
     log_proofs=3,
+    refusals=64,
 )
 
 
@@ -63,78 +57,28 @@ def measure(sizes: WireSizes) -> Iterator[Line]:
     """Yield the lines of `bench wire` as they are measured."""
     with running_keeper() as gateway:
         for name, kem in (("x25519", Kem.X25519), ("xwing", Kem.XWING)):
-            opens = [gateway.open_one(kem) * _MILLISECONDS for _ in range(sizes.opens)]
+            opens = [_open_one(gateway, kem) * _MILLISECONDS for _ in range(sizes.opens)]
             yield line(f"gateway open {name} @ 1 KiB request, AES-128-GCM", "ms", opens)
-    yield line("chunk @ 200 B event, AES-128-GCM", "us", list(_chunks(sizes.chunks)))
-    yield line("blind signatures @ RSA-2048, one core", "/s", _signatures(sizes.signatures))
+        yield line("chunk @ 200 B event, AES-128-GCM", "us", list(_chunks(sizes.chunks)))
+        yield line("blind signatures @ RSA-2048, one core", "/s", _signatures(sizes.signatures))
+        yield from refusing.measure(gateway, sizes.refusals)
     yield from appraisal.measure(sizes.appraisals)
     yield from redemption.measure(sizes.redemptions)
     yield from relaying.measure(sizes.relay_requests, sizes.relay_streams)
     yield from logged.measure(sizes.log_batches, sizes.log_proofs)
 
 
-class _Gateway:
-    """A keeper in a process of its own, and the part of a capsule."""
-
-    def __init__(self, control: socket.socket, capsules: socket.socket) -> None:
-        self._capsules = capsules
-        public = PublicKeys.decode(
-            _ask(control, NewGeneration(_GENERATION, _X25519_ID, _XWING_ID).encode())
-        )
-        binding = Binding(_GENERATION, bytes(32), bytes(32), "none", "none")
-        _ask(control, binding.encode())
-        _ask(control, encode_generation(Packet.OPEN, _GENERATION))
-        offered = ((Kdf.HKDF_SHA256, Aead.AES_128_GCM),)
-        self._configs = {
-            Kem.X25519: KeyConfig(_X25519_ID, Kem.X25519, public.x25519, offered),
-            Kem.XWING: KeyConfig(_XWING_ID, Kem.XWING, public.xwing, offered),
-        }
-
-    def open_one(self, kem: Kem) -> float:
-        """Return the seconds from an encapsulated request to the inner one, in a new capsule."""
-        encapsulated_request, _ = ohttp.encapsulate_chunked(
-            self._configs[kem], _inner_request(), aead=Aead.AES_128_GCM
-        )
-        ours, theirs = packet_pair()
-        send_packet(self._capsules, b"capsule", theirs)
-        theirs.close()
-        connection = KeeperConnection(ours)
+def _open_one(gateway: RunningKeeper, kem: Kem) -> float:
+    """Return the seconds from an encapsulated request to the inner one, in a new capsule."""
+    encapsulated_request, _ = ohttp.encapsulate_chunked(
+        gateway.configs[kem], _inner_request(), aead=Aead.AES_128_GCM
+    )
+    with gateway.new_capsule() as sock:
+        connection = KeeperConnection(sock)
         started = time.perf_counter()
         opened = open_request(Request(True, encapsulated_request), connection)
         inner.parse_request(bhttp.decode_request(opened.request))
-        took = time.perf_counter() - started
-        ours.close()
-        return took
-
-
-def _ask(control: socket.socket, packet: bytes) -> bytes:
-    send_packet(control, packet)
-    return receive_packet(control)[0]
-
-
-@contextmanager
-def running_keeper() -> Iterator[_Gateway]:
-    """Run a real keeper with one generation of keys."""
-    control, keepers_control = packet_pair()
-    capsules, keepers_capsules = packet_pair()
-    parent = os.getpid()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            die_with(parent)
-            control.close()
-            capsules.close()
-            keeper.run(keepers_control, keepers_capsules)
-        finally:
-            os._exit(0)
-    keepers_control.close()
-    keepers_capsules.close()
-    try:
-        yield _Gateway(control, capsules)
-    finally:
-        control.close()  # the keeper ends with its launcher's socket
-        capsules.close()
-        os.waitpid(pid, 0)
+        return time.perf_counter() - started
 
 
 def _inner_request() -> bytes:

@@ -125,9 +125,12 @@ def publish_model(
     key: RoleKey,
     folder: Annotated[Path, typer.Argument(help="The model's folder.")],
     name: Annotated[str, typer.Option(help="The model's public name.")],
+    adapter: Annotated[
+        Path | None, typer.Option(help="Folder of a LoRA adapter, merged into the model.")
+    ] = None,
 ) -> None:
     """Publish a model's name and digest."""
-    _publish(log, key, model_leaf(name, model_digest(worker_engine(folder))))
+    _publish(log, key, model_leaf(name, model_digest(worker_engine(folder, adapter))))
 
 
 @publishing.command("policy")

@@ -26,7 +26,10 @@ def run(
     stock_ohttp: Annotated[
         bool, typer.Option(help="Let the relay serve plain OHTTP clients, for interoperation.")
     ] = False,
+    adapter: Annotated[
+        str | None, typer.Option(help="Folder or hub name of a LoRA adapter of the model.")
+    ] = None,
 ) -> None:
     """Start everything, print the endpoint, and stay until Ctrl-C."""
-    options = UpOptions(port_base, workers, model, list_epoch, stock_ohttp)
+    options = UpOptions(port_base, workers, model, list_epoch, stock_ohttp, adapter)
     raise typer.Exit(Up(options, Console()).run())

@@ -5,6 +5,7 @@ Exit 0 if it holds, 1 if it does not, 2 if the arguments cannot be used.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from rich.console import Console
 
 from sottovoce.verify.arguments import (
     MAX_COMPLETION,
+    Unusable,
     parse_roots,
     parse_time,
     read_file,
@@ -127,26 +129,45 @@ def node(
     name: Annotated[
         str | None, typer.Option("--node", help="Which node, if the document has several.")
     ] = None,
+    fresh: Annotated[
+        str | None,
+        typer.Option(help="URL of your proxy: have the node quoted now; costs a token."),
+    ] = None,
     at: At = None,
     policy: Policy = None,
     as_json: Json = False,
 ) -> None:
-    """Appraise a node as a client does: would a prompt be sent to it?"""
+    """Appraise a node as a client does: would a prompt be sent to it?
+
+    With --fresh its hardware is asked now, over a nonce made here, through the relay.
+    """
 
     def work() -> Verified:
         from attestation.verifier.policy import ClientPolicy  # noqa: PLC0415
-        from sottovoce.verify.nodes import NodeFiles, verify_node  # noqa: PLC0415
+        from sottovoce.verify.fresh import ask_through  # noqa: PLC0415
+        from sottovoce.verify.nodes import (  # noqa: PLC0415
+            NodeFiles,
+            verify_fresh,
+            verify_node,
+        )
 
         files = NodeFiles(
             nodes=read_file(nodes, MAX_COMPLETION),
             bundle=None if bundle is None else read_file(bundle),
             node=name,
         )
-        return verify_node(
+        demanded = read_policy(policy) or ClientPolicy()
+        if fresh is None:
+            return verify_node(files, trust=read_trust(trust), policy=demanded, at=_time(at))
+        if bundle is not None or at is not None:
+            raise Unusable("--fresh asks the node itself, now: without --bundle and --at")
+        return verify_fresh(
             files,
+            ask_through(fresh),
+            nonce=secrets.token_bytes(32),
             trust=read_trust(trust),
-            policy=read_policy(policy) or ClientPolicy(),
-            at=_time(at),
+            policy=demanded,
+            at=_time(None),
         )
 
     _end(work, as_json=as_json)

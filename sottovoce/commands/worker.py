@@ -47,6 +47,9 @@ def serve(
     collateral: Annotated[
         Path | None, typer.Option(help="Folder of fetched collateral, a file for each part.")
     ] = None,
+    adapter: Annotated[
+        Path | None, typer.Option(help="Folder of a LoRA adapter, merged into the model.")
+    ] = None,
     index: Annotated[int, typer.Option(min=0, max=15, help="Chooses the OHTTP key ids.")] = 0,
     event_tick_ms: Annotated[
         int, typer.Option(min=0, help="Milliseconds between the events of a stream; 0: at once.")
@@ -64,7 +67,7 @@ def serve(
         WorkerConfig(
             model=model,
             model_name=name,
-            engine=worker_engine(model),
+            engine=worker_engine(model, adapter),
             host=host,
             port=port,
             log_url=log,

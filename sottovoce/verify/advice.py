@@ -5,6 +5,8 @@ from __future__ import annotations
 _EXACT = {
     "measurement-not-logged": "Do not use this node: it runs what nobody has published.",
     "report-data-mismatch": "Do not use this node: its quote vouches for other keys.",
+    "nonce-mismatch": "Ask again; if it stays so, the node shows an old quote for a fresh one.",
+    "node-mismatch": "Do not use this node: another one answers in its place.",
     "receipt-of-another-request": (
         "Give the body exactly as it was sent, and --path if it was not the usual one."
     ),

@@ -53,7 +53,7 @@ def parse_response(data: bytes) -> Response:
     Raises:
         Unusable: an event stream that does not end with a whole event.
     """
-    if not data.lstrip().startswith((b"data:", b":")):
+    if not data.lstrip().startswith((b"data:", b"event:", b":")):
         return _response([data.rstrip(b"\r\n")])
     events = EventParser()
     payloads = events.feed(data)
@@ -69,19 +69,13 @@ def _response(payloads: Iterable[bytes]) -> Response:
     for payload in payloads:
         try:
             hashed, written = receipt.without_attestation(payload)
-            attestation, usage = canonical_json.decode(written), _usage(hashed)
+            attestation = canonical_json.decode(written)
+            usage = receipt.stated_usage(hashed)
         except WireError:
             bare.append(payload)
         else:
             bare.append(hashed)
     return Response(tuple(bare), attestation, usage)
-
-
-def _usage(payload: bytes) -> tuple[int | None, int | None]:
-    usage = canonical_json.decode(payload).get("usage")
-    if not isinstance(usage, dict):
-        return None, None
-    return usage.get("prompt_tokens"), usage.get("completion_tokens")
 
 
 def parse_receipt(data: bytes) -> tuple[bytes, dict[str, Any]]:
@@ -132,7 +126,7 @@ def request_hashes(data: bytes, path: str | None, salt: bytes) -> tuple[bytes, b
 
     Args:
         data: the body, as the program wrote it.
-        path: of the request; None: the chat completions' if it has messages, else completions'.
+        path: of the request; None: that of the endpoint whose body has such members.
         salt: 32 bytes.
 
     Raises:
@@ -143,13 +137,18 @@ def request_hashes(data: bytes, path: str | None, salt: bytes) -> tuple[bytes, b
         canonical = canonical_body(members)
     except RequestRefused as error:
         raise Unusable(f"the request: {error}") from None
-    guessed = "/v1/chat/completions" if "messages" in members else "/v1/completions"
     try:
-        where = (guessed if path is None else path).encode()
+        where = (_path_of(members) if path is None else path).encode()
         hashes = [receipt.request_hash(salt, where, body) for body in (canonical, data)]
     except (Malformed, UnicodeEncodeError):
         raise Unusable("the path is none") from None
     return hashes[0], hashes[1]
+
+
+def _path_of(members: dict[str, Any]) -> str:
+    if "input" in members:
+        return "/v1/responses"
+    return "/v1/chat/completions" if "messages" in members else "/v1/completions"
 
 
 def _object(data: bytes, what: str) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from attestation.errors import AppraisalError
-from attestation.verdict import Verdict
+from attestation.verdict import Step, Verdict
+from attestation.verifier.fresh import appraise_fresh
 from attestation.verifier.node import VerifiedNode, appraise
 from attestation.verifier.policy import ClientPolicy
 from client.nodes import log_steps, reference_of, verify_document
@@ -31,6 +33,9 @@ class NodeFiles:
     node: str | None = None
 
 
+Appraised = tuple[VerifiedNode, tuple[Step, ...]]
+
+
 def verify_node(files: NodeFiles, *, trust: Trust, policy: ClientPolicy, at: int) -> Verified:
     """Appraise a node by the log's statements under a policy.
 
@@ -39,27 +44,84 @@ def verify_node(files: NodeFiles, *, trust: Trust, policy: ClientPolicy, at: int
         AppraisalError: the node's evidence does not.
         Unusable: it is not clear which node is meant.
     """
+
+    def of_bundle(listed: VerifiedNodes) -> Appraised:
+        bundle = files.bundle or listed.bundles[_choose(listed, files.node)]
+        reference = reference_of(listed, trust)
+        node = appraise(bundle, policy=policy, reference=reference, at=at)
+        return node, node.steps
+
+    return _verify(files, of_bundle, trust=trust, policy=policy, at=at)
+
+
+def verify_fresh(
+    files: NodeFiles,
+    ask: Callable[[str, bytes], bytes],
+    *,
+    nonce: bytes,
+    trust: Trust,
+    policy: ClientPolicy,
+    at: int,
+) -> Verified:
+    """Have a node quoted over a nonce, and appraise it by that.
+
+    Args:
+        files: which node, and what the log holds; no bundle.
+        ask: given the node's name and the nonce, returns its evidence.
+        nonce: 32 random bytes.
+        trust: the trust anchor.
+        policy: what is demanded.
+        at: unix seconds, now.
+
+    Raises:
+        Failure: the log's statements do not hold.
+        AppraisalError: the node's evidence does not, or is not what was asked for.
+        Unusable: it is not clear which node is meant, or `ask` came to nothing.
+    """
+
+    def of_node(listed: VerifiedNodes) -> Appraised:
+        name = _choose(listed, files.node)
+        node, freshness = appraise_fresh(
+            ask(name, nonce),
+            node=name,
+            nonce=nonce,
+            policy=policy,
+            reference=reference_of(listed, trust),
+            at=at,
+        )
+        return node, (*node.steps, freshness)
+
+    return _verify(files, of_node, trust=trust, policy=policy, at=at)
+
+
+def _verify(
+    files: NodeFiles,
+    appraise_one: Callable[[VerifiedNodes], Appraised],
+    *,
+    trust: Trust,
+    policy: ClientPolicy,
+    at: int,
+) -> Verified:
     try:
         listed = verify_document(files.nodes, trust=trust, policy=policy, at=at)
     except TransparencyError as error:
         raise Failure("node-list", error.code, str(error)) from error
     before = log_steps(listed, trust)
-    bundle = files.bundle or _choose(listed, files.node)
     try:
-        node = appraise(bundle, policy=policy, reference=reference_of(listed, trust), at=at)
+        node, steps = appraise_one(listed)
     except AppraisalError as error:
         verdict = Verdict((*before, *error.steps))
         raise AppraisalError(error.step, error.code, error.reason, verdict) from error
-    return Verified(_claims(node, listed, trust), (*before, *node.steps))
+    return Verified(_claims(node, listed, trust), (*before, *steps))
 
 
-def _choose(listed: VerifiedNodes, node: str | None) -> bytes:
+def _choose(listed: VerifiedNodes, node: str | None) -> str:
     if node is None and len(listed.bundles) == 1:
-        (only,) = listed.bundles.values()
+        (only,) = listed.bundles
         return only
     if node is None or node not in listed.bundles:
         raise Unusable(f"name one of the nodes with --node: {', '.join(sorted(listed.bundles))}")
-    return listed.bundles[node]
+    return node
 
 
 def _claims(node: VerifiedNode, listed: VerifiedNodes, trust: Trust) -> dict[str, object]:

@@ -134,7 +134,7 @@ def test_a_token_that_the_issuer_calls_worthless_is_forgotten(run, world, status
 def test_an_exchange_signed_with_an_unlogged_key_is_caught(run, world):
     async def scenario(client):
         await rotate(client, world)
-        world.issuer_key = unlogged_key(world)
+        world.issuer_key = unlogged_key()
         with pytest.raises(IssuerError, match="logged key"):
             await client.wallet.exchange()
         return len(client.wallet)
@@ -182,7 +182,7 @@ def test_what_a_request_did_not_use_is_in_the_stock_after_it(run, world, streame
 
 
 def test_a_refund_signed_with_an_unlogged_key_is_no_token(run, world):
-    world.nodes[0].answers.append(refund(unlogged_key(world).blind_sign, 1))
+    world.nodes[0].answers.append(refund(unlogged_key().blind_sign, 1))
 
     async def scenario(client):
         answer, _ = await client.send()

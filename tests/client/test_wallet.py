@@ -52,7 +52,7 @@ def test_the_keeper_fills_up_to_the_low_water_mark(run, monkeypatch):
 
 
 def test_an_issuer_that_signs_with_an_unlogged_key_is_caught(run, world):
-    world.issuer_key = unlogged_key(world)
+    world.issuer_key = unlogged_key()
 
     async def scenario(client):
         with pytest.raises(IssuerError, match="logged key"):

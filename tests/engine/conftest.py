@@ -19,6 +19,8 @@ from engine.device import StepInput
 from engine.kv_cache import KVPool
 from engine.loader import load
 from engine.slot import Slot, SlotGeometry
+from engine.speculative import Costs
+from engine.speculative_draft import Draft, Pair
 from engine.types import EngineState, SamplingParams
 
 torch.set_num_threads(1)
@@ -47,7 +49,26 @@ _COMMON = {
     # Far from the usual 0.02: attention then really prefers some positions over others.
     "initializer_range": 0.3,
 }
+_ALTERNATING = {"layer_types": ["sliding_attention", "full_attention"]}
+_EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 _SPECIAL = {
+    "cohere2": {"sliding_window": 60, **_ALTERNATING},
+    "deepseek_v3": {
+        "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 2, "topk_group": 1,
+        "moe_intermediate_size": 16, "first_k_dense_replace": 1, "q_lora_rank": 16,
+        "kv_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 12,
+        "num_key_value_heads": 4, "head_dim": 8,
+    },
+    "exaone4": {"sliding_window": 90, **_ALTERNATING},
+    "gpt_neox": {"num_key_value_heads": 4},
+    "granite": {
+        "embedding_multiplier": 3.0, "residual_multiplier": 0.4, "attention_multiplier": 0.3,
+        "logits_scaling": 2.0,
+    },
+    "opt": {"ffn_dim": 48, "word_embed_proj_dim": 32},
+    "phi": {"num_key_value_heads": 4},
+    "qwen3_moe": _EXPERTS,
+    "starcoder2": {"sliding_window": 70},
     "mistral": {"sliding_window": 40},
     "gemma2": {"sliding_window": 300, "attn_logit_softcapping": 2.0, "query_pre_attn_scalar": 8},
     "gemma3_text": {"sliding_window": 50, "num_hidden_layers": 3, "sliding_window_pattern": 3},
@@ -55,7 +76,7 @@ _SPECIAL = {
     "gpt_oss": {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 24},
     "gpt2": {"n_positions": 2048},
     "falcon": {"head_dim": None},
-}
+}  # fmt: skip
 
 
 def make_model(name, folder):
@@ -147,8 +168,14 @@ class LocalEngine:
         defaults = {"model": None, "block_size": 16, "kv_blocks": 64, "max_sequences": 8}
         self.config = EngineConfig(**{**defaults, **config})
         self.engine, self.geometry = build(self.config, loaded, self.changes.append)
-        self.pool = self.engine._device._pool
+        device = self.engine._device
+        self.devices = [device.device, device.draft] if isinstance(device, Pair) else [device]
+        self.pools = [each._pool for each in self.devices]
+        self.pool = self.pools[0]
         self.slots = []
+        if self.engine._speculation:  # what rows cost here and now would decide what is tested
+            self.engine._speculation._costs = Costs([1, 32], [1.0, 1.0])
+            self.engine._speculation._draft = None
 
     def submit(self, prompt, params=None, *, group=None, index=0, **fields):
         slot = Slot.create(self.geometry)
@@ -187,13 +214,17 @@ class LocalEngine:
 
     def assert_clean(self):
         """Nothing of any sequence is left in pool, tables, buffers."""
-        tensors = [*self.pool.keys, *self.pool.values]
-        device, trusted = self.engine._device, self.engine._trusted
-        tensors += [device._rows, device._logits, trusted._tokens, trusted._inputs]
+        trusted, speculation = self.engine._trusted, self.engine._speculation
+        tensors = [part for pool in self.pools for part in (*pool.keys, *pool.values)]
+        tensors += [part for device in self.devices for part in (device._rows, device._logits)]
+        tensors += [trusted._tokens, trusted._inputs]
+        if speculation and isinstance(speculation.proposer, Draft):
+            tensors.append(speculation.proposer._q)
+            assert not speculation.proposer.beliefs()
         assert not any(bool(tensor.any()) for tensor in tensors)
         assert self.engine._scheduler._allocator.free == self.pool.blocks
         assert len(trusted._free) == self.config.max_sequences
-        assert not any(siblings._parts for siblings in device._siblings)
+        assert not any(each._parts for device in self.devices for each in device._siblings)
 
 
 @pytest.fixture
@@ -202,7 +233,7 @@ def local_engine(load_model):
     engines = []
 
     def make(name="llama", dtype="float32", **config):
-        engines.append(LocalEngine(load_model(name, dtype), **config))
+        engines.append(LocalEngine(load_model(name, dtype), dtype=dtype, **config))
         return engines[-1]
 
     yield make

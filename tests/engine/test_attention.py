@@ -44,19 +44,6 @@ def test_chunks_and_decoding_equal_the_stock_model(name, lab):
     assert not any(bool(tensor.any()) for tensor in (*pool.keys, *pool.values))
 
 
-@pytest.mark.parametrize("name", ["gemma2", "gpt_oss"])
-def test_windows_caps_and_sinks_hold_beyond_a_thousand_tokens(name, lab):
-    device, _ = lab.device(lab.load(name), blocks=80)
-    ids = lab.prompt(1100)
-    expected = lab.stock(name, ids)
-    blocks = list(range(80))
-    start = 0
-    for length in (512, 400, 186, 1, 1):
-        (got,) = lab.step(device, [Span(blocks, start, length)], [ids])
-        assert close(got, expected[start : start + length]), (start, length)
-        start += length
-
-
 @pytest.mark.parametrize("name", ["llama", "mistral", "gemma2", "gpt_oss"])
 def test_a_step_mixes_sequences_without_their_meeting(name, lab):
     """Runs at equal distances, runs elsewhere, scattered blocks, and a chunk, all in one step."""

@@ -102,6 +102,14 @@ def test_a_stream_is_served_while_a_long_prompt_arrives(lab, local_engine):
     assert long.sampled == 1
 
 
+def test_small_steps_stay_small_while_others_decode(lab, local_engine):
+    """`max_mixed_tokens` may be left at its default: the smaller of the two bounds a step."""
+    local = local_engine(max_batch_tokens=30)
+    slots = [local.submit(lab.prompt(20 + 30 * i, i), max_new_tokens=4) for i in range(3)]
+    local.run()
+    assert [slot.finish for slot in slots] == [FinishReason.LENGTH] * 3
+
+
 def test_preemption_gives_the_same_ids(lab, local_engine):
     prompts = [lab.prompt(30, i) for i in range(4)]
     fields = {"max_new_tokens": 60, "temperature": 1.0, "seed": 3}

@@ -108,7 +108,7 @@ def test_a_further_file_or_another_name_changes_the_digest(folder):
 )
 def test_malformed_safetensors_are_refused(data):
     with pytest.raises(ModelFiles):
-        read_header(memoryview(data))
+        read_header(memoryview(data), len(data))
 
 
 def test_folder_without_safetensors_is_refused(tmp_path):

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from engine.config import EngineConfig
-from engine.policy import OPTIMISATIONS, engine_policy
+from engine.policy import OPTIMISATIONS, engine_policy, optimisations
 from wire import canonical_json
 
 # Every serving optimisation that the service's design speaks about.
@@ -69,3 +69,19 @@ def test_the_policy_is_canonical_and_holds_the_whole_table():
 def test_an_accelerator_is_declared_with_its_plain_transfers():
     policy = json.loads(engine_policy(EngineConfig(model=Path("m"), device="cuda:1")))
     assert (policy["device"], policy["transfers"]) == ("cuda", "plain")
+
+
+@pytest.mark.parametrize(
+    ("speculation", "state", "form"),
+    [
+        ("none", "off", "draft model, or n-grams of the same request"),
+        ("ngram", "declared", "n-grams of the same request; never a database of past requests"),
+        ("draft", "declared", "draft model, named in the model digest"),
+    ],
+)
+def test_speculation_is_declared_in_the_form_it_has(speculation, state, form):
+    config = EngineConfig(model=Path("m"), speculation=speculation)
+    row = json.loads(engine_policy(config))["optimisations"]["speculation"]
+    assert row == {"state": state, "form": form}
+    for other in optimisations(config):
+        assert other.name == "speculation" or other in OPTIMISATIONS

@@ -117,6 +117,9 @@ FRAMES = (
     messages.Refund(7, (b"\x01" * 256,)),
     messages.Refund(7, ()),
     messages.Refunded((bytes(256), b"\x02" * 256)),
+    messages.Quote(bytes(32)),
+    messages.Quoted(messages.Quoting.OK, b"bundle"),
+    messages.Quoted(messages.Quoting.BUSY),
 )
 
 
@@ -131,6 +134,7 @@ PACKETS = (
     keeper_messages.PublicKeys(bytes(32), bytes(1216), bytes(32)),
     keeper_messages.Binding(0, DIGEST, DIGEST, "none", "none"),
     keeper_messages.LeafRequest(0, DIGEST, DATE),
+    keeper_messages.CheckRequest(True, False, b"\0" + b"\x64\x7a\0\1\0\1", ENCS[1], bytes(40)),
 )
 
 

@@ -1,5 +1,5 @@
 // Receipts as COSE_Sign1 (RFC 9052) by @auth0/cose, their claims (RFC 8392) as CBOR by cbor-x.
-import { createPrivateKey, createPublicKey } from "node:crypto";
+import { createHash, createPrivateKey, createPublicKey } from "node:crypto";
 import { answer, bytes } from "./lines.mjs";
 import { Algorithms, Headers, ProtectedHeaders, Sign1, UnprotectedHeaders } from "@auth0/cose";
 import { Encoder } from "cbor-x";
@@ -25,7 +25,23 @@ const fromJson = (json) => {
 const base64url = (hex) => Buffer.from(hex, "hex").toString("base64url");
 const jwk = (members) => ({ key: { kty: "OKP", crv: "Ed25519", ...members }, format: "jwk" });
 
+const sha256 = (...parts) =>
+  parts.reduce((hash, part) => hash.update(part), createHash("sha256")).digest("hex");
+const framed = (payload) => {
+  const length = Buffer.alloc(4);
+  length.writeUInt32BE(Buffer.byteLength(payload));
+  return Buffer.concat([length, Buffer.from(payload)]);
+};
+
 await answer({
+  // The two hashes of docs/spec/evidence.md, from salts, request and answer.
+  hashes({ request_salt, response_salt, path, body, payloads }) {
+    return {
+      request_hash: sha256(bytes(request_salt), path, "\0", body),
+      response_hash: sha256(bytes(response_salt), ...payloads.map(framed)),
+    };
+  },
+
   async verify({ receipt, public_key }) {
     const message = Sign1.decode(bytes(receipt));
     const key = createPublicKey(jwk({ x: base64url(public_key) }));

@@ -1,5 +1,8 @@
 """Receipts against @auth0/cose and cbor-x: they verify and read ours, we verify theirs."""
 
+import json
+from pathlib import Path
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -79,3 +82,71 @@ def test_we_verify_a_receipt_that_they_sign(theirs):
     signed = bytes.fromhex(made["receipt"])
     assert receipt.verify(signed, PUBLIC) == RECEIPT
     assert signed == receipt.sign(RECEIPT, KEY)
+
+
+# The vectors of docs/spec: read by this program alone, as another implementation would.
+
+VECTORS = json.loads(
+    (Path(__file__).parents[2] / "docs" / "spec" / "vectors" / "receipt.json").read_text()
+)
+
+
+def claims_of(stated):
+    """The claims as the page has them, of what the vectors say in words."""
+    verification, transfers = stated["verification"], stated["transfers"]
+    return {
+        6: stated["issued_at"],
+        8: {3: bytes.fromhex(stated["key_document"])},
+        10: bytes.fromhex(stated["request_hash"]),
+        265: PROFILE,
+        -65537: bytes.fromhex(stated["response_hash"]),
+        -65538: bytes.fromhex(stated["model_digest"]),
+        -65539: [stated["prompt_tokens"], stated["completion_tokens"]],
+        -65540: [
+            verification["mode"],
+            verification["checks"],
+            bytes.fromhex(verification["decisions"]),
+        ],
+        -65541: [transfers[name] for name in ("mode", "sent", "hits", "misses")],
+    }
+
+
+@pytest.mark.parametrize("case", VECTORS["cases"], ids=["whole", "stream"])
+def test_they_verify_the_vectors_and_compute_the_same_hashes(theirs, case):
+    found = theirs.call("verify", receipt=case["receipt"], public_key=VECTORS["public_key"])
+    assert found == {
+        "protected": as_json({1: -8}),
+        "unprotected": as_json({}),
+        "claims": as_json(claims_of(case["claims"])),
+    }
+    hashed = ("request_salt", "response_salt", "path", "body", "payloads")
+    assert theirs.call("hashes", **{name: case[name] for name in hashed}) == {
+        name: case["claims"][name] for name in ("request_hash", "response_hash")
+    }
+
+
+@pytest.mark.parametrize("changed", ["request_salt", "response_salt", "path", "body", "payloads"])
+def test_another_request_or_answer_has_other_hashes(theirs, changed):
+    case = VECTORS["cases"][1]
+    hashed = {
+        name: case[name] for name in ("request_salt", "response_salt", "path", "body", "payloads")
+    }
+    others = {
+        "request_salt": "00" * 32,
+        "response_salt": "00" * 32,
+        "path": case["path"] + "x",
+        "body": case["body"] + " ",
+        "payloads": case["payloads"][:-1],
+    }
+    found = theirs.call("hashes", **{**hashed, changed: others[changed]})
+    expected = {name: case["claims"][name] for name in ("request_hash", "response_hash")}
+    assert sum(found[name] != expected[name] for name in expected) == 1
+
+
+@pytest.mark.parametrize(
+    "why", ["another algorithm", "signed by another key", "one bit of the claims flipped"]
+)
+def test_they_refuse_what_the_vectors_say_must_be(theirs, refused, why):
+    """What is ours to refuse beyond COSE (further claims, another order) they cannot know."""
+    with pytest.raises(refused):
+        theirs.call("verify", receipt=VECTORS["refused"][why], public_key=VECTORS["public_key"])

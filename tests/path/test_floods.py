@@ -35,9 +35,6 @@ POOL = 4
 SENDERS = 32
 MIB = 1024
 
-HONEST = {200, 502, 503, 504}
-"""What a good request may be told under load; never a wrong answer, and never nothing."""
-
 
 def worker_url(stack):
     return stack.local.url(WORKER)
@@ -86,7 +83,7 @@ def recovered(stack):
 
 @pytest.mark.parametrize("count", [pytest.param(300), pytest.param(10_000, marks=pytest.mark.soak)])
 def test_garbage_as_fast_as_it_goes_leaves_everything_as_it_was(stack, count):
-    """Each is addressed to a live key: it costs a decapsulation and a capsule."""
+    """Each is addressed to a live key: it costs a decapsulation, and no capsule."""
     url, _ = ways_in(stack)
     header, worker, relay = live_header(stack), stack.process("worker0"), stack.process("relay")
     pids = [*roles(worker), relay.pid]
@@ -114,12 +111,11 @@ def test_garbage_as_fast_as_it_goes_leaves_everything_as_it_was(stack, count):
 
     began = time.monotonic()
     asyncio.run(main())
-    print(f"{count / (time.monotonic() - began):.0f} garbage requests/s")  # noqa: T201 - with -s
-    assert len(statuses) == count
-    assert set(statuses) <= {422, 503}
-    assert statuses.count(422) > count / 4, "most were really opened and refused"
+    rate = count / (time.monotonic() - began)
+    print(f"{rate:.0f} garbage requests/s")  # noqa: T201 - with -s
+    assert statuses == [422] * count, "each was refused for what it is, none for want of room"
     assert good
-    assert {answer.status_code for answer in good} <= HONEST
+    assert {answer.status_code for answer in good} == {200}, "and nobody was crowded out"
     stack.until(lambda: recovered(stack), timeout=90)
     assert metric(stack, "sottovoce_marks_kept") <= spent + len(good), "garbage marks nothing"
     assert roles(worker) == pids[:-1], "no role ended"

@@ -77,6 +77,9 @@ class FakeApplication:
             raise RuntimeError(order["prompt"])
         return FakePlan(order)
 
+    def rehearse(self, engine: EngineConnection) -> None:
+        assert list(FakePlan({"tokens": 1}).run(engine, lambda: 0, 0))
+
 
 @dataclass
 class FakePlan:

@@ -130,7 +130,7 @@ def test_burning_while_the_victim_s_request_is_on_its_way_does_not_help_either(w
     with ThreadPoolExecutor(8) as executor:
         burning = [executor.submit(worker.post_raw, *each) for each in burners(victim)]
         served = answer_to(worker, victim)
-        assert {each.result().status_code for each in burning} <= {422, 503}
+        assert {each.result().status_code for each in burning} == {422}
     assert served.status == 200
 
 
@@ -162,7 +162,7 @@ def test_under_a_flood_of_garbage_honest_requests_are_served_and_only_they_leave
         finally:
             over.set()
     assert served == [200] * 4
-    assert set(statuses) <= {422, 503}
+    assert set(statuses) == {422}
     marks, orders, _ = touched(worker)
     assert (marks - before[0], orders - before[1]) == (4, 4)
     until(lambda: len(worker.capsules()) == 2, worker=worker)

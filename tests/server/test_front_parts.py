@@ -28,6 +28,9 @@ from server.messages import (
     Marked,
     Marking,
     Message,
+    Quote,
+    Quoted,
+    Quoting,
     Refund,
     Refunded,
     Request,
@@ -43,6 +46,7 @@ from server.sockets import packet_pair, receive_packet, send_packet, stream_pair
 from server.spending import SpentStore
 from tests.server.neighbours import FakeSpentStore
 from wire import ohttp
+from wire.hpke import Kem
 
 NOW = 1_800_000_000
 
@@ -205,7 +209,19 @@ class NoRefunds:
         return [b"s" * 256 for _ in items]
 
 
-def gateway(pool: Any = None, **limits: Any) -> Gateway:
+class EchoQuoter:
+    async def quote(self, key_id: int, nonce: bytes) -> Quoted:
+        return Quoted(Quoting.OK, bytes([key_id]) + nonce)
+
+
+class CapsulesTell:
+    """As if every request were too long to be checked."""
+
+    async def check(self, _: Request) -> bool:
+        return False
+
+
+def gateway(pool: Any = None, checker: Any = None, **limits: Any) -> Gateway:
     settings = {"max_body": 100, "body_timeout_s": 0.05, "max_requests": 1, **limits}
     return Gateway(
         pool,
@@ -213,8 +229,10 @@ def gateway(pool: Any = None, **limits: Any) -> Gateway:
         NoStore(),
         Metrics(),
         Limits(**settings),
+        checker=checker or CapsulesTell(),
         refunder=NoRefunds(),
-        knows_key=lambda key_id: key_id == 1,
+        quoter=EchoQuoter(),
+        kem_of=lambda key_id: Kem.XWING if key_id == 1 else None,
         clock=lambda: NOW,
     )
 
@@ -324,6 +342,26 @@ def test_a_refund_is_answered_once_after_the_spend_and_inside_the_answer():
     ],
 )
 def test_a_refund_of_what_was_not_spent_or_of_more_or_twice_ends_the_capsule(script):
+    sent = asyncio.run(post(gateway(ScriptedCapsule(*script)), b"\x01"))
+    assert sent[0]["status"] == 503
+
+
+def test_a_quote_is_of_the_key_id_in_the_ciphertext():
+    capsule = ScriptedCapsule(*PAID, Quote(b"n" * 32), Start(True), End())
+    asyncio.run(post(gateway(capsule), b"\x01"))
+    assert capsule.told[-1] == Quoted(Quoting.OK, b"\x01" + b"n" * 32)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        (Quote(b"n" * 32),),
+        (MARK, Admit(), Quote(b"n" * 32)),
+        (*PAID, Quote(b"n" * 32), Quote(b"n" * 32)),
+        (*PAID, REFUND, Quote(b"n" * 32)),
+    ],
+)
+def test_a_quote_that_is_not_paid_for_or_a_second_one_ends_the_capsule(script):
     sent = asyncio.run(post(gateway(ScriptedCapsule(*script)), b"\x01"))
     assert sent[0]["status"] == 503
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,9 @@ from server.errors import PeerGone, ProtocolError
 from server.keeper import CapsuleState, Keeper, Keyring, answer
 from server.keeper_control import KeeperControl
 from server.keeper_messages import (
+    MAX_CHECKED,
     Binding,
+    CheckRequest,
     ContextRequest,
     LeafRequest,
     NewGeneration,
@@ -210,6 +213,56 @@ def test_keys_come_from_fresh_randomness_of_their_own():
     assert [len(seed) for seed in drawn] == [32, 32, 32]
 
 
+# ---- what the front may ask ----
+
+
+def check_request(keys: PublicKeys, *, kem: Kem = Kem.XWING, final: bool = True) -> CheckRequest:
+    """A question about a request that opens, to the keys of generation 0."""
+    key, key_id = (keys.x25519, 0) if kem is Kem.X25519 else (keys.xwing, 1)
+    request, sender = context_request(key, key_id, kem)
+    ciphertext = sender.seal(b"final" if final else b"", b"hello")
+    return CheckRequest(True, final, request.header, request.enc, ciphertext)
+
+
+@pytest.mark.parametrize("kem", list(Kem))
+@pytest.mark.parametrize("final", [True, False])
+def test_the_front_learns_whether_a_request_will_open_and_nothing_else(kem, final):
+    keyring, keys = keyring_with(0)
+    good = check_request(keys[0], kem=kem, final=final)
+    assert keyring.check(good.encode()) == bytes([Packet.AUTHENTIC])
+    for change in (
+        {"ciphertext": os.urandom(40)},
+        {"final": not final},
+        {"chunked": False},
+        {"enc": bytes(len(good.enc))},
+        {"enc": os.urandom(len(good.enc))},
+    ):
+        assert keyring.check(replace(good, **change).encode()) == bytes([Packet.BAD_ENC])
+
+
+def test_a_check_under_a_key_there_is_not_is_the_unknown_key_of_a_capsule():
+    keyring, keys = keyring_with(0)
+    good = check_request(keys[0])
+    for first, rest in ((9, good.header[1:]), (0, good.header[1:]), (1, b"\x64\x7a\0\1\0\x09")):
+        packet = replace(good, header=bytes([first]) + rest).encode()
+        assert keyring.check(packet) == bytes([Packet.UNKNOWN_KEY])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ciphertext": bytes(15)},
+        {"ciphertext": bytes(MAX_CHECKED + 1)},
+        {"enc": b""},
+        {"header": b"\1\x64\x7b\0\1\0\1"},
+    ],
+)
+def test_a_check_of_another_layout_is_refused(change):
+    keyring, keys = keyring_with(0)
+    with pytest.raises(ProtocolError):
+        keyring.check(replace(check_request(keys[0]), **change).encode())
+
+
 # ---- the loop ----
 
 
@@ -217,14 +270,17 @@ def test_keys_come_from_fresh_randomness_of_their_own():
 def running():
     launcher, control = packet_pair()
     zygote, capsules = packet_pair()
-    keeper = Keeper(control, capsules, Keyring(os.urandom, lambda: NOW))
+    front, checks = packet_pair()
+    front.settimeout(10)
+    keeper = Keeper(control, checks, capsules, Keyring(os.urandom, lambda: NOW))
     thread = threading.Thread(target=keeper.serve)
     thread.start()
-    yield KeeperControl(launcher), zygote
+    yield KeeperControl(launcher), zygote, front
     launcher.close()
     thread.join(10)
     assert not thread.is_alive()
     zygote.close()
+    front.close()
 
 
 def new_capsule(zygote: socket.socket) -> socket.socket:
@@ -236,7 +292,7 @@ def new_capsule(zygote: socket.socket) -> socket.socket:
 
 
 def test_the_loop_serves_the_launcher_and_each_capsule_on_its_own_socket(running):
-    control, zygote = running
+    control, zygote, _ = running
     keys = control.make(0, 0, 1)
     control.bind(Binding(0, DOCUMENT, MODEL, "none", "none"))
     control.open(0)
@@ -253,7 +309,7 @@ def test_the_loop_serves_the_launcher_and_each_capsule_on_its_own_socket(running
 def test_a_capsule_that_asks_anything_else_loses_its_connection_and_nobody_else_does(
     running, packet
 ):
-    control, zygote = running
+    control, zygote, _ = running
     keys = control.make(0, 0, 1)
     control.bind(Binding(0, DOCUMENT, MODEL, "none", "none"))
     control.open(0)
@@ -267,9 +323,34 @@ def test_a_capsule_that_asks_anything_else_loses_its_connection_and_nobody_else_
 
 
 def test_a_capsule_cannot_slip_the_keeper_a_descriptor(running):
-    _, zygote = running
+    _, zygote, _ = running
     capsule = new_capsule(zygote)
     extra, _ = packet_pair()
     send_packet(capsule, STATEMENT.encode(), extra)
     with pytest.raises(PeerGone):
         receive_packet(capsule)
+
+
+def test_the_loop_answers_the_front_in_order_and_a_flood_keeps_no_capsule_waiting(running):
+    control, zygote, front = running
+    keys = control.make(0, 0, 1)
+    control.bind(Binding(0, DOCUMENT, MODEL, "none", "none"))
+    control.open(0)
+    good = check_request(keys).encode()
+    garbage = good[:-1] + bytes([good[-1] ^ 1])
+    for _ in range(16):
+        send_packet(front, garbage)
+        send_packet(front, good)
+    capsule = new_capsule(zygote)
+    send_packet(capsule, context_request(keys.xwing, 1)[0].encode())
+    assert receive_packet(capsule)[0][0] == Packet.CONTEXT_OK
+    answers = [receive_packet(front)[0][0] for _ in range(32)]
+    assert answers == [Packet.BAD_ENC, Packet.AUTHENTIC] * 16
+
+
+@pytest.mark.parametrize("packet", [b"\x63", NewGeneration(7, 14, 15).encode(), STATEMENT.encode()])
+def test_the_front_can_ask_nothing_else_either(running, packet):
+    _, _, front = running
+    send_packet(front, packet)
+    with pytest.raises(PeerGone):
+        receive_packet(front)

@@ -30,4 +30,7 @@ def test_only_the_newest_generation_is_offered_and_older_ones_are_still_known():
     told = decode_nodes(encode_nodes({"old": configs(0), "new": configs(2)}))
     listed = Listed(told)
     assert [config.key_id for config in decode_list(listed.offered())] == [3, 2]
-    assert [listed.knows_key(key_id) for key_id in range(5)] == [True] * 4 + [False]
+    assert [listed.kem_of(c.key_id) for c in (*configs(0), *configs(2))] == [
+        c.kem for c in (*configs(0), *configs(2))
+    ]
+    assert listed.kem_of(4) is None

@@ -113,10 +113,11 @@ class World:
 def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     keeper_end, to_keeper = packet_pair()
     capsules, _zygote_side = packet_pair()
+    checks, _front_side = packet_pair()
     front, to_front = packet_pair()
     zygote, to_zygote = packet_pair()
     keyring = Keyring(os.urandom, lambda: 0)
-    thread = threading.Thread(target=Keeper(keeper_end, capsules, keyring).serve)
+    thread = threading.Thread(target=Keeper(keeper_end, checks, capsules, keyring).serve)
     thread.start()
     engine = EngineReadyLine.parse(ready_line())
     attester = SimulatedAttester(b"s" * 32, b"m" * 32, lambda: START)
@@ -134,6 +135,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         CONFIG,
         engine,
         attester,
+        None,
         Controls(to_keeper, to_front, to_zygote),
         wait=wait,
         before_opening=hush,

@@ -34,6 +34,9 @@ from server.messages import (
     Marked,
     Marking,
     Message,
+    Quote,
+    Quoted,
+    Quoting,
     Refund,
     Refunded,
     Reject,
@@ -74,6 +77,7 @@ class Stage:
     marking: Marking = Marking.FRESH
     admission: Admission = Admission.OK
     spending: Spending = Spending.OK
+    quoted: Quoted = field(default_factory=lambda: Quoted(Quoting.OK, b"bundle"))
     now: float = NOW
     asked: list[Message] = field(default_factory=list)
     signed: int = 0
@@ -147,6 +151,7 @@ class Stage:
                 Mark: Marked(self.marking),
                 Admit: Admitted(self.admission),
                 Spend: Spent(self.spending),
+                Quote: self.quoted,
                 Refund: Refunded(tuple(_signed(m) for m in getattr(message, "messages", ()))),
             }
             if type(message) in answers:
@@ -566,3 +571,36 @@ def test_a_client_that_goes_has_its_slot_cancelled_and_erased(stage, token):
     assert not any(isinstance(message, End) for message in stage.asked)
     assert any(isinstance(message, Start) for message in stage.asked)
     assert time.monotonic() - start < 5
+
+
+# a fresh quote, in the place of 10
+
+
+NONCE = b"\x6e" * 32
+FRESH = {"method": b"GET", "path": b"/v1/attestation?nonce=" + NONCE.hex().encode(), "content": b""}
+
+
+def test_a_fresh_quote_is_asked_for_after_its_token_was_spent_and_signed_by_nobody(stage, token):
+    response = play(stage, tokens=(token,), **FRESH)
+
+    assert (response.status, response.content) == (200, b"bundle")
+    assert stage.steps == ["Mark", "Admit", "Spend", "Quote", "Start", "End"]
+    assert Quote(NONCE) in stage.asked
+
+
+def test_a_nonce_that_is_none_is_refused_before_its_token_is_spent(stage, token):
+    response = play(stage, tokens=(token,), **FRESH | {"path": b"/v1/attestation"})
+
+    assert (response.status, code(response)) == (400, "invalid_nonce")
+    assert stage.steps == ["Mark", "Admit", "Start", "End"]
+
+
+def test_a_quote_that_is_not_to_be_had_gives_its_token_back(stage, token):
+    stage.quoted = Quoted(Quoting.BUSY)
+    messages = blinded(1)
+    response = play(stage, tokens=(token,), blinded=messages, **FRESH)
+
+    assert (response.status, code(response)) == (503, "busy")
+    assert stage.steps == ["Mark", "Admit", "Spend", "Quote", "Refund", "Start", "End"]
+    (signature,) = decode_signatures(dict(response.trailers)[SIGNATURES_FIELD], 1)
+    assert signature == _signed(messages.messages[0])

@@ -1,114 +1,268 @@
-"""Which platform a worker quotes on, and what it says when its own verifier refuses."""
+"""What a worker shows of TDX hardware and of its GPUs; synthesised, under roots of the tests."""
 
-import json
+from __future__ import annotations
+
 import os
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from attestation.attester.simulated import SimulatedAttester
+from attestation.attester.base import Evidence
+from attestation.attester.nvidia import GpuEvidence
+from attestation.bundle import MAX_ENCODED, Bundle
 from attestation.errors import AttesterFailed
+from attestation.gpu_nonce import gpu_nonce
+from attestation.report_data import NO_NONCE
+from attestation.verifier.fresh import appraise_fresh
+from attestation.verifier.intel.platform import measure
+from attestation.verifier.intel.quote import DcapQuote
 from attestation.verifier.policy import ClientPolicy
-from attestation.verifier.weakness import Weakness
-from server import logs, registration
-from server.config import OwnAppraisal
+from engine.config import EngineConfig
+from server import registration
+from server.config import OwnAppraisal, WorkerConfig
+from server.engine_ready import EngineReadyLine
 from server.errors import StartError
-from tests.attestation.conftest import NOW, SimulatedNode
-from tests.server.test_life import CONFIG
+from server.generations import period
+from server.keeper import Keyring
+from server.keeper_control import KeeperControl
+from server.logs import EvidenceRefused
+from server.registration import NodeAttester, check_own_evidence, register
+from tests.attestation.verifier.intel.test_tdx_platform import LOG, WITH_LOG
+from tests.server import wallet
+from tests.server.fake_parts import MODEL_DIGEST
+from tests.support.evidence import nvidia
+from tests.support.evidence.authority import ec_key
+from tests.support.evidence.fleet import ENGINE
+from tests.support.evidence.intel import NOW
+from wire import canonical_json
+from wire.key_document import KeyDocument
 
-ORIGIN = "log.test.simulated"
-NODE = SimulatedNode()
-BUNDLE = NODE.bundle().encode()
-ROOTS = {"simulated": frozenset({NODE.attester.root_fingerprint})}
-ALL = ClientPolicy(frozenset(Weakness))
+ROOTS = {"tdx": frozenset({WITH_LOG.root}), "nvidia": nvidia.roots()}
+POLICY = canonical_json.encode(ENGINE)
+
+
+class Keeper(KeeperControl):
+    """A keeper in this process."""
+
+    def __init__(self) -> None:
+        self.keyring = Keyring(os.urandom, lambda: NOW)
+
+    def _ask(self, packet: bytes) -> bytes:
+        return self.keyring.control(packet)
+
+
+@dataclass
+class Tdx:
+    """A trust domain that quotes, and shows its event log."""
+
+    event_log: bytes = LOG
+    lie: Any = bytes
+    platform: str = "tdx"
+    quoted: list[bytes] = field(default_factory=list)
+
+    def attest(self, report_data: bytes) -> Evidence:
+        self.quoted.append(report_data)
+        node = replace(WITH_LOG, report=WITH_LOG.report | {"report_data": self.lie(report_data)})
+        return Evidence(node.quote(), {"intel-dcap": node.collateral()}, self.event_log)
+
+
+@dataclass
+class Gpus:
+    """GPUs that report for the nonces they are given, unless `lie` changes these."""
+
+    names: tuple[str, ...] = ("one", "two")
+    lie: Any = bytes
+    answers: bool = True
+
+    @property
+    def count(self) -> int:
+        return len(self.names)
+
+    def evidence(self, digest: bytes, nonce: bytes = NO_NONCE) -> list[GpuEvidence]:
+        if not self.answers:
+            raise AttesterFailed("a GPU does not answer")
+        return [
+            GpuEvidence(
+                nvidia.Report(nonce=self.lie(gpu_nonce(digest, index, nonce))).encode(
+                    ec_key(f"attestation GH100 {name} ")
+                ),
+                nvidia.pem(nvidia.attestation_key(name)),
+            )
+            for index, name in enumerate(self.names)
+        ]
+
+
+@dataclass
+class Machine:
+    """A worker's start up to its leaf, on a machine that may lie."""
+
+    folder: Path
+    platform: Any = field(default_factory=Tdx)
+    gpus: Any = field(default_factory=Gpus)
+    keeper: Keeper = field(default_factory=Keeper)
+
+    def __post_init__(self) -> None:
+        signer = nvidia.rim_signer()
+        parts = {"rim.0": nvidia.manifest(), "rim.1": nvidia.vbios_manifest()}
+        parts |= {f"rim-ocsp.{k}": nvidia.ocsp_responses(signer) for k in range(2)}
+        for index, name in enumerate(self.gpus.names if self.gpus else ()):
+            issuer = nvidia.attestation_key(name).issuer
+            parts[f"nvidia.{index}-ocsp"] = nvidia.ocsp_responses(issuer)
+        for name, part in parts.items():
+            (self.folder / name).write_bytes(part)
+
+    @cached_property
+    def config(self) -> WorkerConfig:
+        return WorkerConfig(
+            model=Path("/model"),
+            model_name="tiny",
+            engine=EngineConfig(Path("/model"), device="cuda"),
+            host="127.0.0.1",
+            port=1,
+            log_url="http://log.invalid",
+            issuer_url="http://issuer.invalid",
+            issuer_name=wallet.ISSUER_NAME,
+            spent_socket=Path("/spent"),
+            platform="tdx",
+            collateral=self.folder,
+            appraisal=OwnAppraisal(ClientPolicy(), ROOTS, "log.test"),
+        )
+
+    @property
+    def attester(self) -> NodeAttester:
+        return NodeAttester(self.platform, self.gpus, POLICY, self.folder)
+
+    def register(self) -> registration.Registration:
+        engine = EngineReadyLine(MODEL_DIGEST, 512, 1000, POLICY, 8)
+        made = period(self.config, 0, NOW)
+        return register(self.config, engine, made, self.keeper, self.attester)
+
+    def check(self) -> None:
+        check_own_evidence(self.config, self.register().bundle, at=NOW)
 
 
 @pytest.fixture
-def said():
-    """The events so far, without their time."""
-    read, write = os.pipe()
-    os.set_blocking(read, False)
-    logs.log_to(write)
-
-    def events():
-        try:
-            lines = os.read(read, 65536).splitlines()
-        except BlockingIOError:
-            return []
-        found = [json.loads(line) for line in lines]
-        return [{name: each[name] for name in each if name != "at"} for each in found]
-
-    yield events
-    logs.log_to(2)
-    os.close(read)
-    os.close(write)
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
 
 
-def seeded(tmp_path, text):
-    seed = tmp_path / "seed"
-    seed.write_text(text)
-    return replace(CONFIG, platform="simulated", platform_seed=seed)
+@pytest.fixture
+def refusals(monkeypatch: pytest.MonkeyPatch) -> list[EvidenceRefused]:
+    told: list[Any] = []
+    monkeypatch.setattr(registration, "emit", told.append)
+    return told
 
 
-def test_simulated_is_quoted_on_when_asked_for_by_name(tmp_path, said):
-    made = registration.attester(seeded(tmp_path, "52" * 32 + "\n"))
-    assert isinstance(made, SimulatedAttester)
-    assert said() == [{"event": "PlatformFound", "platform": "simulated", "asked": True}]
+def test_the_bundle_has_a_report_of_every_gpu_and_the_document_counts_them(machine):
+    registered = machine.register()
+    bundle = Bundle.decode(registered.bundle)
+    document = KeyDocument.decode(bundle.key_document)
+    assert (document.device, document.gpu_count) == ("cuda", 2)
+    assert len(bundle.gpu_reports) == 2
+    assert bundle.event_log == LOG
+    check_own_evidence(machine.config, registered.bundle, at=NOW)
 
 
-@pytest.mark.parametrize("text", ["no hex", "52" * 31])
-def test_a_malformed_seed_is_refused(tmp_path, text):
-    with pytest.raises(StartError):
-        registration.attester(seeded(tmp_path, text))
+def test_a_worker_on_a_cpu_states_no_gpu(tmp_path):
+    registered = Machine(tmp_path, gpus=None).register()
+    assert KeyDocument.decode(Bundle.decode(registered.bundle).key_document).gpu_count == 0
 
 
-def test_simulated_without_its_seed_is_refused():
-    with pytest.raises(StartError, match="seed"):
-        registration.attester(replace(CONFIG, platform="simulated"))
+def test_a_fresh_bundle_holds_the_nonce_in_the_quote_and_in_every_gpu_report(machine):
+    registered, nonce = machine.register(), b"\x6e" * 32
+    bundle = machine.attester.bundle(registered.document, nonce)
+    found, _ = appraise_fresh(
+        bundle,
+        node=registered.node,
+        nonce=nonce,
+        policy=ClientPolicy(),
+        reference=_reference(registered.document),
+        at=NOW,
+    )
+    assert found.node == registered.node
+    assert machine.platform.quoted[0][32:] == NO_NONCE
+    assert machine.platform.quoted[1][32:] == nonce
 
 
-@pytest.mark.parametrize(("platform", "asked"), [("auto", False), ("snp", True)])
-def test_what_the_machine_is_found_to_be_is_told(monkeypatch, said, platform, asked):
-    class Found:
-        platform = "snp"
+def _reference(document: KeyDocument) -> Any:
+    from attestation.verifier.node import ReferenceValues  # noqa: PLC0415
 
-    asked_of = []
-    monkeypatch.setattr(registration, "detect", lambda *a, **k: asked_of.append((a, k)) or Found())
-    assert registration.attester(replace(CONFIG, platform=platform)).platform == "snp"
-    assert asked_of == [((platform,), {"endorsement": None})]
-    assert said() == [{"event": "PlatformFound", "platform": "snp", "asked": asked}]
-
-
-def test_auto_never_falls_back_to_simulated_even_with_a_seed(monkeypatch, tmp_path, said):
-    def nothing(_, endorsement):
-        assert endorsement is None
-        raise AttesterFailed("a plain machine")
-
-    monkeypatch.setattr(registration, "detect", nothing)
-    with pytest.raises(StartError):
-        registration.attester(replace(seeded(tmp_path, "52" * 32), platform="auto"))
-    assert said() == []
-
-
-def own(policy=ALL, roots=ROOTS, origin=ORIGIN):
-    return replace(CONFIG, appraisal=OwnAppraisal(policy, roots, origin))
-
-
-def test_evidence_that_verifies_is_passed_without_a_word(said):
-    registration.check_own_evidence(own(), BUNDLE, at=NOW)
-    registration.check_own_evidence(CONFIG, b"not asked", at=NOW)
-    assert said() == []
+    return ReferenceValues(
+        key_documents=frozenset({document.digest}),
+        releases={"tdx": frozenset({measure(DcapQuote.parse(WITH_LOG.quote()).report)})},
+        models={"tiny": frozenset({MODEL_DIGEST})},
+        policies=frozenset({document.policy_digest}),
+        roots=ROOTS,
+        log_origin="log.test",
+    )
 
 
 @pytest.mark.parametrize(
-    ("options", "step", "code"),
+    ("changed", "step", "code"),
     [
-        ({"policy": ClientPolicy()}, "platform", "platform_refused"),
-        ({"origin": "log.test"}, "log_origin", "log_origin_refused"),
-        ({"roots": {}}, "quote_signature", "quote_root_unknown"),
+        (
+            {"platform": Tdx(LOG.replace(b"\2" * 48, b"\5" * 48))},
+            "quote_signature",
+            "tdx_event_log",
+        ),
+        ({"platform": Tdx(lie=lambda _: bytes(64))}, "report_data", "report_data_mismatch"),
+        (
+            {"platform": Tdx(lie=lambda data: data[:32] + b"\1" * 32)},
+            "report_data",
+            "nonce_mismatch",
+        ),
+        ({"gpus": Gpus(("one", "one"))}, "gpu_evidence", "gpu_not_distinct"),
+        ({"gpus": Gpus(lie=lambda _: bytes(32))}, "gpu_evidence", "gpu_nonce_mismatch"),
+        ({"gpus": None}, "gpu_evidence", "accelerator_not_stated"),
+        ({"platform": Tdx(bytes(MAX_ENCODED))}, "bundle", "bundle_malformed"),
     ],
 )
-def test_the_step_that_fails_is_told(said, options, step, code):
+def test_evidence_that_does_not_hold_names_the_step_and_the_worker_does_not_start(
+    tmp_path, refusals, changed, step, code
+):
+    machine = Machine(tmp_path, **changed)
+    if machine.gpus is None:
+        for left in tmp_path.iterdir():
+            left.unlink()
     with pytest.raises(StartError):
-        registration.check_own_evidence(own(**options), BUNDLE, at=NOW)
-    assert said() == [{"event": "EvidenceRefused", "step": step, "code": code}]
+        machine.check()
+    [told] = refusals
+    assert told.step == step
+    assert told.code.startswith(code)
+
+
+def test_a_gpu_that_does_not_answer_leaves_no_keys_behind(tmp_path):
+    machine = Machine(tmp_path, gpus=Gpus(answers=False))
+    with pytest.raises(AttesterFailed):
+        machine.register()
+    assert not machine.keeper.keyring.generations
+
+
+@pytest.mark.parametrize(
+    ("platform", "device"), [("tdx", "cpu"), ("simulated", "cuda"), ("simulated", "cpu")]
+)
+def test_gpus_are_asked_where_they_compute_and_something_vouches_for_them(
+    machine, platform, device
+):
+    engine = EngineConfig(Path("/m"), device=device)
+    config = replace(machine.config, platform=platform, engine=engine)
+    assert registration.gpus(config) is None
+
+
+def test_a_worker_on_a_gpu_without_evidence_does_not_start(machine, monkeypatch):
+    def none_here() -> None:
+        raise AttesterFailed("confidential mode is off")
+
+    monkeypatch.setattr(registration, "open_gpus", none_here)
+    with pytest.raises(StartError):
+        registration.gpus(machine.config)
+
+
+def test_a_worker_on_a_gpu_asks_the_driver(machine, monkeypatch):
+    monkeypatch.setattr(registration, "open_gpus", Gpus)
+    assert registration.gpus(machine.config).count == 2
+    indexed = replace(machine.config, engine=EngineConfig(Path("/m"), device="cuda:1"))
+    assert registration.gpus(indexed).count == 2

@@ -120,7 +120,7 @@ def test_a_capsule_is_not_dumpable_and_gains_no_powers(worker):
 
 def test_every_role_is_protected_and_has_no_descriptor_of_another(worker):
     until(lambda: len(worker.capsules()) == 2, worker=worker)
-    for role, sockets in (("keeper", 2 + 2), ("zygote", 4), ("engine", 1 + 2)):
+    for role, sockets in (("keeper", 3 + 2), ("zygote", 4), ("engine", 1 + 2)):
         until(lambda role=role, sockets=sockets: _sockets(worker.pid(role)) == sockets)
     for role in ("keeper", "front", "zygote", "engine"):
         status = Path(f"/proc/{worker.pid(role)}/status").read_text()

@@ -31,7 +31,7 @@ def main() -> None:
     for name in ("model", "spent_socket", "platform_seed"):
         members[name] = Path(members[name])
     config = WorkerConfig(engine=EngineConfig(members["model"]), **members)
-    run(config, Parts(_engine, _application, PARTS.attester))
+    run(config, Parts(_engine, _application, PARTS.attester, PARTS.gpus))
 
 
 if __name__ == "__main__":

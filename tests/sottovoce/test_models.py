@@ -19,7 +19,23 @@ def test_a_folder_is_served_under_its_name(tmp_path):
     folder = tmp_path / "my-model"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({}))
+    with pytest.raises(ModelNotFound, match=r"no tokenizer\.json"):
+        choose_model(str(folder))
+    (folder / "tokenizer.json").write_text(json.dumps({}))
     assert choose_model(str(folder)).name == "my-model"
+
+
+def test_a_model_with_an_adapter_is_another_model(tmp_path):
+    folder = tmp_path / "polite"
+    folder.mkdir()
+    with pytest.raises(ModelNotFound, match="adapter_config"):
+        choose_model(None, str(folder))
+    with pytest.raises(ModelNotFound, match="adapter_config"):
+        choose_model(None, "no such folder")
+    (folder / "adapter_config.json").write_text(json.dumps({}))
+    chosen = choose_model(None, str(folder))
+    assert (chosen.name, chosen.adapter) == ("tinychat:polite", folder)
+    assert chosen.folder == choose_model(None).folder
 
 
 @pytest.mark.parametrize("wanted", ["nowhere", "a/b/c", "../x/", ""])
@@ -54,6 +70,7 @@ def hub(monkeypatch, tmp_path):
 
 
 def test_a_hub_name_is_downloaded_without_pickles_or_code(hub, tmp_path):
+    (tmp_path / "tokenizer.json").write_text("{}")
     chosen = choose_model("owner/model")
     assert (chosen.folder, chosen.name) == (tmp_path, "model")
     assert not [pattern for pattern in hub["patterns"] if pattern.endswith((".bin", ".py", ".pt"))]

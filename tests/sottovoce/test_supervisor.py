@@ -80,3 +80,22 @@ def test_stop_ends_everybody(supervisor):
 def test_the_last_words_of_a_party_can_be_read(supervisor):
     supervisor.start("party")
     until(supervisor, lambda: "words" in supervisor.parties["party"].last_words())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_either_signal_ends_a_program_that_a_shell_put_in_its_background(number):
+    program = (
+        "import time; from sottovoce.supervisor import interrupt_on_terminate as listen\n"
+        "listen(); print('listening', flush=True)\n"
+        "try: time.sleep(60)\n"
+        "except KeyboardInterrupt: print('cleaned up')"
+    )
+    process = subprocess.Popen(
+        ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "listening\n"
+    process.send_signal(number)
+    assert process.communicate(timeout=20)[0] == "cleaned up\n"
+    assert process.returncode == 0

@@ -15,7 +15,7 @@ def configured(monkeypatch, tmp_path):
     """Call the command; return its result and the config it would run with."""
     configs = []
     monkeypatch.setattr(worker, "run_worker", lambda config, _parts: configs.append(config))
-    monkeypatch.setattr(worker, "worker_engine", lambda _model: None)
+    monkeypatch.setattr(worker, "worker_engine", lambda *_: None)
     trust = tmp_path / "trust.toml"
     trust.write_text(World().trust_text())
 

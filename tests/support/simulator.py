@@ -14,7 +14,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from starlette.applications import Starlette
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
@@ -262,12 +264,18 @@ def attested(payload, signed):
     return receipt.with_attestation(payload, member)
 
 
-def unlogged_key(world):
-    """A key that no leaf vouches for; its modulus is above the logged one's, so it signs all."""
-    while True:
-        key = IssuerKey(generate())
-        if key._raw.modulus > world.issuer_key._raw.modulus:
-            return key
+def unlogged_key():
+    """A key that no leaf vouches for; no modulus is above its own, so it signs all.
+
+    Its primes are the two largest below 2^1024.
+    """
+    p, q, e = 2**1024 - 105, 2**1024 - 179, 65537
+    d = pow(e, -1, (p - 1) * (q - 1))
+    exponents = rsa.rsa_crt_dmp1(d, p), rsa.rsa_crt_dmq1(d, q), rsa.rsa_crt_iqmp(p, q)
+    numbers = rsa.RSAPrivateNumbers(p, q, d, *exponents, rsa.RSAPublicNumbers(e, p * q))
+    return IssuerKey(
+        numbers.private_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
 
 
 def refund(sign, count):
@@ -286,14 +294,38 @@ def refund(sign, count):
     return answer
 
 
-def refuse(status, code, headers=()):
-    """Answer with an authenticated OpenAI error."""
+def refuse(status, code, headers=(), sign=None):
+    """Answer with an authenticated OpenAI error; with `sign` every token is given back."""
 
     def answer(_, opened):
         error = {"message": "refused", "type": "server_error", "param": None, "code": code}
         sealed = Sealed(opened, status, (*headers, (b"content-type", b"application/json")))
         yield sealed.head()
         yield sealed.content(json.dumps({"error": error}).encode())
+        messages = opened.request.blinded.messages if sign else ()
+        signatures = encode_signatures([sign(message) for message in messages])
+        yield sealed.final(((SIGNATURES_FIELD, signatures),) if sign else ())
+
+    return answer
+
+
+def quote_afresh(lie=lambda nonce: nonce, *, of=None, attester=None):
+    """Answer `GET /v1/attestation` as a worker does; `lie` changes the nonce that is quoted.
+
+    `of` is another node whose document is quoted, `attester` another platform that quotes.
+    """
+
+    def answer(node, opened):
+        nonce = bytes.fromhex(opened.request.query.removeprefix(b"nonce=").decode())
+        bundle = make_bundle(
+            attester or node.attester,
+            key_document=(of or node).document,
+            engine_policy=POLICY,
+            nonce=lie(nonce),
+        )
+        sealed = Sealed(opened, headers=((b"content-type", b"application/cmw+json"),))
+        yield sealed.head()
+        yield sealed.content(bundle.encode())
         yield sealed.final()
 
     return answer

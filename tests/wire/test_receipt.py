@@ -342,6 +342,15 @@ HASHED = b'{"id":"chatcmpl-1","choices":[],"attestation":null}'
 ATTESTATION = b'{"receipt":"aGVsbG8=","node":"00","verification":[]}'
 
 
+EVENT = b'{"type":"response.completed","response":{"id":"resp_1","attestation":null}}'
+
+
+def test_an_event_carries_the_attestation_at_the_end_of_its_response():
+    carried = with_attestation(EVENT, ATTESTATION)
+    assert without_attestation(carried) == (EVENT, ATTESTATION)
+    assert json.loads(carried)["response"]["attestation"] == json.loads(ATTESTATION)
+
+
 def test_the_attestation_takes_the_place_of_the_placeholder_and_leaves_it_again():
     carried = with_attestation(HASHED, ATTESTATION)
     assert carried == HASHED.replace(b"null", ATTESTATION)
@@ -364,6 +373,7 @@ def test_a_model_that_writes_the_member_into_its_text_confuses_nobody():
         b"{}",
         b"[DONE]",
         HASHED,  # null is no attestation
+        EVENT,
         b'{"attestation":{"receipt":""}}',  # never the only member
         b'{"id":1,"attestation":{"receipt":""},"usage":null}',  # not the last
         b'{"id":1,"attestation" :{"receipt":""}}',
@@ -378,6 +388,12 @@ def test_a_model_that_writes_the_member_into_its_text_confuses_nobody():
         b'{"id":1,"attestation":"receipt"}',
         b'{"id":1,"attestation":{"receipt":}}',
         b'{"a":{"id":1,"attestation":{"receipt":""}}}',  # deeper
+        b'{"response":{"id":1,"attestation":{"receipt":""}},"a":1}',  # not in the last member
+        b'{"response":1,"a":{"id":1,"attestation":{"receipt":""}}}',
+        b'{"a":{"response":{"id":1,"attestation":{"receipt":""}}}}',  # deeper still
+        b'{"response":{"attestation":{"receipt":""}}}',  # never the only member
+        b'{"response":{"id":1,"attestation":{"receipt":""}} }',
+        b'{"id":1,"response":{"id":1,"attestation":{}},"attestation":{}}',  # twice
         b'{"id":1,"attestation":{"a":1,"attestation":{}}}',  # twice, one inside the other
         b'{"a":{"b":1,"attestation":{}},"attestation":{}}',
         b'{"id":1,"attestation":{},"attestation":{}}',

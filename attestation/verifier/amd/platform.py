@@ -10,6 +10,7 @@ from attestation.collateral import Collateral
 from attestation.errors import Code, Refused
 from attestation.verifier.amd import snp
 from attestation.verifier.amd.claims import SnpClaims
+from attestation.verifier.quote import compare_report_data
 from attestation.verifier.weakness import Weakness
 
 if TYPE_CHECKING:
@@ -57,9 +58,7 @@ class VerifiedSnpQuote:
 
     def check_report_data(self, expected: bytes) -> str:
         """Check that the report holds the 64 bytes of report data themselves."""
-        if self.claims.report.report_data != expected:
-            raise Refused(Code.REPORT_DATA_MISMATCH, "the quote vouches for other keys or nonce")
-        return "the quote binds the key document, its GPU reports and the nonce"
+        return compare_report_data(self.claims.report.report_data, expected)
 
 
 class Snp:

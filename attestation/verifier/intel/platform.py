@@ -12,6 +12,7 @@ from attestation.errors import Code, MalformedEvidence, Refused
 from attestation.verifier.intel.claims import IntelClaims
 from attestation.verifier.intel.quote import EnclaveReport, TdReport
 from attestation.verifier.intel.verify import verify
+from attestation.verifier.quote import compare_report_data
 from attestation.verifier.tpm.event_log import replay_rtmrs
 from attestation.verifier.weakness import Weakness
 
@@ -80,9 +81,7 @@ class VerifiedTdxQuote:
 
     def check_report_data(self, expected: bytes) -> str:
         """Check that the report holds the 64 bytes of report data themselves."""
-        if self.report.report_data != expected:
-            raise Refused(Code.REPORT_DATA_MISMATCH, "the quote vouches for other keys or nonce")
-        return "the quote binds the key document, its GPU reports and the nonce"
+        return compare_report_data(self.report.report_data, expected)
 
 
 class Tdx:

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "activation.h"
 #include "exponential.h"
 #include "linear.h"
 #include "tiles.h"
@@ -46,6 +47,7 @@ struct Queries {
   alignas(64) std::int32_t from[kTile];
   alignas(64) std::int32_t upto[kTile];
   float scaling;
+  float cap;  // scores become cap * tanh(score / cap); 0 for none
 };
 
 // Memory of one thread, kept between calls.
@@ -99,6 +101,7 @@ inline __m512 score(const Cache& cache, int head, const Queries& queries, int fi
     _tile_stored(0, scores, 64);
     for (int i = 0; i < kTile; ++i, scores += kTile) {
       __m512 row = _mm512_mul_ps(_mm512_load_ps(scores), scaling);
+      if (queries.cap > 0) row = capped(row, queries.cap);
       if (key + i < open_from || key + i >= open_upto) {
         const __m512i index = _mm512_set1_epi32(key + i);
         const __mmask16 seen = _mm512_cmple_epi32_mask(from, index) & _mm512_cmplt_epi32_mask(index, upto);

@@ -1,4 +1,8 @@
-// A decoder of the Llama family, computed step by step: the C interface that engine/native/library.py binds.
+// A decoder with rotary positions, computed step by step: the C interface that engine/native/library.py binds.
+//
+// Families differ in where they normalise, how their MLP is activated, and what they multiply by: members of Layer
+// and Model say which. What is a matter of weights alone (biases of norms, partial or interleaved rotations, fused
+// projections) is settled when they are packed (engine/native/model.py) and not known here.
 //
 // The step is one call: Python hands over the rows of all sequences, the team of threads walks through the layers
 // with a barrier between phases, and logits come back. Activations between phases are bfloat16 where they are
@@ -8,6 +12,7 @@
 #include <memory>
 #include <new>
 
+#include "activation.h"
 #include "attention.h"
 #include "linear.h"
 #include "threads.h"
@@ -18,28 +23,41 @@ using namespace sottovoce;
 extern "C" {
 
 struct Layer {
-  const float* attention_norm;  // [hidden]
-  const float* mlp_norm;        // [hidden]
-  const float* query_norm;      // [head size] or null
-  const float* key_norm;        // [head size] or null
-  Weights qkv;                  // hidden -> (heads + 2 key heads) * size
-  Weights output;               // heads * size -> hidden
-  Weights gate_up;              // hidden -> 2 * intermediate, panels of 16 gates and their 16 ups
-  Weights down;                 // intermediate -> hidden
+  const float* attention_norm;       // [hidden] or null: norms before a part ...
+  const float* mlp_norm;             // the same; null and `parallel`: the MLP reads what the attention reads
+  const float* attention_post_norm;  // ... and after it, before it is added to the residual stream
+  const float* mlp_post_norm;
+  const float* query_norm;           // null, [head size], or [heads * size] when `whole_norms`
+  const float* key_norm;
+  Weights qkv;      // hidden -> (heads + 2 key heads) * size
+  Weights output;   // heads * size -> hidden
+  Weights gate_up;  // hidden -> 2 * intermediate, panels of 16 gates and their 16 ups; ungated: -> intermediate
+  Weights down;     // intermediate -> hidden
   bfloat16* keys;               // pool, [slots][key heads][size]
   bfloat16* values;
   std::int32_t window;          // positions a row sees, itself included; 0 for all
-  std::int32_t rotary;          // whether positions are rotated in
+  std::int32_t rotary;          // which table of frequencies positions are rotated by; -1 for none
 };
+
+enum Activation : std::int32_t { kSilu, kGeluTanh, kGelu, kSquaredRelu };
 
 struct Model {
   const Layer* layers;
   const float* final_norm;  // [hidden]
   Weights head;             // hidden -> vocabulary
-  const float* frequencies; // [head size / 2], radians a position
-  float rotary_scale;       // of cosine and sine
+  const float* frequencies; // [tables][head size / 2], radians a position
+  const float* rotary_scales; // [tables], of cosine and sine
   float epsilon;
   float scaling;            // of scores
+  float score_cap;          // scores become cap * tanh(score / cap); 0 for none
+  float logit_cap;
+  float embedding_scale, residual_scale, logit_scale;
+  std::int32_t activation;  // Activation
+  std::int32_t gated;       // whether the MLP multiplies by an up projection
+  std::int32_t centred;     // norms subtract the mean (LayerNorm), or do not (RMSNorm)
+  std::int32_t parallel;    // attention and MLP both start from the layer's input
+  std::int32_t whole_norms; // query and key norms run over all heads together
+  std::int32_t tables;      // of rotary frequencies
   std::int32_t layer_count, hidden, heads, key_heads, size, intermediate, vocabulary, block_size, max_rows;
 };
 
@@ -95,17 +113,18 @@ struct Runner {
         layers(m.layers, m.layers + m.layer_count),
         padded(rounded(m.max_rows)),
         widest(std::max({m.hidden, m.heads * m.size, m.intermediate})),
+        wide(std::max((m.heads + 2 * m.key_heads) * m.size, m.hidden)),
         residual(static_cast<std::size_t>(padded) * m.hidden),
         normed(static_cast<std::size_t>(padded) * m.hidden),
-        projected(static_cast<std::size_t>(padded) * (m.heads + 2 * m.key_heads) * m.size),
+        projected(static_cast<std::size_t>(padded) * wide),
         queries(static_cast<std::size_t>(padded) * m.heads * m.size),
         attended(static_cast<std::size_t>(padded) * m.heads * m.size),
         activated(static_cast<std::size_t>(padded) * m.intermediate),
         quantised(static_cast<std::size_t>(padded) * widest),
         scales(static_cast<std::size_t>(padded) * widest / kGroup),
         sums(static_cast<std::size_t>(padded) * widest / kGroup),
-        cosines(static_cast<std::size_t>(padded) * m.size / 2),
-        sines(static_cast<std::size_t>(padded) * m.size / 2),
+        cosines(static_cast<std::size_t>(padded) * m.tables * m.size / 2),
+        sines(static_cast<std::size_t>(padded) * m.tables * m.size / 2),
         scratch(new Scratch[threads]),
         team(threads) {
     model.layers = layers.data();
@@ -125,7 +144,7 @@ struct Runner {
     const std::size_t rows = rounded(std::max(step_rows, step_wanted)), groups = widest / kGroup;
     residual.clear(rows * model.hidden);
     normed.clear(rows * model.hidden);
-    projected.clear(rows * (model.heads + 2 * model.key_heads) * model.size);
+    projected.clear(rows * wide);
     queries.clear(rows * model.heads * model.size);
     attended.clear(rows * model.heads * model.size);
     activated.clear(rows * model.intermediate);
@@ -173,25 +192,61 @@ struct Runner {
     });
   }
 
-  void norm(const float* weight, const float* x, bfloat16* out, int count) const {
-    __m512 squares = _mm512_setzero_ps();
+  // RMSNorm or LayerNorm of a row; store(index, 16 values). A null weight changes nothing.
+  template <class Store>
+  void norm(const float* weight, const float* x, int count, Store&& store) const {
+    if (weight == nullptr) {
+      for (int i = 0; i < count; i += 16) store(i, _mm512_loadu_ps(x + i));
+      return;
+    }
+    __m512 mean = _mm512_setzero_ps(), squares = _mm512_setzero_ps();
+    if (model.centred) {
+      for (int i = 0; i < count; i += 16) mean = _mm512_add_ps(mean, _mm512_loadu_ps(x + i));
+      mean = _mm512_set1_ps(_mm512_reduce_add_ps(mean) / count);
+    }
     for (int i = 0; i < count; i += 16) {
-      const __m512 part = _mm512_loadu_ps(x + i);
+      const __m512 part = _mm512_sub_ps(_mm512_loadu_ps(x + i), mean);
       squares = _mm512_fmadd_ps(part, part, squares);
     }
     const __m512 factor = _mm512_set1_ps(1.0f / std::sqrt(_mm512_reduce_add_ps(squares) / count + model.epsilon));
     for (int i = 0; i < count; i += 16) {
-      store_bf16(out + i, _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(x + i), factor), _mm512_loadu_ps(weight + i)));
+      store(i, _mm512_mul_ps(_mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(x + i), mean), factor), _mm512_loadu_ps(weight + i)));
     }
   }
 
-  // Add a product to the residual stream.
-  auto add(int width) {
+  void norm_row(const float* weight, const float* x, bfloat16* out) const {
+    norm(weight, x, model.hidden, [out](int i, __m512 values) { store_bf16(out + i, values); });
+  }
+
+  // Leave a product in `projected`.
+  auto project(int width) {
     return [this, width](int row, int panel, __m512 a, __m512 b) {
-      float* at = residual.get() + static_cast<std::size_t>(row) * width + panel * kPanel;
-      _mm512_storeu_ps(at, _mm512_add_ps(_mm512_loadu_ps(at), a));
-      _mm512_storeu_ps(at + kTile, _mm512_add_ps(_mm512_loadu_ps(at + kTile), b));
+      float* at = projected.get() + static_cast<std::size_t>(row) * width + panel * kPanel;
+      _mm512_storeu_ps(at, a);
+      _mm512_storeu_ps(at + kTile, b);
     };
+  }
+
+  // Add a product of `x` to the residual stream, normalised first where the layer says so.
+  void add(Turn& turn, const Weights& w, const bfloat16* x, const float* post_norm) {
+    const int hidden = model.hidden;
+    const __m512 scale = _mm512_set1_ps(model.residual_scale);
+    if (post_norm == nullptr) {
+      linear(turn, w, x, step->rows, [&](int row, int panel, __m512 a, __m512 b) {
+        float* at = residual.get() + static_cast<std::size_t>(row) * hidden + panel * kPanel;
+        _mm512_storeu_ps(at, _mm512_fmadd_ps(a, scale, _mm512_loadu_ps(at)));
+        _mm512_storeu_ps(at + kTile, _mm512_fmadd_ps(b, scale, _mm512_loadu_ps(at + kTile)));
+      });
+      return;
+    }
+    linear(turn, w, x, step->rows, project(hidden));
+    phase(turn, step->rows, 4, [&](int row) {
+      const std::size_t from = static_cast<std::size_t>(row) * hidden;
+      norm(post_norm, projected.get() + from, hidden, [&](int i, __m512 values) {
+        float* at = residual.get() + from + i;
+        _mm512_storeu_ps(at, _mm512_fmadd_ps(values, scale, _mm512_loadu_ps(at)));
+      });
+    });
   }
 
   void work(int member) {
@@ -206,59 +261,87 @@ struct Runner {
   void begin(int row) {
     const int half = model.size / 2;
     const std::size_t at = static_cast<std::size_t>(row) * model.hidden;
-    for (int i = 0; i < model.hidden; i += 16) _mm512_storeu_ps(residual.get() + at + i, load_bf16(step->embeddings + at + i));
+    const __m512 scale = _mm512_set1_ps(model.embedding_scale);
+    for (int i = 0; i < model.hidden; i += 16) _mm512_storeu_ps(residual.get() + at + i, _mm512_mul_ps(load_bf16(step->embeddings + at + i), scale));
     const float position = static_cast<float>(step->positions[row]);
-    for (int i = 0; i < half; ++i) {
+    const std::size_t first = static_cast<std::size_t>(row) * model.tables * half;
+    for (int i = 0; i < model.tables * half; ++i) {
       const float angle = position * model.frequencies[i];
-      cosines.get()[static_cast<std::size_t>(row) * half + i] = std::cos(angle) * model.rotary_scale;
-      sines.get()[static_cast<std::size_t>(row) * half + i] = std::sin(angle) * model.rotary_scale;
+      cosines.get()[first + i] = std::cos(angle) * model.rotary_scales[i / half];
+      sines.get()[first + i] = std::sin(angle) * model.rotary_scales[i / half];
     }
   }
 
   void run_layer(Turn& turn, const Layer& layer, int member) {
-    const int rows = step->rows, hidden = model.hidden;
     const int width = (model.heads + 2 * model.key_heads) * model.size;
     normalise(turn, layer.attention_norm);
-    linear(turn, layer.qkv, normed.get(), rows, [&](int row, int panel, __m512 a, __m512 b) {
-      float* at = projected.get() + static_cast<std::size_t>(row) * width + panel * kPanel;
-      _mm512_storeu_ps(at, a);
-      _mm512_storeu_ps(at + kTile, b);
-    });
-    phase(turn, rows, 1, [&](int row) { place(layer, row); });
+    linear(turn, layer.qkv, normed.get(), step->rows, project(width));
+    phase(turn, step->rows, 1, [&](int row) { place(layer, row); });
+    if (model.parallel) widen_mlp(turn, layer);
     attend_all(turn, layer, scratch[member]);
-    linear(turn, layer.output, attended.get(), rows, add(hidden));
-    normalise(turn, layer.mlp_norm);
-    linear(turn, layer.gate_up, normed.get(), rows, [&](int row, int panel, __m512 gate, __m512 up) {
-      const __m512 one = _mm512_set1_ps(1.0f);
-      // silu(g) = g / (1 + exp(-g)), from exp(-|g|), which cannot overflow.
-      const __m512 small = exponential(_mm512_sub_ps(_mm512_setzero_ps(), _mm512_abs_ps(gate)));
-      const __mmask16 negative = _mm512_cmp_ps_mask(gate, _mm512_setzero_ps(), _CMP_LT_OQ);
-      const __m512 sigmoid = _mm512_div_ps(_mm512_mask_mov_ps(one, negative, small), _mm512_add_ps(one, small));
-      store_bf16(activated.get() + static_cast<std::size_t>(row) * model.intermediate + panel * kTile, _mm512_mul_ps(_mm512_mul_ps(gate, sigmoid), up));
+    add(turn, layer.output, attended.get(), layer.attention_post_norm);
+    if (!model.parallel) widen_mlp(turn, layer);
+    add(turn, layer.down, activated.get(), layer.mlp_post_norm);
+  }
+
+  // The first half of the MLP, from the residual stream to `activated`.
+  void widen_mlp(Turn& turn, const Layer& layer) {
+    if (!model.parallel || layer.mlp_norm != nullptr) normalise(turn, layer.mlp_norm);
+    linear(turn, layer.gate_up, normed.get(), step->rows, [&](int row, int panel, __m512 a, __m512 b) {
+      bfloat16* to = activated.get() + static_cast<std::size_t>(row) * model.intermediate;
+      if (model.gated) {
+        store_bf16(to + panel * kTile, _mm512_mul_ps(activate(a), b));
+      } else {
+        store_bf16(to + panel * kPanel, activate(a));
+        store_bf16(to + panel * kPanel + kTile, activate(b));
+      }
     });
-    linear(turn, layer.down, activated.get(), rows, add(hidden));
+  }
+
+  __m512 activate(__m512 x) const {
+    switch (model.activation) {
+      case kGeluTanh: return gelu_tanh(x);
+      case kGelu: return gelu(x);
+      case kSquaredRelu: {
+        const __m512 positive = _mm512_max_ps(x, _mm512_setzero_ps());
+        return _mm512_mul_ps(positive, positive);
+      }
+      default: return _mm512_mul_ps(x, sigmoid(x));
+    }
   }
 
   void normalise(Turn& turn, const float* weight) {
     phase(turn, step->rows, 4, [&](int row) {
       const std::size_t at = static_cast<std::size_t>(row) * model.hidden;
-      norm(weight, residual.get() + at, normed.get() + at, model.hidden);
+      norm_row(weight, residual.get() + at, normed.get() + at);
     });
   }
 
-  // Normalise and rotate a head of queries or keys.
-  void turn_head(const float* from, const float* weight, bool rotary, int row, bfloat16* to) const {
+  // Normalise and rotate heads of queries or keys of one row.
+  void turn_heads(const Layer& layer, const float* from, const float* weight, int heads, int row, bfloat16* to) const {
+    float factor = 1.0f;
+    if (weight != nullptr && model.whole_norms) factor = inverse_length(from, heads * model.size);
+    for (int head = 0; head < heads; ++head, from += model.size, to += model.size) {
+      if (weight != nullptr && !model.whole_norms) factor = inverse_length(from, model.size);
+      turn_head(layer, from, weight, factor, row, to);
+      if (weight != nullptr && model.whole_norms) weight += model.size;
+    }
+  }
+
+  float inverse_length(const float* from, int count) const {
+    float squares = 0;
+    for (int i = 0; i < count; ++i) squares += from[i] * from[i];
+    return 1.0f / std::sqrt(squares / count + model.epsilon);
+  }
+
+  void turn_head(const Layer& layer, const float* from, const float* weight, float factor, int row, bfloat16* to) const {
     const int half = model.size / 2;
     alignas(64) float head[kMaxHead];
-    float factor = 1.0f;
-    if (weight != nullptr) {
-      float squares = 0;
-      for (int i = 0; i < model.size; ++i) squares += from[i] * from[i];
-      factor = 1.0f / std::sqrt(squares / model.size + model.epsilon);
-    }
     for (int i = 0; i < model.size; ++i) head[i] = weight != nullptr ? from[i] * factor * weight[i] : from[i];
-    const float* cosine = cosines.get() + static_cast<std::size_t>(row) * half;
-    const float* sine = sines.get() + static_cast<std::size_t>(row) * half;
+    const bool rotary = layer.rotary >= 0;
+    const std::size_t table = (static_cast<std::size_t>(row) * model.tables + (rotary ? layer.rotary : 0)) * half;
+    const float* cosine = cosines.get() + table;
+    const float* sine = sines.get() + table;
     for (int i = 0; i < half; i += 16) {
       const __m512 a = _mm512_load_ps(head + i), b = _mm512_loadu_ps(head + half + i);
       const __m512 c = rotary ? _mm512_loadu_ps(cosine + i) : _mm512_set1_ps(1.0f), s = rotary ? _mm512_loadu_ps(sine + i) : _mm512_setzero_ps();
@@ -271,12 +354,12 @@ struct Runner {
   void place(const Layer& layer, int row) {
     const int size = model.size, width = (model.heads + 2 * model.key_heads) * size;
     const float* from = projected.get() + static_cast<std::size_t>(row) * width;
-    bfloat16* to = queries.get() + static_cast<std::size_t>(row) * model.heads * size;
-    for (int head = 0; head < model.heads; ++head, from += size, to += size) turn_head(from, layer.query_norm, layer.rotary, row, to);
+    turn_heads(layer, from, layer.query_norm, model.heads, row, queries.get() + static_cast<std::size_t>(row) * model.heads * size);
+    from += model.heads * size;
     const std::size_t slot = static_cast<std::size_t>(step->slots[row]) * model.key_heads * size;
-    to = layer.keys + slot;
-    for (int head = 0; head < model.key_heads; ++head, from += size, to += size) turn_head(from, layer.key_norm, layer.rotary, row, to);
-    to = layer.values + slot;
+    turn_heads(layer, from, layer.key_norm, model.key_heads, row, layer.keys + slot);
+    from += model.key_heads * size;
+    bfloat16* to = layer.values + slot;
     for (int i = 0; i < model.key_heads * size; i += 16) store_bf16(to + i, _mm512_loadu_ps(from + i));
   }
 
@@ -301,6 +384,7 @@ struct Runner {
     const int count = std::min(positions, rows - first), of_tile = std::min(shared - first_shared, kTile);
     Queries tile{};
     tile.scaling = model.scaling;
+    tile.cap = model.score_cap;
     const int earliest = step->positions[step->first_row[span]] + first;
     for (int i = 0; i < kTile; ++i) {
       const int position = earliest + std::min(i / of_tile, count - 1);
@@ -318,21 +402,26 @@ struct Runner {
   void finish(Turn& turn) {
     if (step->wanted == 0) return;
     phase(turn, step->wanted, 4, [&](int index) {
-      norm(model.final_norm, residual.get() + static_cast<std::size_t>(step->logit_rows[index]) * model.hidden, normed.get() + static_cast<std::size_t>(index) * model.hidden, model.hidden);
+      norm_row(model.final_norm, residual.get() + static_cast<std::size_t>(step->logit_rows[index]) * model.hidden, normed.get() + static_cast<std::size_t>(index) * model.hidden);
     });
     linear(turn, model.head, normed.get(), step->wanted, [&](int row, int panel, __m512 a, __m512 b) {
       const int left = model.vocabulary - panel * kPanel;
       float* at = step->logits + static_cast<std::size_t>(row) * model.vocabulary + panel * kPanel;
-      _mm512_mask_storeu_ps(at, left >= 16 ? 0xffff : (1u << left) - 1, a);
-      if (left > 16) _mm512_mask_storeu_ps(at + kTile, left >= 32 ? 0xffff : (1u << (left - 16)) - 1, b);
+      _mm512_mask_storeu_ps(at, left >= 16 ? 0xffff : (1u << left) - 1, finished(a));
+      if (left > 16) _mm512_mask_storeu_ps(at + kTile, left >= 32 ? 0xffff : (1u << (left - 16)) - 1, finished(b));
     });
+  }
+
+  __m512 finished(__m512 logits) const {
+    logits = _mm512_mul_ps(logits, _mm512_set1_ps(model.logit_scale));
+    return model.logit_cap > 0 ? capped(logits, model.logit_cap) : logits;
   }
 
   static constexpr int kPanels = 4;  // panels taken at once
 
   Model model;
   std::vector<Layer> layers;
-  int padded, widest;
+  int padded, widest, wide;  // rows, and the widest input and output of a product
   Buffer<float> residual;
   Buffer<bfloat16> normed;
   Buffer<float> projected;

@@ -15,6 +15,7 @@ from attestation.attester.configfs_tsm import (
 )
 from attestation.errors import AttesterFailed
 from attestation.verifier.amd import snp
+from attestation.verifier.tpm.events import MAX_LOG
 from tests.support.evidence.amd import SnpMachine
 from tests.support.evidence.authority import NOT_BEFORE
 from tests.support.evidence.certificate_table import certificate_table
@@ -229,3 +230,20 @@ def test_the_real_files_are_written_at_once_and_read_to_a_limit(tmp_path):
         attribute.unlink()
     real.remove(report)
     assert not report.exists()
+
+
+def test_a_trust_domain_shows_its_event_log_where_the_kernel_does(tmp_path):
+    log = tmp_path / "CCEL"
+    attester = ConfigfsTsm("tdx", FakeKernel(), event_log=log)
+    assert attester.attest(DATA).event_log == b""
+    log.write_bytes(b"events")
+    assert attester.attest(DATA).event_log == b"events"
+    snp = FakeKernel("sev_guest", changes={"auxblob": b""})
+    assert ConfigfsTsm("snp", snp, event_log=log).attest(DATA).event_log == b""
+
+
+def test_an_event_log_longer_than_a_verifier_takes_is_not_shown(tmp_path):
+    log = tmp_path / "CCEL"
+    log.write_bytes(bytes(MAX_LOG + 1))
+    with pytest.raises(AttesterFailed, match="too long"):
+        ConfigfsTsm("tdx", FakeKernel(), event_log=log).attest(DATA)

@@ -271,7 +271,7 @@ def azure_machine(tcti):
 
 
 @swtpm
-def test_azure_s_quote_verifies(tcti, azure_machine):
+def test_azure_s_quote_verifies(tcti, azure_machine, tmp_path):
     asked = []
 
     def endorse(report):
@@ -285,6 +285,9 @@ def test_azure_s_quote_verifies(tcti, azure_machine):
     assert claims.tpm.extra_data == BINDING
     assert claims.tee == "snp"
     assert [len(report) for report in asked] == [1184]
+    log = tmp_path / "log"
+    log.write_bytes(b"events")
+    assert AzureAttester(endorse, tcti, event_log=log).attest(REPORT_DATA).event_log == b"events"
 
 
 @swtpm

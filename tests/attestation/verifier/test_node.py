@@ -245,9 +245,10 @@ def test_a_quote_over_other_gpu_reports(node):
 
 
 def test_a_quote_over_another_nonce(node):
-    expected = ("report-data", Code.REPORT_DATA_MISMATCH)
+    expected = ("report-data", Code.NONCE_MISMATCH)
     assert refused(node, nonce=b"\x01" * 32) == expected
     assert refused(node, node.bundle(b"\x01" * 32)) == expected
+    assert refused(node, node.bundle(b"\x01" * 32), nonce=b"\x02" * 32) == expected
 
 
 def test_a_key_document_that_is_not_in_the_log(node):

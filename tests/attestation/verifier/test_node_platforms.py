@@ -56,7 +56,14 @@ def test_a_fresh_quote_binds_the_nonce_down_to_the_gpus():
     nonce = b"\x6e" * 32
     node = TdxNode(nonce=nonce)
     assert appraised(node, nonce=nonce).verdict.outcome is Outcome.PASS
-    assert refused(node) == ("report-data", Code.REPORT_DATA_MISMATCH)
+    assert refused(node) == ("report-data", Code.NONCE_MISMATCH)
+
+
+def test_gpus_that_ignore_the_nonce_are_refused_though_the_quote_is_fresh():
+    nonce = b"\x6e" * 32
+    node = TdxNode(nonce=nonce)
+    node.gpu_reports = TdxNode().gpu_reports
+    assert refused(node, nonce=nonce) == ("gpu-evidence", Code.GPU_NONCE_MISMATCH)
 
 
 def test_gpu_reports_of_another_nonce_are_refused_though_the_quote_binds_them():

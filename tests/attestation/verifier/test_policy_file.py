@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attestation.errors import Code, PolicyError, Refused
@@ -98,6 +98,7 @@ def test_what_is_wrong_is_refused_by_its_name(text, named):
     assert named in refusal(text)
 
 
+@settings(max_examples=25, deadline=None, derandomize=True)  # the fuzz slice has more
 @given(st.text(max_size=60))
 def test_any_text_is_a_policy_or_refused(text):
     try:

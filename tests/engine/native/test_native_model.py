@@ -15,6 +15,7 @@ from engine.loader import load
 from engine.native import library
 from engine.native import model as native
 from engine.native.device import NativeDevice
+from engine.native.families import FAMILIES
 
 try:
     library.load()
@@ -36,7 +37,23 @@ _SHAPE = {
     "eos_token_id": 2,
     "initializer_range": 0.08,
 }
+_WINDOWS = {
+    "sliding_window": 100,
+    "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+}
 _SPECIAL = {
+    "cohere2": _WINDOWS,
+    "exaone4": _WINDOWS,
+    "gemma2": {**_WINDOWS, "attn_logit_softcapping": 5.0, "query_pre_attn_scalar": 32},
+    "gemma3_text": {**_WINDOWS, "query_pre_attn_scalar": 32},
+    "gpt_neox": {"num_key_value_heads": 6},
+    "granite": {
+        "embedding_multiplier": 3.0,
+        "residual_multiplier": 0.4,
+        "attention_multiplier": 0.1,
+        "logits_scaling": 4.0,
+    },
+    "phi": {"num_key_value_heads": 6},
     "mistral": {"sliding_window": 100},
     "qwen3": {"head_dim": 64},
     "smollm3": {"no_rope_layers": [1, 0, 1]},
@@ -48,7 +65,11 @@ _SPECIAL = {
         },
     },
 }  # fmt: skip
-NAMES = ["llama", "mistral", "qwen2", "qwen3", "seed_oss", "smollm3"]
+NAMES = [
+    "cohere", "cohere2", "ernie4_5", "exaone4", "gemma", "gemma2", "gemma3_text", "glm4",
+    "gpt_neox", "granite", "helium", "llama", "mistral", "nemotron", "olmo2", "phi", "phi3",
+    "qwen2", "qwen3", "seed_oss", "smollm3", "stablelm", "starcoder2",
+]  # fmt: skip
 BLOCK = 32
 
 
@@ -57,7 +78,7 @@ def folder(tmp_path_factory):
     made = {}
 
     def make(name, **fields):
-        key = (name, *sorted(fields))
+        key = (name, repr(sorted(fields.items())))
         if key not in made:
             torch.manual_seed(7)
             values = {**_SHAPE, **_SPECIAL.get(name, {}), **fields}
@@ -105,12 +126,31 @@ def prompt(length, seed=3):
     return torch.randint(0, VOCAB, (length,), generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_logits_are_closer_to_the_truth_than_the_stock_models(name, folder):
+def test_every_family_is_tested():
+    models = transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+    tested = {models[transformers.CONFIG_MAPPING[name]].__name__ for name in NAMES}
+    assert tested == set(FAMILIES)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        *((name, {}) for name in NAMES),
+        ("stablelm", {"use_parallel_residual": True, "use_qkv_bias": True}),
+        ("gpt_neox", {"use_parallel_residual": False}),
+        ("llama", {"mlp_bias": True, "attention_bias": True}),
+        ("gemma3_text", {"rope_parameters": {
+            "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+            "full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0},
+        }}),
+    ],
+)  # fmt: skip
+def test_logits_are_closer_to_the_truth_than_the_stock_models(name, fields, folder):
     ids = prompt(1100)
-    truth = stock(folder(name), ids, torch.float32)
-    noise = error(stock(folder(name), ids, torch.bfloat16), truth)
-    device, _ = device_of(folder(name))
+    made = folder(name, **fields)
+    truth = stock(made, ids, torch.float32)
+    noise = error(stock(made, ids, torch.bfloat16), truth)
+    device, _ = device_of(made)
     assert isinstance(device, NativeDevice)
     blocks = list(range(40, 5, -1))  # in no order that could be a run
     parts = []
@@ -119,7 +159,7 @@ def test_logits_are_closer_to_the_truth_than_the_stock_models(name, folder):
     assert error(torch.cat(parts), truth) < noise
 
 
-@pytest.mark.parametrize("name", ["qwen2", "mistral"])
+@pytest.mark.parametrize("name", ["qwen2", "mistral", "gemma2", "phi3", "glm4", "starcoder2"])
 def test_int8_stays_within_its_noise(name, folder):
     device, _ = device_of(folder(name), weights="int8")
     ids = prompt(300)
@@ -216,9 +256,10 @@ def test_threads_compute_what_one_computes(folder):
 @pytest.mark.parametrize(
     ("name", "fields", "reason"),
     [
-        ("gemma2", {"head_dim": 32}, "not of the Llama family"),
+        ("hunyuan_v1_dense", {}, "not among the families"),
         ("llama", {"intermediate_size": 100}, "not a multiple of 64"),
-        ("llama", {"hidden_act": "gelu"}, "not gated by SiLU"),
+        ("llama", {"hidden_act": "mish"}, "no mish"),
+        ("cohere", {"use_qk_norm": True}, "in a way of its own"),
     ],
 )
 def test_what_the_kernels_cannot_do_is_left_to_torch_or_refused(folder, name, fields, reason):

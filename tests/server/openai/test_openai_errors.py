@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,10 +14,11 @@ from hypothesis import strategies as st
 from server.openai.errors import ApiError, error_body
 from server.openai.outputs import Body, Event, Head
 from server.openai.schemas import ChatRequest, CompletionRequest
+from server.openai.validation import FIELD_NAMES
 
 from .conftest import CANARY, MODEL, NOW, ScriptedEngine
 
-CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+CHAT, TEXT, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 
 
 def refused(server, body, path=CHAT, method=b"POST"):
@@ -382,6 +384,49 @@ FIELDS = {
     "response_format": st.sampled_from([{"type": "text"}, {"type": "json_object"}])
     | SCHEMA.map(lambda s: {"type": "json_schema", "json_schema": {"name": "x", "schema": s}}),
 }
+ITEM = st.one_of(
+    st.fixed_dictionaries(
+        {
+            "role": st.sampled_from(["system", "developer", "user", "assistant", "tool"]),
+            "content": st.text(max_size=9)
+            | st.lists(
+                st.fixed_dictionaries(
+                    {
+                        "type": st.sampled_from(["input_text", "output_text", "refusal", "x"]),
+                        "text": st.text(max_size=9),
+                    }
+                ),
+                max_size=2,
+            ),
+        },
+        optional={"type": st.just("message") | JSON},
+    ),
+    st.fixed_dictionaries(
+        {
+            "type": st.just("function_call"),
+            "call_id": st.text(max_size=3),
+            "name": st.text(max_size=3),
+            "arguments": st.text(max_size=9),
+        }
+    ),
+    st.fixed_dictionaries(
+        {
+            "type": st.just("function_call_output"),
+            "call_id": st.text(max_size=3),
+            "output": st.text(max_size=9) | JSON,
+        }
+    ),
+    st.fixed_dictionaries({"type": st.just("reasoning") | JSON}),
+)
+FIELDS |= {
+    "input": st.text(max_size=9) | st.lists(ITEM, max_size=4) | JSON,
+    "instructions": st.none() | st.text(max_size=9) | JSON,
+    "text": JSON
+    | SCHEMA.map(lambda s: {"format": {"type": "json_schema", "name": "x", "schema": s}}),
+    "include": st.just(["message.output_text.logprobs"]) | JSON,
+    "reasoning": JSON,
+    "tokens": st.lists(st.integers(-5, 500), max_size=5) | JSON,
+}
 BODY = st.fixed_dictionaries({}, optional=FIELDS)
 
 
@@ -418,7 +463,7 @@ FUZZ = settings(
 )
 
 
-@pytest.mark.parametrize("path", [CHAT, TEXT])
+@pytest.mark.parametrize("path", [CHAT, TEXT, RESPONSES, "/tokenize", "/detokenize"])
 def test_nothing_but_an_answer_or_an_api_error_comes_of_likely_bodies(server, path):
     answered = 0
 
@@ -426,21 +471,79 @@ def test_nothing_but_an_answer_or_an_api_error_comes_of_likely_bodies(server, pa
     @given(BODY)
     def fuzz(fields):
         nonlocal answered
-        body = json.dumps({**chat(prompt="x"), "max_tokens": 12, **copy.deepcopy(fields)}).encode()
+        given = {"prompt": "x", "input": "x", "tokens": [60], "max_output_tokens": 12}
+        body = {**chat(**given), "max_tokens": 12, **copy.deepcopy(fields)}
+        body.pop({"/tokenize": "messages", RESPONSES: "prompt"}.get(path), None)
+        body = json.dumps(body).encode()
         answered += not isinstance(answer_or_error(server, path, body), ApiError)
 
     fuzz()
     assert answered > 10
 
 
-@pytest.mark.parametrize("path", [CHAT, TEXT])
+@pytest.mark.parametrize("path", [CHAT, TEXT, RESPONSES, "/tokenize", "/detokenize"])
 def test_nothing_but_an_answer_or_an_api_error_comes_of_any_json(server, path):
     @FUZZ
     @given(st.dictionaries(st.sampled_from(sorted(FIELDS)) | st.text(max_size=5), JSON, max_size=4))
     def fuzz(fields):
-        answer_or_error(server, path, json.dumps({**chat(prompt="x"), **fields}).encode())
+        answer_or_error(
+            server, path, json.dumps({**chat(prompt="x", input="x", tokens=[1]), **fields}).encode()
+        )
 
     fuzz()
+
+
+HUGE = "9" * 400
+RAW = [
+    HUGE,
+    "-" + HUGE,
+    "1e999",
+    "-1e999",
+    "1e-999",
+    "0." + HUGE,
+    str(2**63),
+    str(-(2**63) - 1),
+    str(2**64),
+    "NaN",
+    "-Infinity",
+    '"\\ud800"',
+    '"\\u0000"',
+    "true",
+    "null",
+    "[]",
+    "{}",
+    '""',
+    "[[" * 40 + "]]" * 40,
+    '{"a":' * 60 + "1" + "}" * 60,
+    '{"a":1,"a":2}',
+    "[" + "1," * 3000 + "1]",
+]
+
+
+@pytest.mark.parametrize("path", [CHAT, TEXT, RESPONSES, "/tokenize", "/detokenize"])
+def test_no_value_whatever_of_any_field_is_a_failure_of_ours(server, path):
+    """Every field, every odd number and text, spelled by hand: no encoder would write them."""
+    given = chat(prompt="x", input="x", tokens=[60], max_tokens=4, max_output_tokens=4)
+    for name in sorted({*FIELD_NAMES, "model", "prompt", "best_of", "unknown"}):
+        others = {key: value for key, value in given.items() if key != name}
+        for raw in RAW:
+            written = json.dumps(others)[:-1] + f', "{name}": {raw}}}'
+            result = answer_or_error(server, path, written.encode())
+            if isinstance(result, ApiError):
+                assert result.status in (400, 404), (name, raw, result.code)
+
+
+@pytest.mark.parametrize("text", ["a", " ", "é😀", "x y "])
+@pytest.mark.parametrize("path", [CHAT, TEXT, RESPONSES])
+def test_ten_megabytes_of_text_are_refused_in_good_time(server, path, text):
+    text *= 10_000_000 // len(text.encode())
+    messages = [{"role": "user", "content": text}]
+    given = {CHAT: {"messages": messages}, TEXT: {"prompt": text}, RESPONSES: {"input": text}}
+    body = json.dumps({"model": MODEL, **given[path]})
+    began = time.process_time()
+    error = answer_or_error(server, path, body.encode())
+    assert error.code == "context_length_exceeded"
+    assert time.process_time() - began < 5
 
 
 @FUZZ

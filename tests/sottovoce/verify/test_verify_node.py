@@ -6,8 +6,14 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
-from simulator import EPOCH_S, Node, World
+from serving import serving
+from simulator import ACCOUNT_KEY, EPOCH_S, Node, World, quote_afresh, refuse
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
 
+from attestation.verifier.policy import ClientPolicy
+from client.proxy import ProxyConfig, build_app
 from transparency.note import Note
 from transparency.proof import LogProof
 
@@ -164,3 +170,42 @@ def test_a_log_that_continues_and_one_that_forked(verify, world):
     assert (ended.code, ended.error) == (1, "inconsistent")
     shown = verify("log", as_json=False, **{**options, "older": older})
     assert "publish them" in " ".join(shown.output.split())
+
+
+@pytest.fixture
+def proxy(world, tmp_path):
+    policy = ClientPolicy(frozenset({"simulated", "compute-unverified"}))
+    with serving(world.app()) as url:
+        config = ProxyConfig(world.trust(), policy, url, url, ACCOUNT_KEY, tmp_path)
+        with serving(build_app(config)) as proxy_url:
+            yield proxy_url
+
+
+def test_a_node_is_asked_afresh_through_the_proxy(verify, world, files, proxy):
+    world.nodes[0].answers = [quote_afresh()]
+    ended = verify("node", fresh=proxy, **{**files, "at": None})
+    assert ended.code == 0, ended.output
+    assert ended.outcome("freshness") == "pass"
+    [opened] = world.nodes[0].seen
+    assert opened.request.path == b"/v1/attestation"
+
+
+def test_a_quote_that_is_not_fresh(verify, world, files, proxy):
+    world.nodes[0].answers = [quote_afresh(lambda _: bytes(32)), refuse(503, "busy")]
+    ended = verify("node", fresh=proxy, **{**files, "at": None})
+    assert (ended.code, ended.error) == (1, "nonce-mismatch")
+    assert verify("node", fresh=proxy, **{**files, "at": None}).code == 2
+
+
+def test_a_proxy_that_cannot_be_asked(verify, world, files):
+    nothing = Starlette(routes=[])
+    long = Starlette(routes=[Route("/v1/attestation", lambda _: Response(bytes(2 << 20)))])
+    options = {**files, "at": None}
+    assert verify("node", fresh="http://proxy.invalid", **options).code == 2
+    assert verify("node", fresh="http://127.0.0.1:9", **options).code == 2
+    for app in (nothing, long):
+        with serving(app) as url:
+            assert verify("node", fresh=url, **options).code == 2
+    with serving(nothing) as url:
+        assert verify("node", fresh=url, **files).code == 2
+        assert verify("node", fresh=url, bundle=world.nodes[0].bundle, **options).code == 2

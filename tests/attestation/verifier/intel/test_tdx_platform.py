@@ -78,7 +78,8 @@ def test_each_register_changes_the_measurement(name):
 
 def test_the_report_data_are_the_64_bytes_themselves(refused):
     assert QUOTE.check_report_data(b"\x5a" * 64)
-    assert refused(QUOTE.check_report_data, b"\x5a" * 63 + b"\0") is Code.REPORT_DATA_MISMATCH
+    assert refused(QUOTE.check_report_data, b"\0" + b"\x5a" * 63) is Code.REPORT_DATA_MISMATCH
+    assert refused(QUOTE.check_report_data, b"\x5a" * 63 + b"\0") is Code.NONCE_MISMATCH
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,98 @@
+"""Callers that hang up: what they asked for stops at once, and nobody else notices."""
+
+import asyncio
+import json
+import random
+import re
+import time
+
+import httpx
+import pytest
+
+from tests.path.test_completions import MESSAGES, MODEL, check_attestation
+
+pytestmark = pytest.mark.xdist_group("stack")
+
+STREAMS = 64
+LONG = {"model": MODEL, "messages": MESSAGES, "ignore_eos": True, "max_tokens": 300}
+"""An answer that does not end by itself before it is long."""
+
+
+def metric(url, name):
+    text = httpx.get(f"{url}/metrics", trust_env=False).text
+    return float(re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)[1])
+
+
+def in_use(stack):
+    return sum(
+        metric(url, f"sottovoce_{name}")
+        for url in stack.local.worker_urls
+        for name in ("capsules_in_use", "requests_admitted")
+    )
+
+
+async def hang_up_after(stack, body, delay_s):
+    """Send a request, read for a while, close; return what had come."""
+    port = int(stack.base_url.split(":")[2].split("/")[0])
+    content = json.dumps(body).encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(content)}"
+    writer.write(head.encode() + b"\r\n\r\n" + content)
+    received = b""
+    try:
+        async with asyncio.timeout(delay_s):
+            while data := await reader.read(65536):
+                received += data
+    except TimeoutError:
+        pass
+    writer.transport.abort()
+    return received
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_what_nobody_waits_for_stops(stack, streamed):
+    body = {**LONG, "stream": streamed, "n": 8, "max_tokens": 900}
+    began = time.monotonic()
+    whole = stack.chat(**{**body, "stream": False})
+    lasts = time.monotonic() - began
+    assert whole.status_code == 200
+    stack.until(lambda: in_use(stack) == 0)
+    received = asyncio.run(hang_up_after(stack, body, lasts / 4))
+    assert b"[DONE]" not in received
+    began = time.monotonic()
+    stack.until(lambda: in_use(stack) == 0)
+    assert time.monotonic() - began < lasts / 2
+
+
+def test_a_third_of_many_streams_hang_up_and_the_others_get_it_all(stack):
+    chance = random.Random(64)
+
+    async def stay(client):
+        body = {**LONG, "stream": True, "max_tokens": 60}
+        answer = await client.post(f"{stack.base_url}/chat/completions", json=body)
+        return answer.status_code, answer.text
+
+    async def main():
+        limits = httpx.Limits(max_connections=STREAMS)
+        async with httpx.AsyncClient(trust_env=False, timeout=120, limits=limits) as client:
+            staying, leaving = [], []
+            for number in range(STREAMS):
+                if number % 3:
+                    staying.append(stay(client))
+                else:
+                    body = {**LONG, "stream": bool(number % 2)}
+                    leaving.append(hang_up_after(stack, body, chance.uniform(0, 2)))
+            answers, _ = await asyncio.gather(asyncio.gather(*staying), asyncio.gather(*leaving))
+            return answers
+
+    root = stack.base_url.removesuffix("/v1")
+    stack.until(lambda: metric(root, "sottovoce_proxy_tokens") >= STREAMS)
+    answers = asyncio.run(main())
+    statuses = [status for status, _ in answers]
+    assert set(statuses) == {200}
+    for _, text in answers:
+        payloads = [line[6:] for line in text.split("\n") if line.startswith("data: ")]
+        assert payloads[-1] == "[DONE]"
+        check_attestation(json.loads(payloads[-2])["attestation"])
+    stack.until(lambda: in_use(stack) == 0)
+    assert stack.chat().status_code == 200
