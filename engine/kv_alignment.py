@@ -136,10 +136,39 @@ class AlignedKVPool:
         return Planes(high, low)
 
 
+@dataclass(frozen=True)
+class AlignedLayer:
+    """One layer of a pool, and what the layer asks of its attention."""
+
+    pool: AlignedKVPool
+    layer: int
+    options: Options
+
+    @property
+    def shape(self) -> LayerShape:
+        """What the layer keeps of one token."""
+        return self.pool.shapes[self.layer]
+
+    @property
+    def keys(self) -> Planes:
+        """[blocks, heads, size, block_size]."""
+        return self.pool.keys[self.layer]
+
+    @property
+    def values(self) -> Planes:
+        """[slots, heads, value size]."""
+        return self.pool.values[self.layer]
+
+    @property
+    def tops(self) -> Tensor:
+        """[blocks, heads, size]."""
+        return self.pool.tops[self.layer]
+
+
 def split_bytes(values: Tensor) -> tuple[Tensor, Tensor]:
     """Return the high and the low bytes of values as float16."""
     halves = values.float().clamp(-_LARGEST, _LARGEST).to(torch.float16)
-    pairs = halves.contiguous().view(torch.uint8).unflatten(-1, (-1, 2))
+    pairs = halves.contiguous().view(torch.uint8).view(*values.shape, 2)
     return pairs[..., 1], pairs[..., 0]  # little-endian
 
 
@@ -174,50 +203,45 @@ def value_differences(scores: Tensor) -> Tensor:
 
 
 def attend_aligned(
-    q: Tensor, pool: AlignedKVPool, layer: int, blocks: Sequence[int], context: int, options: Options
+    q: Tensor, cache: AlignedLayer, blocks: Sequence[int], context: int
 ) -> tuple[Tensor, Reading]:
     """Attend one decoding row, q [query heads, size], in plain torch, and count bytes.
 
     Returns [query heads, value size] in float32. What the Triton kernels are held against.
     """
-    shape = pool.shapes[layer]
+    shape, options, block_size = cache.shape, cache.options, cache.pool.block_size
     first = 0 if options.window is None else max(0, context - options.window)
-    used = slice(first // pool.block_size, -(-context // pool.block_size))
-    lines = torch.tensor(list(blocks[used]), dtype=torch.int64)
-    positions = torch.arange(first, context) - used.start * pool.block_size
+    used = slice(first // block_size, -(-context // block_size))
+    device = cache.tops.device
+    lines = torch.tensor(list(blocks[used]), dtype=torch.int64, device=device)
+    positions = torch.arange(first, context, device=device) - used.start * block_size
+    slots = lines[positions // block_size] * block_size + positions % block_size
     grouped = q.float().view(shape.heads, -1, q.shape[1])
+    sinks = None if options.sinks is None else options.sinks.float().view(shape.heads, -1)
     outputs, read = [], 0
     for head in range(shape.heads):
-        keys, key_bytes = _keys(grouped[head], pool, layer, head, lines)
+        keys, key_bytes = _keys(grouped[head], cache, head, lines)
         scores = _scores(grouped[head], keys[:, positions], options)
-        slots = (lines[:, None] * pool.block_size + torch.arange(pool.block_size)).flatten()
-        values, value_bytes = _values(scores, pool, layer, head, slots[positions])
-        sinks = options.sinks
-        own = None if sinks is None else sinks.view(shape.heads, -1)[head]
-        outputs.append(_weights(scores, own) @ values)
+        values, value_bytes = _values(scores, cache, head, slots)
+        outputs.append(_weights(scores, None if sinks is None else sinks[head]) @ values)
         read += key_bytes + value_bytes
-    tokens = len(lines) * pool.block_size, len(positions)
-    whole = 2 * shape.heads * (tokens[0] * shape.key_size + tokens[1] * shape.value_size)
-    return torch.cat(outputs), Reading(read, whole)
+    elements = len(lines) * block_size * shape.key_size + len(slots) * shape.value_size
+    return torch.cat(outputs), Reading(read, 2 * shape.heads * elements)
 
 
-def _keys(
-    q: Tensor, pool: AlignedKVPool, layer: int, head: int, lines: Tensor
-) -> tuple[Tensor, int]:
+def _keys(q: Tensor, cache: AlignedLayer, head: int, lines: Tensor) -> tuple[Tensor, int]:
     """Return the keys as read, [size, positions of whole blocks], and the bytes that took."""
-    tops = pool.tops[layer][lines, head]
+    tops = cache.tops[lines, head]
     differences = key_differences(q, tops)
-    high, low = (plane[lines, head] for plane in (pool.keys[layer].high, pool.keys[layer].low))
+    high, low = (plane[lines, head] for plane in (cache.keys.high, cache.keys.low))
     values, count = _truncate(high, low, differences[..., None], KEY_LOW, KEY_NONE)
     return values.permute(1, 0, 2).flatten(1), count + 4 * tops.numel()
 
 
-def _values(
-    scores: Tensor, pool: AlignedKVPool, layer: int, head: int, slots: Tensor
-) -> tuple[Tensor, int]:
+def _values(scores: Tensor, cache: AlignedLayer, head: int, slots: Tensor) -> tuple[Tensor, int]:
     """Return the values as read, [positions, size], and the bytes that took."""
     differences = value_differences(scores)
-    high, low = (plane[slots, head] for plane in (pool.values[layer].high, pool.values[layer].low))
+    high, low = (plane[slots, head] for plane in (cache.values.high, cache.values.low))
     none = VALUE_NONE + math.ceil(math.log2(max(1, len(slots))))
     return _truncate(high, low, differences[:, None], VALUE_LOW, none)
 

@@ -1,9 +1,14 @@
 """Triton kernels of `engine.kv_alignment`: three passes, each over what it needs and no more.
 
 `aligned_scores` reads K by dimensions and leaves every score in memory (a few bytes a position, of
-hundreds) at the place of its slot, because which positions matter is known only when all scores are. `aligned_values` then
-reads V by positions. `engine.cuda.paged.join_splits` puts the parts together.
+hundreds) at the place of its slot, because which positions matter is known only when all scores
+are. `aligned_values` then reads V by positions, and `engine.cuda.paged.join_splits` puts the parts
+together.
 """
+
+# A kernel's parameters are what its launch passes; the compiler types them, not we.
+# ruff: noqa: ANN001, ANN201, PLR0917
+# mypy: disable-error-code="import-not-found,no-untyped-def,untyped-decorator"
 
 from __future__ import annotations
 
@@ -11,10 +16,17 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from engine.attention import Options
 from engine.cuda import paged
 from engine.cuda.tables import Tables
-from engine.kv_alignment import KEY_LOW, KEY_NONE, MIDDLE, VALUE_LOW, VALUE_NONE, AlignedKVPool
+from engine.kv_alignment import (
+    KEY_LOW,
+    KEY_NONE,
+    MIDDLE,
+    VALUE_LOW,
+    VALUE_NONE,
+    AlignedKVPool,
+    AlignedLayer,
+)
 
 _NO_WINDOW = 1 << 30
 _SPLITS = 16
@@ -22,21 +34,21 @@ _SMALLEST_PRODUCT = 16
 
 
 @triton.jit
-def halves(high, low):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def halves(high, low):
     """float16 values of their bytes."""
     bits = (high.to(tl.int16) << 8) | low.to(tl.int16)
     return bits.to(tl.float16, bitcast=True)
 
 
 @triton.jit
-def store_keys(  # type: ignore[no-untyped-def]  # noqa: ANN201
-    rows,  # noqa: ANN001
-    high,  # noqa: ANN001
-    low,  # noqa: ANN001
-    tops,  # noqa: ANN001
-    slots,  # noqa: ANN001
-    row_stride,  # noqa: ANN001
-    head_stride,  # noqa: ANN001
+def store_keys(
+    rows,
+    high,
+    low,
+    tops,
+    slots,
+    row_stride,
+    head_stride,
     size: tl.constexpr,
     elements: tl.constexpr,
     elements_pad: tl.constexpr,
@@ -60,13 +72,13 @@ def store_keys(  # type: ignore[no-untyped-def]  # noqa: ANN201
 
 
 @triton.jit
-def store_values(  # type: ignore[no-untyped-def]  # noqa: ANN201
-    rows,  # noqa: ANN001
-    high,  # noqa: ANN001
-    low,  # noqa: ANN001
-    slots,  # noqa: ANN001
-    row_stride,  # noqa: ANN001
-    head_stride,  # noqa: ANN001
+def store_values(
+    rows,
+    high,
+    low,
+    slots,
+    row_stride,
+    head_stride,
     size: tl.constexpr,
     elements: tl.constexpr,
     elements_pad: tl.constexpr,
@@ -87,24 +99,24 @@ def store_values(  # type: ignore[no-untyped-def]  # noqa: ANN201
 
 
 @triton.jit(do_not_specialize=["across", "slots"])
-def aligned_scores(  # type: ignore[no-untyped-def]  # noqa: ANN201
-    q,  # noqa: ANN001
-    high,  # noqa: ANN001
-    low,  # noqa: ANN001
-    tops,  # noqa: ANN001
-    scores,  # noqa: ANN001
-    maxima,  # noqa: ANN001
-    decoding,  # noqa: ANN001
-    borders,  # noqa: ANN001
-    contexts,  # noqa: ANN001
-    blocks,  # noqa: ANN001
-    scale,  # noqa: ANN001
-    cap,  # noqa: ANN001
-    window,  # noqa: ANN001
-    across,  # noqa: ANN001
-    slots,  # noqa: ANN001
-    q_row,  # noqa: ANN001
-    q_head,  # noqa: ANN001
+def aligned_scores(
+    q,
+    high,
+    low,
+    tops,
+    scores,
+    maxima,
+    decoding,
+    borders,
+    contexts,
+    blocks,
+    scale,
+    cap,
+    window,
+    across,
+    slots,
+    q_row,
+    q_head,
     heads: tl.constexpr,
     shared: tl.constexpr,
     shared_pad: tl.constexpr,
@@ -169,20 +181,20 @@ def aligned_scores(  # type: ignore[no-untyped-def]  # noqa: ANN201
 
 
 @triton.jit(do_not_specialize=["across", "slots"])
-def aligned_values(  # type: ignore[no-untyped-def]  # noqa: ANN201
-    scores,  # noqa: ANN001
-    maxima,  # noqa: ANN001
-    high,  # noqa: ANN001
-    low,  # noqa: ANN001
-    products,  # noqa: ANN001
-    tops,  # noqa: ANN001
-    sums,  # noqa: ANN001
-    decoding,  # noqa: ANN001
-    contexts,  # noqa: ANN001
-    blocks,  # noqa: ANN001
-    window,  # noqa: ANN001
-    across,  # noqa: ANN001
-    slots,  # noqa: ANN001
+def aligned_values(
+    scores,
+    maxima,
+    high,
+    low,
+    products,
+    tops,
+    sums,
+    decoding,
+    contexts,
+    blocks,
+    window,
+    across,
+    slots,
     heads: tl.constexpr,
     shared: tl.constexpr,
     shared_pad: tl.constexpr,
@@ -269,17 +281,15 @@ def write_aligned(pool: AlignedKVPool, layer: int, slots: Tensor, k: Tensor, v: 
             store_values[(count,)](one, planes.high, planes.low, slots, *strides, **sizes)
 
 
-def decode_aligned(
-    q: Tensor, pool: AlignedKVPool, layer: int, tables: Tables, options: Options, out: Tensor
-) -> None:
+def decode_aligned(q: Tensor, cache: AlignedLayer, tables: Tables, out: Tensor) -> None:
     """Attend the rows of `tables.decoding`; see `engine.cuda.backend.Kernels.decode`."""
-    shape, block_size = pool.shapes[layer], pool.block_size
-    keys, values = pool.keys[layer], pool.values[layer]
+    shape, options, block_size = cache.shape, cache.options, cache.pool.block_size
+    keys, values = cache.keys, cache.values
     count, query_heads = len(tables.decoding), q.shape[1]
     q = q if q.stride(-1) == 1 else q.contiguous()
     shared = query_heads // shape.heads
     value_pad = _padded(shape.value_size)
-    slots = pool.blocks * block_size
+    slots = cache.pool.blocks * block_size
     floats = q.new_empty(0).float()
     scores = floats.new_empty(query_heads, slots)  # every position of every sequence has one
     maxima, tops, sums = floats.new_empty(3, count, query_heads, _SPLITS)
@@ -297,7 +307,7 @@ def decode_aligned(
     }
     grid = (count, shape.heads, _SPLITS)
     aligned_scores[grid](
-        q, keys.high, keys.low, pool.tops[layer], scores, maxima,
+        q, keys.high, keys.low, cache.tops, scores, maxima,
         tables.decoding, tables.borders, tables.contexts, tables.blocks,
         scale, options.softcap or 0.0, window, across, slots, q.stride(0), q.stride(1),
         **common, size=shape.key_size, size_pad=_padded(shape.key_size),

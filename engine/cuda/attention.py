@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from engine.attention import Group, Options, Span
-from engine.cuda.backend import Kernels
+from engine.cuda.backend import Kernels, LayerCache
 from engine.cuda.tables import Tables
-from engine.kv_alignment import AlignedKVPool, attend_aligned
+from engine.kv_alignment import AlignedKVPool, AlignedLayer, attend_aligned
 from engine.kv_cache import KVPool
 
 
@@ -27,10 +27,11 @@ class PagedAttention:
         rows, keys, values = (part[0].transpose(0, 1) for part in (q, k, v))
         kernels.write(pool, layer, tables.slots, keys, values)
         out = q.new_empty(len(rows), rows.shape[1], values.shape[2])
+        cache = LayerCache(pool, layer, options)
         if len(tables.decoding):
-            kernels.decode(rows, pool, layer, tables, options, out)
+            kernels.decode(rows, cache, tables, out)
         if len(tables.tiles):
-            kernels.prefill(rows, pool, layer, tables, options, out)
+            kernels.prefill(rows, cache, tables, out)
         return out[None]
 
 
@@ -53,35 +54,32 @@ class AlignedAttention:
         """Attend; see `Attention`."""
         rows, keys, values = (part[0].transpose(0, 1) for part in (q, k, v))
         out = q.new_empty(len(rows), rows.shape[1], values.shape[2])
-        if self._by_triton:
-            self._by_kernels(layer, rows, keys, values, options, out)
-        else:
-            real = self._tables.slots >= 0
-            self._pool.write(layer, self._tables.slots[real], keys[real], values[real])
+        self._write(layer, keys, values)
+        if self._by_triton and len(self._tables.decoding):
+            from engine.kv_alignment_triton import decode_aligned  # noqa: PLC0415 - see _write
+
+            decode_aligned(rows, AlignedLayer(self._pool, layer, options), self._tables, out)
         first = 0
         for span in self._spans:
             part = slice(first, first + span.length)
             if span.length > 1:
                 out[part] = self._chunk(layer, rows[part], span, options)
             elif not self._by_triton:
-                row, _ = attend_aligned(
-                    rows[first], self._pool, layer, span.blocks, span.context, options
-                )
+                cache = AlignedLayer(self._pool, layer, options)
+                row, _ = attend_aligned(rows[first], cache, span.blocks, span.context)
                 out[first] = row.to(out.dtype)
-            first += span.length
+            first = part.stop
         return out[None]
 
-    def _by_kernels(
-        self, layer: int, rows: Tensor, keys: Tensor, values: Tensor, options: Options, out: Tensor
-    ) -> None:
-        from engine.kv_alignment_triton import (  # noqa: PLC0415 - not in a CPU's torch
-            decode_aligned,
-            write_aligned,
-        )
+    def _write(self, layer: int, keys: Tensor, values: Tensor) -> None:
+        slots = self._tables.slots
+        if self._by_triton:
+            from engine.kv_alignment_triton import write_aligned  # noqa: PLC0415 - may be absent
 
-        write_aligned(self._pool, layer, self._tables.slots, keys, values)
-        if len(self._tables.decoding):
-            decode_aligned(rows, self._pool, layer, self._tables, options, out)
+            write_aligned(self._pool, layer, slots, keys, values)
+        else:
+            real = slots >= 0
+            self._pool.write(layer, slots[real], keys[real], values[real])
 
     def _chunk(self, layer: int, rows: Tensor, span: Span, options: Options) -> Tensor:
         used = -(-span.context // self._pool.block_size)

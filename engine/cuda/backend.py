@@ -7,6 +7,7 @@ also what tests hold the others against. What was chosen is reported, not guesse
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Protocol
 
@@ -18,6 +19,25 @@ from engine.cuda.tables import Tables
 from engine.kv_cache import KVPool
 
 
+@dataclass(frozen=True)
+class LayerCache:
+    """One layer's K and V, and what the layer asks of its attention."""
+
+    pool: KVPool
+    layer: int
+    options: Options
+
+    @property
+    def keys(self) -> Tensor:
+        """[slots, heads, size]."""
+        return self.pool.keys[self.layer]
+
+    @property
+    def values(self) -> Tensor:
+        """[slots, heads, value size]."""
+        return self.pool.values[self.layer]
+
+
 class Kernels(Protocol):
     """Attention over one layer of a paged pool. Nothing here waits for the device.
 
@@ -27,26 +47,21 @@ class Kernels(Protocol):
 
     name: str
     tile_rows: int
-    """A tile of a chunk is this many rows times the query heads that share a KV head, or one row."""
+    """Rows of a chunk times query heads that share a KV head, in a tile; but one row at least."""
 
     def prepare(self, tables: Tables, pool: KVPool) -> None:
-        """Note a new step by its tables on the host; called before the layers of a step that has
-        chunks."""
+        """Note a step that has chunks, by its tables on the host; called before its layers."""
         ...
 
     def write(self, pool: KVPool, layer: int, slots: Tensor, k: Tensor, v: Tensor) -> None:
         """Store k and v, [rows, heads, size] of any strides, at `slots`; nothing at -1."""
         ...
 
-    def decode(
-        self, q: Tensor, pool: KVPool, layer: int, tables: Tables, options: Options, out: Tensor
-    ) -> None:
+    def decode(self, q: Tensor, cache: LayerCache, tables: Tables, out: Tensor) -> None:
         """Attend the rows of `tables.decoding`."""
         ...
 
-    def prefill(
-        self, q: Tensor, pool: KVPool, layer: int, tables: Tables, options: Options, out: Tensor
-    ) -> None:
+    def prefill(self, q: Tensor, cache: LayerCache, tables: Tables, out: Tensor) -> None:
         """Attend the rows of `tables.tiles`, causally, each over its sequence's whole context."""
         ...
 

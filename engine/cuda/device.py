@@ -189,9 +189,7 @@ class CudaDevice:
         self._numbers[: shape.total].copy_(self._host[: shape.total], non_blocking=True)
         return view(self._numbers, shape)
 
-    def _run(
-        self, attention: Attention, tables: Tables, inputs: dict[str, Any]
-    ) -> Tensor | None:
+    def _run(self, attention: Attention, tables: Tables, inputs: dict[str, Any]) -> Tensor | None:
         inputs |= {"position_ids": tables.positions[None], "use_cache": False}
         with self._hook.use(attention):
             if "logits_to_keep" in inputs:
@@ -237,5 +235,9 @@ class CudaDevice:
     def _work(self, size: int) -> None:
         """Compute the padded step whose numbers are on the device."""
         tables = view(self._numbers, Shape(size, size, size, 0, self._pool.blocks))
-        logits = self._run(self._attention(tables, []), tables, {"input_ids": tables.ids[None], "logits_to_keep": 0})
+        logits = self._run(
+            self._attention(tables, []),
+            tables,
+            {"input_ids": tables.ids[None], "logits_to_keep": 0},
+        )
         self._recorded[:size].copy_(logits)  # type: ignore[arg-type] # logits were asked for

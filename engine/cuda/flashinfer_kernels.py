@@ -4,6 +4,8 @@ flashinfer plans a batch on the host before it runs, so a graph cannot hold it, 
 no sinks. Chunks of layers without sinks are its business; everything else is `TritonKernels`'.
 """
 
+# mypy: disable-error-code="import-not-found"
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ import torch
 from torch import Tensor
 
 from engine.attention import Options
+from engine.cuda.backend import LayerCache
 from engine.cuda.tables import Tables
 from engine.cuda.triton_kernels import TritonKernels
 from engine.kv_cache import KVPool
@@ -72,16 +75,15 @@ class FlashinferKernels(TritonKernels):
         )
         self._plans.clear()
 
-    def prefill(
-        self, q: Tensor, pool: KVPool, layer: int, tables: Tables, options: Options, out: Tensor
-    ) -> None:
+    def prefill(self, q: Tensor, cache: LayerCache, tables: Tables, out: Tensor) -> None:
         """See `Kernels`."""
+        pool, options = cache.pool, cache.options
         if options.sinks is not None or self._chunks is None:
-            super().prefill(q, pool, layer, tables, options, out)
+            super().prefill(q, cache, tables, out)
             return
         keys, values = (
             part.view(pool.blocks, pool.block_size, *part.shape[1:])
-            for part in (pool.keys[layer], pool.values[layer])
+            for part in (cache.keys, cache.values)
         )
         rows = self._chunks.rows
         plan = self._plan(q, keys, values, options)

@@ -8,7 +8,8 @@ graphs share too. Nothing that touches the host may happen within a recording.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 
@@ -37,7 +38,7 @@ class CudaRecorder:
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         """See `Recorder`. The first run, on a stream of its own, compiles what is not compiled."""
-        stream = torch.cuda.Stream(self._device)
+        stream: Any = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(stream):
             work()
@@ -87,7 +88,7 @@ class DecodeGraphs:
         try:
             for size in reversed(self._sizes):
                 self._prepare(size)
-                self._replays[size] = self._recorder.record(lambda size=size: self._work(size))
+                self._replays[size] = self._recorder.record(partial(self._work, size))
         except RuntimeError as error:
             self._replays.clear()
             self.refused = f"this model's steps cannot be recorded ({type(error).__name__})"

@@ -6,11 +6,13 @@ For tests, and where there is no Triton. Everything is computed in float32.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 
 import torch
 from torch import Tensor
 
 from engine.attention import Options
+from engine.cuda.backend import LayerCache
 from engine.cuda.tables import Tables
 from engine.kv_cache import KVPool
 
@@ -33,23 +35,19 @@ class TorchKernels:
         real = slots >= 0
         pool.write(layer, slots[real], k[real], v[real])
 
-    def decode(
-        self, q: Tensor, pool: KVPool, layer: int, tables: Tables, options: Options, out: Tensor
-    ) -> None:
+    def decode(self, q: Tensor, cache: LayerCache, tables: Tables, out: Tensor) -> None:
         """See `Kernels`: each split gives a maximum, a sum and a product; then they are joined."""
         for sequence in tables.decoding.tolist():
             row, context = int(tables.borders[sequence]), int(tables.contexts[sequence])
             line = tables.blocks[:, sequence]
             parts = []
-            for start, stop in split(context, options.window, self._splits, self._tile):
+            for start, stop in split(context, cache.options.window, self._splits, self._tile):
                 seen = torch.arange(start, stop, device=q.device)
-                scores, values = _scores(q[row : row + 1], pool, layer, line, seen, options)
+                scores, values = _scores(q[row : row + 1], cache, line, seen)
                 parts.append(_partial(scores[:, 0], values))
-            out[row] = _join(parts, q.shape[1], out.shape[-1], options).to(out.dtype)
+            out[row] = _join(parts, q.shape[1], out.shape[-1], cache.options).to(out.dtype)
 
-    def prefill(
-        self, q: Tensor, pool: KVPool, layer: int, tables: Tables, options: Options, out: Tensor
-    ) -> None:
+    def prefill(self, q: Tensor, cache: LayerCache, tables: Tables, out: Tensor) -> None:
         """See `Kernels`: a tile ends where the next one of its sequence begins."""
         tiles = tables.tiles.tolist()
         for (sequence, first), (other, start) in zip(tiles, [*tiles[1:], (-1, 0)], strict=True):
@@ -58,15 +56,16 @@ class TorchKernels:
             rows = slice(border + first, last)
             before = int(tables.contexts[sequence]) - (end - rows.start)
             positions = torch.arange(before, before + last - rows.start, device=q.device)
-            floor = 0 if options.window is None else max(0, before - options.window + 1)
+            window = cache.options.window
+            floor = 0 if window is None else max(0, before - window + 1)
             seen = torch.arange(floor, before + len(positions), device=q.device)
             line = tables.blocks[:, sequence]
-            scores, values = _scores(q[rows], pool, layer, line, seen, options)
+            scores, values = _scores(q[rows], cache, line, seen)
             hidden = seen > positions[:, None]
-            if options.window is not None:
-                hidden |= seen <= positions[:, None] - options.window
+            if window is not None:
+                hidden |= seen <= positions[:, None] - window
             scores.masked_fill_(hidden, float("-inf"))
-            out[rows] = _attend(scores, values, options).transpose(0, 1).to(out.dtype)
+            out[rows] = _attend(scores, values, cache.options).transpose(0, 1).to(out.dtype)
 
     def zero(self, pool: KVPool, blocks: Sequence[int]) -> None:
         """See `Kernels`."""
@@ -81,20 +80,18 @@ def split(context: int, window: int | None, splits: int, tile: int) -> list[tupl
     """
     first = 0 if window is None else max(0, context - window)
     origin = first // tile * tile
-    part = -(-(-(-(context - origin) // splits)) // tile) * tile
+    part = ceil(ceil((context - origin) / splits) / tile) * tile
     starts = range(origin, context, part) if part else ()
     return [(max(start, first), min(start + part, context)) for start in starts]
 
 
-def _scores(
-    q: Tensor, pool: KVPool, layer: int, line: Tensor, seen: Tensor, options: Options
-) -> tuple[Tensor, Tensor]:
+def _scores(q: Tensor, cache: LayerCache, line: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
     """Return scores [query heads, rows, positions] and values [query heads, positions, size]."""
-    size = pool.block_size
+    size, options = cache.pool.block_size, cache.options
     slots = line[seen // size] * size + seen % size
-    shared = q.shape[1] // pool.keys[layer].shape[1]
-    keys = pool.keys[layer][slots].float().repeat_interleave(shared, 1)
-    values = pool.values[layer][slots].float().repeat_interleave(shared, 1)
+    shared = q.shape[1] // cache.keys.shape[1]
+    keys = cache.keys[slots].float().repeat_interleave(shared, 1)
+    values = cache.values[slots].float().repeat_interleave(shared, 1)
     scale = q.shape[-1] ** -0.5 if options.scaling is None else options.scaling
     scores = torch.einsum("qhd,khd->hqk", q.float(), keys) * scale
     if options.softcap is not None:

@@ -8,38 +8,40 @@ there are depends on the batch alone, never on a context's length: a captured gr
 Padding rows have context 0: their loops are empty and their output is zero.
 """
 
+# A kernel's parameters are what its launch passes; the compiler types them, not we.
+# ruff: noqa: ANN001, ANN201, PLR0915, PLR0917
+# mypy: disable-error-code="import-not-found,no-untyped-def,untyped-decorator"
+
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-# A kernel's parameters are what its launch passes; ranges below are Triton's.
-
 
 @triton.jit
-def softcapped(scores, cap):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """cap * tanh(scores / cap); Triton has no tanh that runs everywhere."""
+def softcapped(scores, cap):
+    """Cap * tanh(scores / cap); Triton has no tanh that runs everywhere."""
     return cap * (1.0 - 2.0 / (tl.exp(2.0 * scores / cap) + 1.0))
 
 
 @triton.jit(do_not_specialize=["across"])
-def decode_split(  # type: ignore[no-untyped-def]  # noqa: ANN201, C901
-    q,  # noqa: ANN001
-    keys,  # noqa: ANN001
-    values,  # noqa: ANN001
-    products,  # noqa: ANN001
-    tops,  # noqa: ANN001
-    sums,  # noqa: ANN001
-    decoding,  # noqa: ANN001
-    borders,  # noqa: ANN001
-    contexts,  # noqa: ANN001
-    blocks,  # noqa: ANN001
-    scale,  # noqa: ANN001
-    cap,  # noqa: ANN001
-    window,  # noqa: ANN001
-    across,  # noqa: ANN001
-    q_row,  # noqa: ANN001
-    q_head,  # noqa: ANN001
+def decode_split(
+    q,
+    keys,
+    values,
+    products,
+    tops,
+    sums,
+    decoding,
+    borders,
+    contexts,
+    blocks,
+    scale,
+    cap,
+    window,
+    across,
+    q_row,
+    q_head,
     heads: tl.constexpr,
     shared: tl.constexpr,
     shared_pad: tl.constexpr,
@@ -109,15 +111,15 @@ def decode_split(  # type: ignore[no-untyped-def]  # noqa: ANN201, C901
 
 
 @triton.jit
-def join_splits(  # type: ignore[no-untyped-def]  # noqa: ANN201
-    products,  # noqa: ANN001
-    tops,  # noqa: ANN001
-    sums,  # noqa: ANN001
-    out,  # noqa: ANN001
-    decoding,  # noqa: ANN001
-    borders,  # noqa: ANN001
-    sinks,  # noqa: ANN001
-    query_heads,  # noqa: ANN001
+def join_splits(
+    products,
+    tops,
+    sums,
+    out,
+    decoding,
+    borders,
+    sinks,
+    query_heads,
     value_size: tl.constexpr,
     value_pad: tl.constexpr,
     splits: tl.constexpr,
@@ -151,12 +153,12 @@ def join_splits(  # type: ignore[no-untyped-def]  # noqa: ANN201
 
 
 @triton.jit
-def store_rows(  # type: ignore[no-untyped-def]  # noqa: ANN201
-    rows,  # noqa: ANN001
-    pool,  # noqa: ANN001
-    slots,  # noqa: ANN001
-    row_stride,  # noqa: ANN001
-    head_stride,  # noqa: ANN001
+def store_rows(
+    rows,
+    pool,
+    slots,
+    row_stride,
+    head_stride,
     size: tl.constexpr,
     elements: tl.constexpr,
     elements_pad: tl.constexpr,
@@ -172,11 +174,11 @@ def store_rows(  # type: ignore[no-untyped-def]  # noqa: ANN201
 
 
 @triton.jit
-def zero_blocks(  # type: ignore[no-untyped-def]  # noqa: ANN201
-    base,  # noqa: ANN001
-    offsets,  # noqa: ANN001
-    extents,  # noqa: ANN001
-    blocks,  # noqa: ANN001
+def zero_blocks(
+    base,
+    offsets,
+    extents,
+    blocks,
     chunk: tl.constexpr,
 ):
     """Grid: blocks, tensors. Block b of tensor t is extents[t] elements from offsets[t] on."""
@@ -190,7 +192,7 @@ def zero_blocks(  # type: ignore[no-untyped-def]  # noqa: ANN201
 
 
 @triton.jit
-def zero_range(address, size, chunk: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def zero_range(address, size, chunk: tl.constexpr):
     """Grid: chunks of a range of `size` bytes of device memory that begins at `address`."""
     byte = tl.program_id(0).to(tl.int64) * chunk + tl.arange(0, chunk)
     memory = address.to(tl.pointer_type(tl.uint8))

@@ -5,6 +5,10 @@ product: row r of the product is query r // shared, head r % shared. Chunks of a
 after another without padding; a tile knows its sequence and its first row (`Tables.tiles`).
 """
 
+# A kernel's parameters are what its launch passes; the compiler types them, not we.
+# ruff: noqa: ANN001, ANN201, PLR0915, PLR0917
+# mypy: disable-error-code="import-not-found,no-untyped-def,untyped-decorator"
+
 from __future__ import annotations
 
 import triton
@@ -14,22 +18,22 @@ from engine.cuda.paged import softcapped
 
 
 @triton.jit(do_not_specialize=["across"])
-def prefill_tile(  # type: ignore[no-untyped-def]  # noqa: ANN201, C901
-    q,  # noqa: ANN001
-    keys,  # noqa: ANN001
-    values,  # noqa: ANN001
-    out,  # noqa: ANN001
-    tiles,  # noqa: ANN001
-    borders,  # noqa: ANN001
-    contexts,  # noqa: ANN001
-    blocks,  # noqa: ANN001
-    sinks,  # noqa: ANN001
-    scale,  # noqa: ANN001
-    cap,  # noqa: ANN001
-    window,  # noqa: ANN001
-    across,  # noqa: ANN001
-    q_row,  # noqa: ANN001
-    q_head,  # noqa: ANN001
+def prefill_tile(
+    q,
+    keys,
+    values,
+    out,
+    tiles,
+    borders,
+    contexts,
+    blocks,
+    sinks,
+    scale,
+    cap,
+    window,
+    across,
+    q_row,
+    q_head,
     heads: tl.constexpr,
     shared: tl.constexpr,
     queries: tl.constexpr,

@@ -38,9 +38,9 @@ class Shape:
     """Blocks of the longest sequence."""
 
     @property
-    def sizes(self) -> tuple[int, ...]:
+    def sizes(self) -> list[int]:
         """Numbers of each field of `Tables`, in their order."""
-        return (
+        return [
             self.rows,
             self.rows,
             self.rows,
@@ -49,7 +49,7 @@ class Shape:
             self.decoding,
             self.tiles * 2,
             self.width * self.sequences,
-        )
+        ]
 
     @property
     def total(self) -> int:
@@ -87,9 +87,18 @@ def tile_length(tile_rows: int, shared: int) -> int:
 
 def view(flat: Tensor, shape: Shape) -> Tables:
     """Return the fields of a step of `shape` over the first numbers of `flat`."""
-    *parts, tiles, blocks = torch.split(flat[: shape.total], shape.sizes)
+    ids, positions, slots, contexts, borders, decoding, tiles, blocks = torch.split(
+        flat[: shape.total], shape.sizes
+    )
     return Tables(
-        *parts, tiles.view(shape.tiles, 2), blocks.view(shape.width, shape.sequences)
+        ids,
+        positions,
+        slots,
+        contexts,
+        borders,
+        decoding,
+        tiles.view(shape.tiles, 2),
+        blocks.view(shape.width, shape.sequences),
     )
 
 

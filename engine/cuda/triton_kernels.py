@@ -1,5 +1,7 @@
 """Launches of the Triton kernels: sizes become constants, everything else stays on the device."""
 
+# mypy: disable-error-code="import-not-found"
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from engine.attention import Options
 from engine.cuda import paged, prefill
+from engine.cuda.backend import LayerCache
 from engine.cuda.tables import Tables, tile_length
 from engine.kv_cache import KVPool
 
@@ -64,13 +67,11 @@ class TritonKernels:
                 elements_pad=triton.next_power_of_2(elements),
             )
 
-    def decode(
-        self, q: Tensor, pool: KVPool, layer: int, tables: Tables, options: Options, out: Tensor
-    ) -> None:
+    def decode(self, q: Tensor, cache: LayerCache, tables: Tables, out: Tensor) -> None:
         """See `Kernels`."""
-        keys, values = pool.keys[layer], pool.values[layer]
+        keys, values, options = cache.keys, cache.values, cache.options
         count, query_heads, q = len(tables.decoding), q.shape[1], _unit(q)
-        sizes = _sizes(q, keys, values, pool.block_size, options, exact=self._exact)
+        sizes = _sizes(q, cache, exact=self._exact)
         splits = self.splits(count, sizes["heads"])
         shared_pad = max(_SMALLEST_PRODUCT, triton.next_power_of_2(sizes["shared"]))
         value_size = sizes["value_size"]
@@ -113,12 +114,10 @@ class TritonKernels:
             sunk=options.sinks is not None,
         )
 
-    def prefill(
-        self, q: Tensor, pool: KVPool, layer: int, tables: Tables, options: Options, out: Tensor
-    ) -> None:
+    def prefill(self, q: Tensor, cache: LayerCache, tables: Tables, out: Tensor) -> None:
         """See `Kernels`."""
-        keys, values, q = pool.keys[layer], pool.values[layer], _unit(q)
-        sizes = _sizes(q, keys, values, pool.block_size, options, exact=self._exact)
+        keys, values, options, q = cache.keys, cache.values, cache.options, _unit(q)
+        sizes = _sizes(q, cache, exact=self._exact)
         wide = max(sizes["size_pad"], sizes["value_pad"]) > 128
         prefill.prefill_tile[(len(tables.tiles), sizes["heads"])](
             q,
@@ -178,10 +177,8 @@ def tile_of(block_size: int) -> int:
     return tile
 
 
-def _sizes(
-    q: Tensor, keys: Tensor, values: Tensor, block_size: int, options: Options, *, exact: bool
-) -> dict[str, Any]:
-    heads, size, value_size = keys.shape[1], keys.shape[2], values.shape[2]
+def _sizes(q: Tensor, cache: LayerCache, *, exact: bool) -> dict[str, Any]:
+    heads, size, value_size = *cache.keys.shape[1:], cache.values.shape[2]
     return {
         "heads": heads,
         "shared": q.shape[1] // heads,
@@ -189,9 +186,9 @@ def _sizes(
         "size_pad": max(_SMALLEST_PRODUCT, triton.next_power_of_2(size)),
         "value_size": value_size,
         "value_pad": max(_SMALLEST_PRODUCT, triton.next_power_of_2(value_size)),
-        "block_size": block_size,
-        "tile": tile_of(block_size),
-        "capped": options.softcap is not None,
+        "block_size": cache.pool.block_size,
+        "tile": tile_of(cache.pool.block_size),
+        "capped": cache.options.softcap is not None,
         "exact": exact or q.dtype == torch.float32,
     }
 

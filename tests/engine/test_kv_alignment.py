@@ -12,6 +12,7 @@ from engine.kv_alignment import (
     KEY_LOW,
     MIDDLE,
     AlignedKVPool,
+    AlignedLayer,
     attend_aligned,
     join_bytes,
     key_differences,
@@ -139,7 +140,9 @@ def test_a_blocks_own_exponents_decide_for_its_keys():
 def test_every_kind_of_layer_stays_accurate(options, length):
     q, k, v = long_context(length, 2, 4, 64)
     blocks = list(range(-(-length // 64)))[::-1]
-    got, reading = attend_aligned(q, make_pool(k, v, blocks), 0, blocks, length, options)
+    got, reading = attend_aligned(
+        q, AlignedLayer(make_pool(k, v, blocks), 0, options), blocks, length
+    )
     assert error(got, exact(q, k, v, options)) < 0.01
     assert 0 < reading.read <= reading.whole * 1.04
 
@@ -149,7 +152,7 @@ def test_a_long_context_takes_a_quarter_fewer_bytes(shared):
     """32 heads of an 8B shape would take the same; two are enough."""
     q, k, v = long_context(4096, 2, shared, 128)
     blocks = torch.randperm(64, generator=torch.Generator().manual_seed(1)).tolist()
-    got, reading = attend_aligned(q, make_pool(k, v, blocks), 0, blocks, 4096, PLAIN)
+    got, reading = attend_aligned(q, AlignedLayer(make_pool(k, v, blocks), 0, PLAIN), blocks, 4096)
     assert reading.read <= 0.75 * reading.whole
     assert error(got, exact(q, k, v)) < 0.01
 
@@ -159,7 +162,7 @@ def test_a_flat_attention_is_read_whole_and_stays_exact():
     k, v = torch.randn(512, 1, 64).bfloat16() * 0.01, torch.randn(512, 1, 64).bfloat16()
     q = torch.randn(4, 64).bfloat16() * 0.01
     blocks = list(range(8))
-    got, reading = attend_aligned(q, make_pool(k, v, blocks), 0, blocks, 512, PLAIN)
+    got, reading = attend_aligned(q, AlignedLayer(make_pool(k, v, blocks), 0, PLAIN), blocks, 512)
     assert reading.read > 0.9 * reading.whole
     assert error(got, exact(q, k, v)) < 1e-3
 
@@ -193,7 +196,7 @@ def test_a_trained_models_cache_takes_a_quarter_fewer_bytes():
         blocks = list(range(16))
         pool = make_pool(k.transpose(0, 1), v.transpose(0, 1), blocks)
         context = len(ids)
-        got, reading = attend_aligned(q[:, -1], pool, 0, blocks, context, PLAIN)
+        got, reading = attend_aligned(q[:, -1], AlignedLayer(pool, 0, PLAIN), blocks, context)
         errors.append(error(got, exact(q[:, -1], k.transpose(0, 1), v.transpose(0, 1))))
         read, whole = read + reading.read, whole + reading.whole
     assert read <= 0.75 * whole

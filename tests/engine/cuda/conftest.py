@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from engine.attention import AttentionBatch, Options, Span
+from engine.cuda.backend import LayerCache
 from engine.cuda.oracle import TorchKernels
 from engine.cuda.tables import fill, shape_of, tile_length, view
 from engine.kv_cache import KVPool, LayerShape
@@ -56,10 +57,11 @@ def compute(kernels, case):
     kernels.write(case.pool, 0, tables.slots, case.k, case.v)
     out = torch.full((len(case.q), case.q.shape[1], case.v.shape[2]), float("nan"))
     out = out.to(case.q.dtype)
+    cache = LayerCache(case.pool, 0, case.options)
     if len(tables.decoding):
-        kernels.decode(case.q, case.pool, 0, tables, case.options, out)
+        kernels.decode(case.q, cache, tables, out)
     if len(tables.tiles):
-        kernels.prefill(case.q, case.pool, 0, tables, case.options, out)
+        kernels.prefill(case.q, cache, tables, out)
     return out
 
 
@@ -112,9 +114,9 @@ def triton_kernels():
         pytest.skip("Triton is not installed")
     if os.environ.get("TRITON_INTERPRET") != "1":
         pytest.skip("TRITON_INTERPRET=1 is not set, and must be from the interpreter's start")
-    from triton.runtime import interpreter
+    from triton.runtime import interpreter  # noqa: PLC0415 - only where Triton is
 
-    from engine.cuda.triton_kernels import TritonKernels
+    from engine.cuda.triton_kernels import TritonKernels  # noqa: PLC0415
 
     patch = interpreter._patch_lang_tensor
 
@@ -125,7 +127,7 @@ def triton_kernels():
         set_attribute(tensor, "__index__", lambda self: self.handle.data.item())
 
     interpreter._patch_lang_tensor = with_scalars
-    
+
     def kernels(*, exact=False):
         return TritonKernels(torch.device("cpu"), programs=6, exact=exact)
 

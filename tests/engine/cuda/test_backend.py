@@ -1,4 +1,4 @@
-"""Which kernels are chosen, and what flashinfer would be told. flashinfer itself is stood in for."""
+"""Which kernels are chosen, and what flashinfer would be told. It is stood in for itself."""
 
 import sys
 import types
@@ -36,7 +36,8 @@ class Planned:
         assert workspace.dtype == torch.uint8
         assert layout == "NHD"
 
-    def plan(self, borders, page_borders, pages, last, heads, kv_heads, size, page, **rest):
+    def plan(self, *positional, **rest):
+        borders, page_borders, pages, last, heads, kv_heads, _, page = positional
         assert {t.dtype for t in (borders, page_borders, pages, last)} == {torch.int32}
         Planned.plans += 1
         self.numbers = borders, page_borders, pages, last

@@ -8,6 +8,7 @@ from engine.attention import Span
 from engine.cuda.device import CudaDevice, Parts
 from engine.cuda.graphs import DecodeGraphs, sizes
 from engine.cuda.oracle import TorchKernels
+from engine.cuda.tables import decoding_shape, view
 from engine.device import StepInput
 from engine.kv_alignment import AlignedKVPool
 from engine.kv_cache import KVPool
@@ -207,8 +208,6 @@ def test_sizes_cover_every_row_count():
 
 def test_a_graphs_numbers_keep_their_places():
     """What a recording reads does not depend on contexts, but for how far the table is filled."""
-    from engine.cuda.tables import decoding_shape, view
-
     flat = torch.zeros(4000, dtype=torch.int64)
     short = view(flat, decoding_shape(4, [Span([1], 3, 1)], 16))
     long = view(flat, decoding_shape(4, [Span(list(range(40)), 600, 1)] * 3, 16))
