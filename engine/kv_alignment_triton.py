@@ -29,7 +29,7 @@ from engine.kv_alignment import (
 )
 
 _NO_WINDOW = 1 << 30
-_SPLITS = 16
+_SPLITS = 32
 _SMALLEST_PRODUCT = 16
 
 
@@ -164,9 +164,10 @@ def aligned_scores(
         with_high = (difference < from_none) & (dim < size)
         with_low = (difference < from_low) & (dim < size)
         seen = begin + place < stop
+        # Whole lines, so that loads are wide; what lies behind the context is masked below.
         k_at = line[:, None] * block_size + place[None, :]
-        upper = tl.load(high + k_at, mask=with_high[:, None] & seen[None, :], other=0)
-        lower = tl.load(low + k_at, mask=with_low[:, None] & seen[None, :], other=0)
+        upper = tl.load(high + k_at, mask=with_high[:, None], other=0)
+        lower = tl.load(low + k_at, mask=with_low[:, None], other=0)
         lower = tl.where((with_high & (difference >= from_low))[:, None], middle, lower)
         result = tl.dot(rows, halves(upper, lower)) * scale
         if capped:
@@ -297,6 +298,7 @@ def decode_aligned(q: Tensor, cache: AlignedLayer, tables: Tables, out: Tensor) 
     scale = q.shape[-1] ** -0.5 if options.scaling is None else options.scaling
     window = _NO_WINDOW if options.window is None else options.window
     across = tables.blocks.shape[1]
+    # Without a pipeline: Triton's copies of bytes would be 4 wide, its plain loads are 16.
     common = {
         "heads": shape.heads,
         "shared": shared,
@@ -311,13 +313,13 @@ def decode_aligned(q: Tensor, cache: AlignedLayer, tables: Tables, out: Tensor) 
         tables.decoding, tables.borders, tables.contexts, tables.blocks,
         scale, options.softcap or 0.0, window, across, slots, q.stride(0), q.stride(1),
         **common, size=shape.key_size, size_pad=_padded(shape.key_size),
-        capped=options.softcap is not None, from_low=KEY_LOW, from_none=KEY_NONE,
+        capped=options.softcap is not None, from_low=KEY_LOW, from_none=KEY_NONE, num_stages=1,
     )  # fmt: skip
     aligned_values[grid](
         scores, maxima, values.high, values.low, products, tops, sums,
         tables.decoding, tables.contexts, tables.blocks, window, across, slots,
         **common, value_size=shape.value_size, value_pad=value_pad,
-        from_low=VALUE_LOW, from_none=VALUE_NONE,
+        from_low=VALUE_LOW, from_none=VALUE_NONE, num_stages=1,
     )  # fmt: skip
     sinks = sums if options.sinks is None else options.sinks.float().contiguous()
     paged.join_splits[(count, query_heads)](

@@ -60,7 +60,11 @@ class Parts:
 
 
 def cuda_parts(device: torch.device, *, kernels: str | None = None, graphs: bool = True) -> Parts:
-    """Return the parts for a CUDA device; see `engine.cuda.backend.choose`."""
+    """Return the parts for a CUDA device, which becomes the current one: Triton runs on that.
+
+    See `engine.cuda.backend.choose` for `kernels`.
+    """
+    torch.cuda.set_device(0 if device.index is None else device.index)
     recorder = CudaRecorder(device) if graphs else None
     return Parts(choose(device, only=kernels), recorder, CudaEraser(device), pinned=True)
 

@@ -45,7 +45,7 @@ class TritonKernels:
         """
         self._device = device
         self._exact = exact
-        self._programs = programs or 2 * _multiprocessors(device)
+        self._programs = programs or 4 * _multiprocessors(device)
         self._extents: WeakKeyDictionary[KVPool, tuple[Tensor, Tensor]] = WeakKeyDictionary()
 
     def prepare(self, tables: Tables, pool: KVPool) -> None:
