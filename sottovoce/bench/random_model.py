@@ -28,9 +28,23 @@ class Shape:
     vocabulary: int
     context: int = 4096
 
+    @property
+    def body(self) -> int:
+        """Weights that every row is multiplied with: all layers, without the head."""
+        kv_width = self.hidden // self.heads * self.kv_heads
+        attention = 2 * self.hidden * (self.hidden + kv_width)
+        return self.layers * (attention + 3 * self.hidden * self.intermediate)
+
+    @property
+    def head(self) -> int:
+        """Weights that a row with logits is multiplied with at the end."""
+        return self.vocabulary * self.hidden
+
 
 HALF_B = Shape(24, 896, 4864, 14, 2, 151_936)
 """Qwen2-0.5B: 494 million weights, 988 MB in bfloat16."""
+TINY_10M = Shape(8, 320, 896, 5, 5, 4096)
+"""11.5 million weights, 23 MB: what is left of a step is everything but weights."""
 
 _SCALE = 0.02
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import nullcontext
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -31,6 +33,48 @@ def path(as_json: Json = False, quick: Quick = False) -> None:
     from sottovoce.bench import path as cases  # noqa: PLC0415 - likewise
 
     _show(cases.measure(cases.QUICK if quick else cases.PathSizes()), as_json=as_json)
+
+
+class EngineShape(StrEnum):
+    """Shapes of `bench engine`."""
+
+    HALF_B = "0.5b"
+    TINY_10M = "tiny10m"
+
+
+@app.command()
+def engine(
+    as_json: Json = False,
+    quick: Quick = False,
+    shape: Annotated[EngineShape, typer.Option(help="Of the model.")] = EngineShape.HALF_B,
+    only: Annotated[str, typer.Option(metavar="CASE", help="Cases whose name begins so.")] = "",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of every engine; all cores by default.")
+    ] = None,
+    llama: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PYTHON",
+            envvar="SOTTOVOCE_BENCH_LLAMA",
+            help="An interpreter that has llama_cpp and gguf.",
+        ),
+    ] = None,
+) -> None:
+    """The engine against transformers and llama.cpp, on the same random weights."""
+    from sottovoce.bench import engine as cases  # noqa: PLC0415 - likewise
+
+    sizes = cases.sizes_for(shape, quick=quick)
+    if not any(name.startswith(only) for each in cases.experiments(sizes) for name in each.cases):
+        raise typer.BadParameter("no case has a name that begins so", param_hint="--only")
+    lines = cases.measure(
+        sizes,
+        shape.value,
+        cases.SHAPES[shape],
+        threads=threads or len(os.sched_getaffinity(0)),
+        llama=llama,
+        only=only,
+    )
+    _show(lines, as_json=as_json)
 
 
 @app.command(
