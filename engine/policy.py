@@ -74,6 +74,10 @@ OPTIMISATIONS: tuple[Optimisation, ...] = (
     Optimisation("sparsity", "off", "integrity", "declared by the model digest"),
     Optimisation("distillation", "declared", "integrity", "a model is what its digest says"),
     Optimisation("kv_truncation", "off", "integrity", "never while verification is on"),
+    Optimisation("cuda_graphs", "on", "", "a GPU's decoding steps; their buffers zeroed each step"),
+    Optimisation(
+        "kernels_compiled_at_start", "declared", "E", "on a GPU only, before the first request"
+    ),
     Optimisation("compiled_kernels", "on", "", "compiled with the wheel and measured; none later"),
 )
 
@@ -82,13 +86,17 @@ _SPECULATION = {
     "ngram": "n-grams of the same request; never a database of past requests",
     "draft": "draft model, named in the model digest",
 }
+_TRUNCATION = "decoding reads K and V by exponent difference, in part; never under verification"
 
 
 def optimisations(config: EngineConfig) -> tuple[Optimisation, ...]:
     """Return the table as it stands for an engine of `config`."""
-    form = _SPECULATION.get(config.speculation)
+    forms = {
+        "speculation": _SPECULATION.get(config.speculation),
+        "kv_truncation": _TRUNCATION if config.kv_truncation else None,
+    }
     return tuple(
-        replace(row, state="declared", form=form) if form and row.name == "speculation" else row
+        replace(row, state="declared", form=form) if (form := forms.get(row.name)) else row
         for row in OPTIMISATIONS
     )
 
