@@ -128,11 +128,15 @@ class AttentionBatch:
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, options: Options) -> Tensor:
         """Attend; see `Attention`."""
-        self._pool.write(layer, self._slots, k[0].transpose(0, 1), v[0].transpose(0, 1))
+        self.write(layer, k, v)
         keys, values = self._pool.keys[layer], self._pool.values[layer]
         rows = q[0].transpose(0, 1)
         parts = [group.attend(rows[group.rows], keys, values, options) for group in self._groups]
         return (parts[0] if len(parts) == 1 else torch.cat(parts))[None]
+
+    def write(self, layer: int, k: Tensor, v: Tensor) -> None:
+        """Store the rows' k and v, [1, heads, rows, size]."""
+        self._pool.write(layer, self._slots, k[0].transpose(0, 1), v[0].transpose(0, 1))
 
 
 @dataclass(frozen=True)

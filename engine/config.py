@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.errors import EngineError
+
 
 @dataclass(frozen=True)
 class EngineConfig:
@@ -25,6 +27,12 @@ class EngineConfig:
     draft: Path | None = None
     """The folder of a small model with the same vocabulary, for "draft"; its own KV pool comes on
     top, with as many blocks."""
+    tensor_parallel: int = 1
+    """Ranks that divide every layer among themselves (`engine.parallel`); one of the three."""
+    pipeline_parallel: int = 1
+    """Ranks that have some of the layers each."""
+    sequence_parallel: int = 1
+    """Ranks that have the whole model each, and divide the rows of a prompt."""
     threads: int | None = None
     """Compute threads on a CPU; None leaves the choice to torch."""
     block_size: int = 64
@@ -47,3 +55,15 @@ class EngineConfig:
     max_logprobs: int = 20
     prompt_logit_rows: int = 64
     """Rows a step may spend on prompt logprobs; each costs one row of the whole vocabulary."""
+
+    @property
+    def ranks(self) -> int:
+        """How many processes the engine is.
+
+        Raises:
+            EngineError: a number below one, or more than one way to divide the model.
+        """
+        sizes = (self.tensor_parallel, self.pipeline_parallel, self.sequence_parallel)
+        if min(sizes) < 1 or sum(size > 1 for size in sizes) > 1:
+            raise EngineError("one of tensor, pipeline and sequence parallel, over whole ranks")
+        return max(sizes)

@@ -109,7 +109,7 @@ class TorchDevice:
         """See `Device`."""
         wanted = len(batch.logit_rows)
         self._used_rows, self._used_logits = len(batch.rows), wanted
-        attention = AttentionBatch(self._pool, batch.spans)
+        attention = self._attention(batch.spans)
         inputs: dict[str, Any] = {
             "position_ids": attention.positions[None],
             "use_cache": False,
@@ -144,3 +144,6 @@ class TorchDevice:
     def zero_blocks(self, blocks: Sequence[int]) -> None:
         """See `Device`."""
         self._pool.zero(blocks)
+
+    def _attention(self, spans: Sequence[Span]) -> AttentionBatch:
+        return AttentionBatch(self._pool, spans)

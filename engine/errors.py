@@ -9,6 +9,8 @@
     │   └── ConversionMismatch the converted model does not compute what the stock one does
     └── OutOfBlocks        the KV pool cannot hold what was asked for, now
 
+    RankLost(BaseException)    a rank of a parallel engine is gone, and the engine with it
+
 No message quotes token ids, probabilities or prompts.
 """
 
@@ -45,3 +47,11 @@ class ConversionMismatch(ModelRefused):
 
 class OutOfBlocks(EngineError):
     """The KV pool has too few free blocks for what was asked."""
+
+
+class RankLost(BaseException):
+    """A rank of the group is gone, or can no longer do its part.
+
+    Not an Exception: a failed step ends its sequences and the engine goes on, but not on a part
+    of its model.
+    """

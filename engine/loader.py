@@ -18,7 +18,7 @@ from __future__ import annotations
 import ctypes
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,9 @@ from engine.device import Computation, StepInput, TorchModel
 from engine.errors import ConversionMismatch, ModelFiles, ModelRefused, UnsupportedModel
 from engine.kv_cache import KVPool, LayerShape
 from engine.native import model as native
+from engine.parallel.front import GroupModel
+from engine.parallel.group import Group
+from engine.parallel.part import part_of
 
 Progress = Callable[[int], None]
 """Told how many per cent of a model's bytes were read, when that changes."""
@@ -68,8 +71,13 @@ class LoadedModel:
     """The model digest, of the bytes that were loaded (`engine.digest`)."""
 
 
-def load(config: EngineConfig, progress: Progress | None = None) -> LoadedModel:
+def load(
+    config: EngineConfig, progress: Progress | None = None, group: Group | None = None
+) -> LoadedModel:
     """Load, convert and compare the model of `config`.
+
+    In a group every rank loads its part at the same time, and rank 0 compares what they compute
+    together; on return the others must follow (`engine.parallel.front`).
 
     Raises:
         ModelFiles: the folder is incomplete, not safetensors, or does not fit together.
@@ -83,7 +91,7 @@ def load(config: EngineConfig, progress: Progress | None = None) -> LoadedModel:
         hf_config = _read_config(checkpoint)
         max_model_len = _context(hf_config, config.max_model_len)
         try:
-            loading = Loading(config, checkpoint, adapter, hf_config)
+            loading = Loading(config, checkpoint, adapter, hf_config, group)
             reference = loading.run()
             computation, shapes = loading.converted()
             _check_tokenizer(checkpoint, reference.shape[-1])
@@ -97,7 +105,10 @@ def load(config: EngineConfig, progress: Progress | None = None) -> LoadedModel:
                 torch.device(config.device),
                 digest.model_root(checkpoint.leaves(), config, adapters),
             )
-            compare_rows(_paged(loaded, loading.ids), reference, _tolerance(config))
+            if group is not None:
+                group.check_same(loaded.digest)
+            if group is None or group.leads:
+                compare_rows(_paged(loaded, loading.ids), reference, _tolerance(config))
         except (ModelRefused, MemoryError):
             raise
         except Exception as error:  # whatever a stranger's model code raises, it is not served
@@ -114,7 +125,10 @@ class Loading:
         checkpoint: Checkpoint,
         adapter: Adapter | None,
         hf_config: Any,  # noqa: ANN401 - one class an architecture
+        group: Group | None,
     ) -> None:
+        self._group = group
+        self._part = None if group is None else part_of(config, hf_config, group)
         self._checkpoint, self._adapter, self._hf_config = checkpoint, adapter, hf_config
         self._dtype, self._device = _dtype(config), torch.device(config.device)
         self._model = skeleton.build(hf_config, self._dtype)
@@ -133,6 +147,8 @@ class Loading:
         in_the_way = list(
             native.objections(self._model, self._dtype, self._device, config.block_size)
         )
+        if group is not None:
+            in_the_way.insert(0, "a group of ranks computes through torch")
         int8 = config.weights == "int8"
         if int8 and in_the_way:
             raise ModelRefused(f"int8 weights: {in_the_way[0]}")
@@ -161,8 +177,15 @@ class Loading:
             return self._packer.finish(self._probe), shapes
         self._model.set_attn_implementation(self._hook.name)
         vocab_size = self._model.get_output_embeddings().weight.shape[0]
+        if self._part is not None:
+            self._part.rest(self._model)
         self._siblings += linear.convert(self._model)
-        return TorchModel(self._model, self._hook, self._siblings, vocab_size), shapes
+        model = TorchModel(self._model, self._hook, self._siblings, vocab_size)
+        if self._part is None or self._group is None:
+            return model, shapes
+        own = self._part.computation(model)
+        shapes = self._part.shapes(shapes)
+        return (GroupModel(own, self._group) if self._group.leads else own), shapes
 
     def _fill(self, module: nn.Module, recurse: bool) -> None:
         self._places.fill(module, self._weight, recurse=recurse)
@@ -177,7 +200,8 @@ class Loading:
     def _after_layer(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:  # noqa: ANN401
         """Note what a layer asks of its attention, then pack it."""
         self._model.set_attn_implementation(self._hook.name)
-        with self._hook.use(self._probe):
+        divided = nullcontext() if self._part is None else self._part.layer(layer)
+        with divided, self._hook.use(self._probe):
             layer.forward(*args, **kwargs)
         self._model.set_attn_implementation("eager")
         if self._packer is not None:

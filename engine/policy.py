@@ -82,6 +82,7 @@ OPTIMISATIONS: tuple[Optimisation, ...] = (
 )
 
 
+_GROUPS = ("tensor_parallel", "pipeline_parallel", "sequence_parallel")
 _SPECULATION = {
     "ngram": "n-grams of the same request; never a database of past requests",
     "draft": "draft model, named in the model digest",
@@ -95,6 +96,9 @@ def optimisations(config: EngineConfig) -> tuple[Optimisation, ...]:
         "speculation": _SPECULATION.get(config.speculation),
         "kv_truncation": _TRUNCATION if config.kv_truncation else None,
     }
+    for name in _GROUPS:
+        ranks = getattr(config, name)
+        forms[name] = f"{ranks} ranks, {_ONE_GROUP}" if ranks > 1 else None
     return tuple(
         replace(row, state="declared", form=form) if (form := forms.get(row.name)) else row
         for row in OPTIMISATIONS

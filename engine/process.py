@@ -24,6 +24,7 @@ from engine.config import EngineConfig
 from engine.connection import MAX_SLOTS
 from engine.errors import InvalidRequest
 from engine.loader import LoadedModel, Progress, load
+from engine.parallel.launch import Torchrun, joined, of_rank
 from engine.policy import engine_policy
 from engine.slot import Slot, SlotGeometry
 
@@ -42,20 +43,23 @@ def run(
 
     Raises:
         ModelRefused: the model is not served; nothing was written to `ready_fd`.
+        RankLost: a process of a parallel engine ended; the engine ends with it.
     """
     # The loader's progress bars and hints are nobody's log events.
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    control = socket.socket(fileno=control_socket_fd)
-    loaded = load(config, progress)
-    server = EngineServer(control, config, loaded)
-    gc.collect()
-    gc.freeze()
-    os.write(ready_fd, ready_line(config, server.geometry, loaded.digest))
-    os.close(ready_fd)
-    server.serve()
+    config = of_rank(config, 0) if config.ranks > 1 else config
+    with joined(config, Torchrun.find(os.environ)) as group:
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        control = socket.socket(fileno=control_socket_fd)
+        loaded = load(config, progress, group)
+        server = EngineServer(control, config, loaded)
+        gc.collect()
+        gc.freeze()
+        os.write(ready_fd, ready_line(config, server.geometry, loaded.digest))
+        os.close(ready_fd)
+        server.serve()
 
 
 def ready_line(config: EngineConfig, geometry: SlotGeometry, digest: bytes) -> bytes:

@@ -40,7 +40,16 @@ def draft_config(config: EngineConfig) -> EngineConfig:
         raise ModelRefused('speculation "draft" needs the folder of a draft model')
     if _vocabulary(config.draft) != _vocabulary(config.model):
         raise ModelRefused("the draft model's tokenizer has another vocabulary")
-    return replace(config, model=config.draft, speculation="none", draft=None, weights="as stored")
+    return replace(
+        config,
+        model=config.draft,
+        speculation="none",
+        draft=None,
+        weights="as stored",
+        tensor_parallel=1,
+        pipeline_parallel=1,
+        sequence_parallel=1,
+    )
 
 
 def _vocabulary(folder: Path) -> Any:  # noqa: ANN401 - JSON of a stranger

@@ -12,6 +12,7 @@ import pytest
 import torch
 import transformers
 
+from engine.attention import Span
 from engine.build import build
 from engine.config import EngineConfig
 from engine.connection import EngineConnection
@@ -258,6 +259,7 @@ def lab(load_model, stock_logits):
         device=make_device,
         step=run_step,
         prompt=prompt_of,
+        span=Span,
     )
 
 
@@ -268,24 +270,33 @@ def prompt_ids():
 
 
 PROGRAM = """
+import json
 import sys
 from pathlib import Path
 from engine.config import EngineConfig
 from engine.process import run
 control, ready = int(sys.argv[1]), int(sys.argv[2])
 run(control, EngineConfig(model=Path(sys.argv[3]), dtype="float32", threads=1, block_size=16,
-    max_model_len=512, kv_blocks=64, max_sequences=4), ready)
+    max_model_len=512, kv_blocks=64, max_sequences=4, **json.loads(sys.argv[4])), ready)
 """
 
 
 class EngineProcess:
     """What a launcher and a zygote do: start it, and hand it capsules' sockets."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, **config):
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         read, write = os.pipe()
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(theirs.fileno()), str(write), str(folder)],
+            [
+                sys.executable,
+                "-c",
+                PROGRAM,
+                str(theirs.fileno()),
+                str(write),
+                str(folder),
+                json.dumps(config),
+            ],
             pass_fds=[theirs.fileno(), write],
             cwd=ROOT,
             env=os.environ | SCRUB,
