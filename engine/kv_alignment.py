@@ -17,8 +17,8 @@ float16 holds bfloat16 exactly between 2^-14 and 65,504; what is smaller is roun
 clamped. It approximates, so it is never used while the computation is verified.
 
 Where this differs from the paper: a bfloat16 fills 5 bits of a low byte, so a low byte of K can go
-at a difference of 5, not 8; and positions are many, so one is left out only when all of its kind
-together could not matter, which depends on how many there are.
+at a difference of 5 (of V, 7), not 8; and positions are many, so one is left out only when all of
+its kind together could not matter, which depends on how many there are.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ KEY_LOW = 5
 """From this difference on, a dimension's low bytes are not read."""
 KEY_NONE = 11
 """From this difference on, a dimension is not read at all."""
-VALUE_LOW = 8
+VALUE_LOW = 7
+"""As for keys, and a margin: positions are many, and their errors add up."""
 VALUE_NONE = 8
 """To which the logarithm of the context's length is added."""
 MIDDLE = 0x7C

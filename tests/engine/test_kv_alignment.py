@@ -25,6 +25,12 @@ CPU = torch.device("cpu")
 PLAIN = Options(None, None, None, None)
 
 
+def normal(*sizes):
+    """bfloat16 numbers that float16 holds exactly: none is closer to zero than 2^-14."""
+    values = torch.randn(*sizes, generator=torch.Generator().manual_seed(sum(sizes))) * 3
+    return torch.where(values.abs() < 2.0**-14, 1.0, values).bfloat16()
+
+
 def make_pool(k, v, blocks, block_size=64):
     """A pool whose `blocks` hold k and v, [positions, heads, size], in their order."""
     shape = LayerShape(k.shape[1], k.shape[2], v.shape[2])
@@ -60,12 +66,12 @@ def long_context(length, heads, shared, size, seed=0):
     first position that draws much attention, neighbours that draw more than what is far away."""
     generator = torch.Generator().manual_seed(seed)
 
-    def normal(*sizes):
+    def draw(*sizes):
         return torch.randn(*sizes, generator=generator)
 
-    q, k, v = normal(heads * shared, size), normal(length, heads, size), normal(length, heads, size)
-    k[:, :, ::16] += 12 * normal(heads, size // 16)
-    wanted = 2.0 * normal(length, heads) - 6.0 * (torch.arange(length).flip(0)[:, None] / length)
+    q, k, v = draw(heads * shared, size), draw(length, heads, size), draw(length, heads, size)
+    k[:, :, ::16] += 12 * draw(heads, size // 16)
+    wanted = 2.0 * draw(length, heads) - 6.0 * (torch.arange(length).flip(0)[:, None] / length)
     wanted[0] = 8.0
     wanted[-32:] += 5.0
     mean = q.view(heads, shared, size).mean(1)
@@ -76,7 +82,7 @@ def long_context(length, heads, shared, size, seed=0):
 
 
 def test_planes_hold_what_a_bfloat16_holds():
-    values = torch.randn(4000).bfloat16() * 3
+    values = normal(4000)
     high, low = split_bytes(values)
     assert torch.equal(join_bytes(high, low).bfloat16(), values)
     extreme = torch.tensor([0.0, -0.0, 1e30, -1e30, 2.0**-14, 65504.0])
@@ -85,15 +91,14 @@ def test_planes_hold_what_a_bfloat16_holds():
 
 
 def test_a_low_byte_that_is_not_read_costs_an_eighth_at_most():
-    values = torch.randn(4000).bfloat16()
+    values = normal(4000)
     high, _ = split_bytes(values)
     guess = join_bytes(high, torch.full_like(high, MIDDLE)).float()
-    normal = values.abs() > 2.0**-14
-    assert ((guess - values.float()).abs() / values.float().abs())[normal].max() < 0.125
+    assert ((guess - values.float()).abs() / values.float().abs()).max() < 0.125
 
 
 def test_the_pool_returns_what_was_written_and_knows_its_largest_exponents():
-    k, v = torch.randn(100, 2, 8).bfloat16(), torch.randn(100, 2, 4).bfloat16()
+    k, v = normal(100, 2, 8), normal(100, 2, 4)
     pool = make_pool(k, v, [3, 1], 64)
     got_k, got_v = pool.read(0, [3, 1], 100)
     assert torch.equal(got_k, k)
@@ -159,8 +164,8 @@ def test_a_long_context_takes_a_quarter_fewer_bytes(shared):
 
 def test_a_flat_attention_is_read_whole_and_stays_exact():
     """Nothing may be left out where everything counts the same."""
-    k, v = torch.randn(512, 1, 64).bfloat16() * 0.01, torch.randn(512, 1, 64).bfloat16()
-    q = torch.randn(4, 64).bfloat16() * 0.01
+    k, v = normal(512, 1, 64) * 0.01, normal(512, 1, 64)
+    q = normal(4, 64) * 0.01
     blocks = list(range(8))
     got, reading = attend_aligned(q, AlignedLayer(make_pool(k, v, blocks), 0, PLAIN), blocks, 512)
     assert reading.read > 0.9 * reading.whole

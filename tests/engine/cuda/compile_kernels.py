@@ -57,7 +57,7 @@ KERNELS = [
     ),
     (
         aligned.aligned_values,
-        {**PLANES, "value_size": 128, "value_pad": 128, "from_low": 8, "from_none": 8},
+        {**PLANES, "value_size": 128, "value_pad": 128, "from_low": 7, "from_none": 8},
         {"num_stages": 1},
     ),
 ]  # fmt: skip

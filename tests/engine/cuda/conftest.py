@@ -1,4 +1,8 @@
-"""Random steps over a pool: chunks and single rows of several sequences, in scattered blocks."""
+"""Random steps over a pool: chunks and single rows of several sequences, in scattered blocks.
+
+Without Triton its kernels' tests are skipped. With it they run on a CPU, by its interpreter:
+`TRITON_INTERPRET=1 PYTHONPATH=(a folder with triton 3.6) python -m pytest tests/engine/cuda`.
+"""
 
 import os
 import random
