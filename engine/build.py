@@ -11,6 +11,7 @@ from engine.config import EngineConfig
 from engine.core import Engine
 from engine.device import Device
 from engine.errors import EngineError, ModelRefused
+from engine.kv_alignment import AlignedKVPool
 from engine.kv_cache import KVPool
 from engine.loader import LoadedModel, load
 from engine.scheduler import Scheduler
@@ -44,6 +45,9 @@ def build(
     """Build an engine around a loaded model, and say what slots it takes.
 
     The context shrinks to what the pool holds, so that a sequence alone can always finish.
+
+    Raises:
+        EngineError: the configuration asks for what cannot be had.
     """
     blocks = pool_blocks(config, loaded)
     geometry = SlotGeometry(
@@ -51,7 +55,11 @@ def build(
         vocab_size=loaded.vocab_size,
         max_logprobs=config.max_logprobs,
     )
-    pool = KVPool(
+    if config.kv_truncation and loaded.device.type == "cpu":
+        raise EngineError("kv_truncation is for a GPU")
+    # Only a GPU's device is given the pool in planes, and it takes both.
+    pool_type: Any = AlignedKVPool if config.kv_truncation else KVPool
+    pool = pool_type(
         loaded.shapes,
         blocks=blocks,
         block_size=config.block_size,

@@ -49,6 +49,9 @@ class EngineConfig:
     """Blocks of the pool; None means what `max_sequences` full contexts need, within `kv_bytes`."""
     kv_bytes: int = 1 << 30
     """Upper bound of a pool whose `kv_blocks` is None (but one full context always fits)."""
+    kv_truncation: bool = False
+    """Decoding reads K and V only as precisely as it can use them (`engine.kv_alignment`). On a GPU
+    only, and never while the computation is verified."""
     max_logprobs: int = 20
     prompt_logit_rows: int = 64
     """Rows a step may spend on prompt logprobs; each costs one row of the whole vocabulary."""

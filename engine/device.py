@@ -8,7 +8,7 @@ Numerics: a row's logits depend in their last bits on how many rows share its pr
 kernels choose their order of summation by shape). In float32 this is noise of about 1e-6; in bf16
 it can decide between two ids that are almost equally likely.
 
-The CUDA path is the same code with pinned staging buffers. It has not been run.
+On a GPU the device is `engine.cuda.device.CudaDevice`; what is below computes on the CPU.
 """
 
 from __future__ import annotations
@@ -83,6 +83,10 @@ class TorchModel:
 
     def on(self, pool: KVPool, *, max_rows: int, max_logit_rows: int) -> Device:
         """See `Computation`."""
+        if pool.device.type == "cuda":
+            from engine.cuda.device import CudaDevice  # noqa: PLC0415 - it imports this module
+
+            return CudaDevice(self, pool, max_rows=max_rows, max_logit_rows=max_logit_rows)
         return TorchDevice(self, pool, max_rows=max_rows, max_logit_rows=max_logit_rows)
 
 
@@ -96,19 +100,13 @@ class TorchDevice:
         self._hook = computation.hook
         self._pool = pool
         self._siblings = computation.siblings
-        self._device = pool.keys[0].device
-        on_host = self._device.type == "cpu"
-        self._rows = torch.zeros(max_rows, dtype=torch.int64, device=self._device)
-        self._logits = torch.zeros(max_logit_rows, computation.vocab_size, pin_memory=not on_host)
+        self._rows = torch.zeros(max_rows, dtype=torch.int64)
+        self._logits = torch.zeros(max_logit_rows, computation.vocab_size)
         self._used_rows = self._used_logits = 0
 
     @torch.inference_mode()
     def step(self, batch: StepInput) -> StepOutput:
-        """See `Device`.
-
-        On CUDA the copy of the ids is asynchronous when T hands them over in pinned memory; the
-        copy of the logits waits, because T reads them at once.
-        """
+        """See `Device`."""
         wanted = len(batch.logit_rows)
         self._used_rows, self._used_logits = len(batch.rows), wanted
         attention = self._attention(batch.spans)
@@ -117,16 +115,16 @@ class TorchDevice:
             "use_cache": False,
         }
         if batch.rows.is_floating_point():
-            embeddings = batch.rows.to(self._device, self._pool.keys[0].dtype)
+            embeddings = batch.rows.to(self._pool.keys[0].dtype)
             inputs["inputs_embeds"] = embeddings[None]
         else:
             rows = self._rows[: len(batch.rows)]
-            rows.copy_(batch.rows, non_blocking=True)
+            rows.copy_(batch.rows)
             inputs["input_ids"] = rows[None]
         logits = self._logits[:wanted]
         with self._hook.use(attention):
             if wanted:
-                inputs["logits_to_keep"] = batch.logit_rows.to(self._device)
+                inputs["logits_to_keep"] = batch.logit_rows
                 logits.copy_(self._model(**inputs).logits[0])
             else:
                 self._model.base_model(**inputs)
@@ -146,8 +144,6 @@ class TorchDevice:
     def zero_blocks(self, blocks: Sequence[int]) -> None:
         """See `Device`."""
         self._pool.zero(blocks)
-        if self._device.type != "cpu":
-            torch.cuda.synchronize(self._device)
 
     def _attention(self, spans: Sequence[Span]) -> AttentionBatch:
         return AttentionBatch(self._pool, spans)

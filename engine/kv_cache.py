@@ -43,6 +43,7 @@ class KVPool:
     ) -> None:
         self.blocks = blocks
         self.block_size = block_size
+        self.dtype, self.device = dtype, device
         slots = blocks * block_size
         sizes = [
             (slots, shape.heads, width)

@@ -74,6 +74,10 @@ OPTIMISATIONS: tuple[Optimisation, ...] = (
     Optimisation("sparsity", "off", "integrity", "declared by the model digest"),
     Optimisation("distillation", "declared", "integrity", "a model is what its digest says"),
     Optimisation("kv_truncation", "off", "integrity", "never while verification is on"),
+    Optimisation("cuda_graphs", "on", "", "a GPU's decoding steps; their buffers zeroed each step"),
+    Optimisation(
+        "kernels_compiled_at_start", "declared", "E", "on a GPU only, before the first request"
+    ),
     Optimisation("compiled_kernels", "on", "", "compiled with the wheel and measured; none later"),
 )
 
@@ -83,11 +87,15 @@ _SPECULATION = {
     "ngram": "n-grams of the same request; never a database of past requests",
     "draft": "draft model, named in the model digest",
 }
+_TRUNCATION = "decoding reads K and V by exponent difference, in part; never under verification"
 
 
 def optimisations(config: EngineConfig) -> tuple[Optimisation, ...]:
     """Return the table as it stands for an engine of `config`."""
-    forms = {"speculation": _SPECULATION.get(config.speculation)}
+    forms = {
+        "speculation": _SPECULATION.get(config.speculation),
+        "kv_truncation": _TRUNCATION if config.kv_truncation else None,
+    }
     for name in _GROUPS:
         ranks = getattr(config, name)
         forms[name] = f"{ranks} ranks, {_ONE_GROUP}" if ranks > 1 else None

@@ -26,6 +26,15 @@ _SEED_BITS = {True: 63, False: 31}
 _FINISH = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 _ID = "token_id:"
 _DONE = b"[DONE]"
+_NOT_AN_EVENT = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
+"""What reading a stranger's JSON as an event may raise."""
 
 
 class UpstreamFailed(ServerError):
@@ -147,7 +156,7 @@ def parse_event(dialect: Dialect, data: bytes) -> Delta | None:
         event = json.loads(data)
         choices = event["choices"]
         return _delta(dialect, choices[0]) if choices else None
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
+    except _NOT_AN_EVENT:
         # No word of what came: it may quote the request.
         raise UpstreamFailed("an event that is none of a completion") from None
 

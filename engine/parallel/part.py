@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from engine.config import EngineConfig
 from engine.device import Computation, TorchModel
+from engine.errors import UnsupportedModel
 from engine.kv_cache import LayerShape
 from engine.parallel.group import Group
 from engine.parallel.pipeline import PipelinePart
@@ -47,4 +48,6 @@ def part_of(config: EngineConfig, hf_config: Any, group: Group) -> Part:  # noqa
         return TensorPart(hf_config, group)
     if config.pipeline_parallel > 1:
         return PipelinePart(hf_config, group)
+    if config.device.partition(":")[0] == "cuda":
+        raise UnsupportedModel("prompts are divided by positions on CPUs only, as yet")
     return SequencePart(group)

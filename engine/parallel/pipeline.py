@@ -8,7 +8,7 @@ model is divided for its size, not for speed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.device import Computation, Device, StepInput, StepOutput, TorchDevice, TorchModel
+from engine.device import Computation, Device, StepInput, StepOutput, TorchModel
 from engine.errors import UnsupportedModel
 from engine.kv_cache import KVPool, LayerShape
 from engine.parallel.group import Group
@@ -102,40 +102,48 @@ class StageModel:
 
     def on(self, pool: KVPool, *, max_rows: int, max_logit_rows: int) -> Device:
         """See `Computation`."""
-        return StageDevice(
-            self.model, self.group, pool, max_rows=max_rows, max_logit_rows=max_logit_rows
-        )
+        own = self.model.on(pool, max_rows=max_rows, max_logit_rows=max_logit_rows)
+        rows = max_logit_rows if self.group.leads else 0
+        return StageDevice(own, self.group, torch.zeros(rows, self.model.vocab_size))
 
 
-class StageDevice(TorchDevice):
-    """A device that computes one rank's layers; rank 0 gets the last one's logits."""
+class StageDevice:
+    """A `Device` that computes one rank's layers; rank 0 gets the last one's logits."""
 
-    def __init__(
-        self,
-        model: TorchModel,
-        group: Group,
-        pool: KVPool,
-        *,
-        max_rows: int,
-        max_logit_rows: int,
-    ) -> None:
-        super().__init__(model, pool, max_rows=max_rows, max_logit_rows=max_logit_rows)
+    def __init__(self, own: Device, group: Group, logits: Tensor) -> None:
+        self._own = own
         self._group = group
+        self._logits = logits
+        self._used_logits = 0
 
     def step(self, batch: StepInput) -> StepOutput:
-        """See `Device`."""
+        """See `Device`; on ranks in between nothing comes out."""
         wanted, last = len(batch.logit_rows), self._group.size - 1
         if self._group.rank == last:
-            output = super().step(batch)
+            output = self._own.step(batch)
             if wanted:
                 self._group.send(output.logits, 0)
             return output
-        super().step(replace(batch, logit_rows=batch.logit_rows[:0]))
+        output = self._own.step(replace(batch, logit_rows=batch.logit_rows[:0]))
+        if not self._group.leads or not wanted:
+            return output
         self._used_logits = wanted
         logits = self._logits[:wanted]
-        if self._group.leads and wanted:
-            self._group.receive(logits, last)
+        self._group.receive(logits, last)
         return StepOutput(logits)
+
+    def finish_step(self) -> None:
+        """See `Device`."""
+        self._own.finish_step()
+        self._logits[: self._used_logits].zero_()
+
+    def copy_blocks(self, source: Sequence[int], target: Sequence[int]) -> None:
+        """See `Device`."""
+        self._own.copy_blocks(source, target)
+
+    def zero_blocks(self, blocks: Sequence[int]) -> None:
+        """See `Device`."""
+        self._own.zero_blocks(blocks)
 
 
 def _hand_on(hidden_states: Tensor, *_: object, **__: object) -> Tensor:

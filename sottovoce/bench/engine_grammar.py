@@ -16,7 +16,7 @@ from server.openai.grammar import Constraint, Matcher, schema_constraint
 from server.openai.model_files import ModelFiles
 from server.openai.tokenizer import Tokenizer
 from sottovoce.bench.engine_ours import Ours
-from sottovoce.bench.engine_rounds import Prompts, Run
+from sottovoce.bench.engine_rounds import BenchFailed, Prompts, Run
 
 _SCHEMA = {
     "type": "object",
@@ -58,7 +58,10 @@ class Grammar:
             for _ in range(count):
                 step()
             seconds = time.perf_counter() - started
-            return Run((sum(slot.sampled for slot in slots) - before) / seconds)
+            decoded = sum(slot.sampled for slot in slots) - before
+            if decoded != count * len(prompts):
+                raise BenchFailed("a step did not draw one id a sequence")
+            return Run(decoded / seconds)
 
 
 def _params(count: int, *, constrained: bool) -> SamplingParams:

@@ -73,11 +73,12 @@ class Settled:
 
 def settle(ways: Mapping[str, Way]) -> Settled:
     """Run every way, to warm it, and those that have a rival again; return the fastest."""
-    runs = {name: way() for name, way in ways.items()}
     tries = _TRIES if len(ways) > 1 else 0
-    rates = {name: max((way().rate for _ in range(tries)), default=0) for name, way in ways.items()}
-    best = max(rates, key=rates.__getitem__)
-    return Settled(best, ways[best], runs[best].first_ids)
+    rates, settled = {}, {}
+    for name, way in ways.items():
+        settled[name] = Settled(name, way, way().first_ids)
+        rates[name] = max((way().rate for _ in range(tries)), default=0.0)
+    return settled[max(rates, key=rates.__getitem__)]
 
 
 def in_turns(ways: Mapping[str, Way], rounds: int) -> dict[str, list[float]]:

@@ -41,6 +41,8 @@ NAMED = [
     "sparsity",
     "distillation",
     "kv_truncation",
+    "cuda_graphs",
+    "kernels_compiled_at_start",
     "compiled_kernels",
 ]
 
@@ -85,3 +87,10 @@ def test_speculation_is_declared_in_the_form_it_has(speculation, state, form):
     assert row == {"state": state, "form": form}
     for other in optimisations(config):
         assert other.name == "speculation" or other in OPTIMISATIONS
+
+
+def test_truncation_is_declared_by_whoever_uses_it():
+    policy = json.loads(engine_policy(EngineConfig(Path("m"), device="cuda", kv_truncation=True)))
+    assert policy["optimisations"]["kv_truncation"]["state"] == "declared"
+    policy = json.loads(engine_policy(EngineConfig(Path("m"), device="cuda")))
+    assert policy["optimisations"]["kv_truncation"]["state"] == "off"

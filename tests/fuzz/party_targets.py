@@ -28,6 +28,7 @@ from server.openai import validation
 from server.openai.errors import ApiError
 from server.openai.json_text import decode_object
 from server.openai.schemas import ChatRequest, CompletionRequest
+from server.upstream_dialect import DIALECTS, UpstreamFailed, parse_event
 from tests.fuzz.evidence_targets import POLICY
 from tests.fuzz.log_targets import LOG, WITNESSES
 from tests.fuzz.target import Target, pieces_of
@@ -145,6 +146,20 @@ def decode_packet(data: bytes) -> Any:
     if not data or data[0] not in kinds:
         return keeper_messages.decode_generation(data)
     return kinds[data[0]].decode(data)
+
+
+def read_event(data: bytes) -> None:
+    """An event of another engine, in every dialect."""
+    for dialect in DIALECTS.values():
+        delta = parse_event(dialect, data)
+        assert delta is None or dialect.returns_ids or not delta.ids
+
+
+def upstream_events() -> list[bytes]:
+    logprobs = {"token_logprobs": [-0.5], "top_logprobs": [{"token_id:7": -0.5}]}
+    choice = {"index": 0, "text": " a", "token_ids": [7], "logprobs": logprobs}
+    events = [choice, choice | {"finish_reason": "stop"}, {"text": "", "finish_reason": "length"}]
+    return [b"[DONE]", *(json.dumps({"choices": [event]}).encode() for event in events)]
 
 
 def packets() -> list[bytes]:
@@ -289,6 +304,13 @@ TARGETS = (
         (IssuerUnavailable,),
         directories,
         ("server.issuer_keys:parse_directory",),
+    ),
+    Target(
+        "upstream-event",
+        read_event,
+        (UpstreamFailed,),
+        upstream_events,
+        ("server.upstream_dialect:parse_event",),
     ),
     Target(
         "engine-ready",

@@ -49,9 +49,15 @@ def ways_in(stack):
     return f"{stack.local.url(RELAY)}/{node_of(stack)}", f"{worker_url(stack)}/gateway"
 
 
-def live_header(stack):
+def listed_bundle(stack):
+    """The worker's bundle in the list; None while a worker just restarted is not in it."""
     nodes = httpx.get(f"{stack.local.url(RELAY)}/nodes", trust_env=False).json()
-    bundle = Bundle.decode(base64.b64decode(nodes["bundles"][node_of(stack)]))
+    return nodes["bundles"].get(node_of(stack))
+
+
+def live_header(stack):
+    stack.until(lambda: listed_bundle(stack), timeout=60)
+    bundle = Bundle.decode(base64.b64decode(listed_bundle(stack)))
     configs = KeyDocument.decode(bundle.key_document).key_configs
     key_id = next(config.key_id for config in configs if config.kem is Kem.XWING)
     return bytes([key_id]) + b"\x64\x7a\x00\x01\x00\x01"

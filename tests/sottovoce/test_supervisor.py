@@ -86,8 +86,8 @@ def test_the_last_words_of_a_party_can_be_read(supervisor):
 def test_either_signal_ends_a_program_that_a_shell_put_in_its_background(number):
     program = (
         "import time; from sottovoce.supervisor import interrupt_on_terminate as listen\n"
-        "listen(); print('listening', flush=True)\n"
-        "try: time.sleep(60)\n"
+        "listen()\n"
+        "try: print('listening', flush=True); time.sleep(60)\n"
         "except KeyboardInterrupt: print('cleaned up')"
     )
     process = subprocess.Popen(

@@ -77,10 +77,10 @@ def test_a_simulated_node_says_so_loudly(node):
 
 
 def test_every_weakness_that_was_accepted_is_named(node, anything):
-    node.engine |= {"verification": "none", "transfers": "plain"}
+    node.engine |= {"verification": "none", "transfers": "plain", "erasure": "upstream"}
     verified = node.appraise(policy=anything)
     assert verified.weaknesses == frozenset(Weakness) - {Weakness.BOOT_ONLY}
-    assert len(verified.warnings) == 3
+    assert len(verified.warnings) == 4
     assert verified.verdict.outcome is Outcome.PASS
 
 
@@ -291,6 +291,7 @@ def test_an_engine_policy_for_another_device(node):
     [
         ({"verification": "none"}, Code.COMPUTE_UNVERIFIED),
         ({"transfers": "plain"}, Code.TRANSFERS_PLAIN),
+        ({"erasure": "upstream"}, Code.MEMORY_NOT_ERASED),
         ({"prefix_cache": "shared"}, Code.CACHE_ACROSS_REQUESTS),
     ],
 )
@@ -367,6 +368,7 @@ def test_a_model_that_is_not_on_the_policys_own_list(node):
 
 def test_the_policy_that_accepts_everything_still_wants_authentic_logged_evidence(node):
     node.engine |= {"verification": "none", "transfers": "plain", "prefix_cache": "shared"}
+    node.engine |= {"erasure": "upstream"}
     verified = node.appraise(policy=AcceptEverythingUnsafe())
     assert verified.weaknesses == frozenset(Weakness) - {Weakness.BOOT_ONLY}
     assert "UNSAFE" in next(s.reason for s in verified.steps if s.step == "platform-policy")
