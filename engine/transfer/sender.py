@@ -83,7 +83,7 @@ class Sender:
             predictor: which block comes next.
             sealer: what seals ahead.
             depth: blocks staged at most; 0 seals each when it is asked for.
-            gap: sequence numbers left free before what is staged at one time, while there are misses.
+            gap: numbers left free before what is staged at one time, while there are misses.
             buffers: private memory for frames.
         """
         self._form, self._store, self._link, self._sealer = form, store, link, sealer
