@@ -1,10 +1,10 @@
 """Sealed data at rest, in host memory or in a file: under a key that dies with its request.
 
-A request's key is HKDF-SHA-256(boot secret, "sottovoce store v1" | request id), with a random id of
-16 bytes that is never shown. A block's nonce is block u64 | version u32, its associated data request id
-| block u64 | version u32 | length u64; a version is sealed once. When the request is done, aborted
-or failed, its key is overwritten, and what lies in memory, on the disk or in somebody's copy of it
-cannot be opened any more.
+A request's key is HKDF-SHA-256(boot secret, "sottovoce store v1" | request id), with a random id
+of 16 bytes that is never shown. A block's nonce is block u64 | version u32, its associated data
+request id | block u64 | version u32 | length u64; a version is sealed once. When the request is
+done, aborted or failed, its key is overwritten, and what lies in memory, on the disk or in
+somebody's copy of it cannot be opened any more.
 
 A file is unlinked before anything is written to it: no name, nothing left after a crash.
 """
@@ -93,7 +93,7 @@ class FileShelf:
         Raises:
             OSError: the folder takes none.
         """
-        self._file = tempfile.TemporaryFile(dir=folder, buffering=0)
+        self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - see close
         self._places: dict[int, tuple[int, int]] = {}
         self._spare: dict[int, list[int]] = {}
         self._end = 0
@@ -262,16 +262,17 @@ class RequestStore:
             UnknownBlock: nothing is kept for it.
             BlockPoisoned: what is kept is not what was sealed; `out` is zeros.
             KeyDestroyed: the request has ended.
+            ValueError: `out` has another length.
         """
         self._check()
         version, size = self._entry(block)
+        if bytes_of(out).size != size - TAG:
+            raise ValueError("`out` has to be as long as the content")
         try:
             sealed = self._shelf.get(block)
-            if bytes_of(sealed).size != size:
-                raise TagMismatch("another length")
             associated = self._associated(block, version, size)
             self._aead.open_into(_NONCE.pack(block, version), sealed, associated, out)
-        except (TagMismatch, OSError):
+        except (TagMismatch, OSError, ValueError):  # a file may have become shorter
             zeroise(out)
             raise BlockPoisoned("what was kept is not what was sealed") from None
         return version
