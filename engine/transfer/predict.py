@@ -198,6 +198,10 @@ _SWAP = "swap"
 """In the rhythm: any block that had left."""
 
 
+_READY = 4
+"""Of so many predictions one is KV that may come at any time."""
+
+
 class Mixture:
     """Weights that go round and KV that comes back, in one stream.
 
@@ -238,11 +242,14 @@ class Mixture:
             score.predictor.forget(block)
 
     def predict(self, count: int) -> list[int]:
-        """See `Predictor`. What the rhythm leaves out follows: it may come at any time."""
+        """See `Predictor`. KV that the rhythm leaves out may come at any time: a part is its."""
         swaps = min(self._swaps, key=lambda score: score.misses).predictor.predict(count)
         weights = self._weights.predict(count)
+        rhythm = self._rhythm.next(count) if weights else [_SWAP] * count
+        if swaps and _SWAP not in rhythm:
+            rhythm = rhythm[: count - count // _READY]
         ordered: list[int] = []
-        for item in self._rhythm.next(count) if weights else [_SWAP] * count:
+        for item in rhythm:
             source = swaps if item == _SWAP else weights
             if source:
                 ordered.append(source.pop(0))

@@ -130,7 +130,7 @@ class Sender:
             self._count(hits=hit, misses=not hit, bytes_sealed=frame.length)
             self._predictor.observe(block)
             self._trust.judge(hit=hit, guessed=guessed)
-            if len(self._staging) <= self._depth // 2:
+            if self._diverging or len(self._staging) <= self._depth // 2:
                 self._refill()
             return frame
 
@@ -167,6 +167,12 @@ class Sender:
             self._staging.relinquish()
             self._drop_batch()
             self._form.close()
+
+    @property
+    def _diverging(self) -> bool:
+        """Whether something is asked for before what was staged ahead of it."""
+        lowest = self._staging.lowest
+        return lowest is not None and lowest < self._top
 
     def _staged(self, block: int, version: int) -> Frame | None:
         entry = self._staging.take(block, version)
