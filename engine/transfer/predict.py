@@ -199,7 +199,7 @@ _SWAP = "swap"
 
 
 _READY = 4
-"""Of so many predictions one is KV that may come at any time."""
+"""One of so many predictions is a weight, one KV, whatever the rhythm says."""
 
 
 class Mixture:
@@ -242,18 +242,17 @@ class Mixture:
             score.predictor.forget(block)
 
     def predict(self, count: int) -> list[int]:
-        """See `Predictor`. KV that the rhythm leaves out may come at any time: a part is its."""
+        """See `Predictor`. The rhythm may be wrong: of each kind a part is kept ready after it."""
         swaps = min(self._swaps, key=lambda score: score.misses).predictor.predict(count)
         weights = self._weights.predict(count)
+        ready = count // _READY if weights and swaps else 0
         rhythm = self._rhythm.next(count) if weights else [_SWAP] * count
-        if swaps and _SWAP not in rhythm:
-            rhythm = rhythm[: count - count // _READY]
         ordered: list[int] = []
-        for item in rhythm:
+        for item in rhythm[: count - 2 * ready]:
             source = swaps if item == _SWAP else weights
             if source:
                 ordered.append(source.pop(0))
-        return (ordered + swaps)[:count]
+        return (ordered + weights[:ready] + swaps)[:count]
 
     def _came_back(self, block: int) -> None:
         for score in self._swaps:

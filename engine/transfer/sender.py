@@ -30,11 +30,16 @@ from engine.transfer.staging import Staging
 
 
 class Trust:
-    """Whether staging pays: it rests for a while when most of what it staged was not asked for."""
+    """Whether staging pays: it rests for a while when most of what it staged was not asked for.
 
-    def __init__(self, window: int = 32, rest: int = 128) -> None:
-        """Begin with trust; judge by the last `window` blocks sent, rest for `rest` of them."""
+    Each rest in a row is twice as long as the one before, so that guesses which never come true
+    cost next to nothing, and a change of habits no more than a moment.
+    """
+
+    def __init__(self, window: int = 32, rest: int = 16, longest: int = 1024) -> None:
+        """Begin with trust; judge by the last `window` blocks sent."""
         self._outcomes: deque[bool] = deque(maxlen=window)
+        self._least, self._longest = rest, longest
         self._rest, self._resting = rest, 0
 
     @property
@@ -53,10 +58,15 @@ class Trust:
             self._resting -= 1
         elif guessed:
             self._outcomes.append(hit)
-        full = len(self._outcomes) == self._outcomes.maxlen
-        if full and 2 * sum(self._outcomes) < len(self._outcomes):
-            self._outcomes.clear()
-            self._resting = self._rest
+        if len(self._outcomes) == self._outcomes.maxlen:
+            self._conclude()
+
+    def _conclude(self) -> None:
+        if 2 * sum(self._outcomes) >= len(self._outcomes):
+            self._rest = self._least
+            return
+        self._outcomes.clear()
+        self._resting, self._rest = self._rest, min(2 * self._rest, self._longest)
 
 
 class Sender:
@@ -227,8 +237,14 @@ class Sender:
         self._free = self._next
 
     def _refill(self) -> None:
+        """What is not expected any more makes room for what is."""
         if self._depth and self._trust.staging:
-            self._stage(self._predictor.predict(self._depth))
+            wanted = self._predictor.predict(self._depth)
+            missing = self._staging.missing(wanted)
+            if len(self._staging) + len(missing) > self._depth:
+                self._staging.keep(wanted)
+                self._free = self._next
+            self._stage(wanted)
 
     def _stage(self, ids: Iterable[int]) -> None:
         number = max(self._next - 1, self._top, self._staging.highest) + 1

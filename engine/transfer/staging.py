@@ -123,6 +123,10 @@ class Staging:
             while entries := self._blocks.get(block):
                 self._drop(self._remove(entries[0]))
 
+    def keep(self, blocks: Iterable[int]) -> None:
+        """Drop the entries of all other blocks."""
+        self.drop_blocks(self._blocks.keys() - set(blocks))
+
     def relinquish(self) -> None:
         """Drop everything."""
         self.drop(list(self._numbers))

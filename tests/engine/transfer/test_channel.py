@@ -269,14 +269,15 @@ def test_a_thousand_preemptions_leave_the_channel_as_it_was(ends):
     assert made.host.stats().hit_rate > 0.95
 
 
-def test_staging_rests_when_guesses_fail_and_tries_again():
+def test_staging_rests_when_guesses_fail_and_longer_each_time():
     trust = Trust(window=4, rest=3)
-    for _ in range(4):
-        assert trust.staging
-        trust.judge(hit=False, guessed=True)
-    for _ in range(3):
-        assert not trust.staging
-        trust.judge(hit=False, guessed=False)
+    for rest in (3, 6, 12):
+        for _ in range(4):
+            assert trust.staging
+            trust.judge(hit=False, guessed=True)
+        for _ in range(rest):
+            assert not trust.staging
+            trust.judge(hit=False, guessed=False)
     assert trust.staging
 
 
