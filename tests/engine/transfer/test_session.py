@@ -12,7 +12,10 @@ def seal(session, number, data=b"data"):
 
 
 def test_a_thousand_keys_follow_each_other():
-    sender, receiver = Session(bytes(32), TO_DEVICE, limit=3), Session(bytes(32), TO_DEVICE, limit=3)
+    sender, receiver = (
+        Session(bytes(32), TO_DEVICE, limit=3),
+        Session(bytes(32), TO_DEVICE, limit=3),
+    )
     seen = set()
     for number in range(3000):
         frame, out = seal(sender, number), bytearray(4)

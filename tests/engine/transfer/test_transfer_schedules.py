@@ -47,9 +47,7 @@ class Schedules(RuleBasedStateMachine):
         self.buffers = Watched()
         both = {"secret": self.fresh(), "limit": LIMIT}
         self.host, self.device = (
-            open_channel(
-                "sealed", store, link, side=side, buffers=buffers, depth=5, gap=1, **both
-            )
+            open_channel("sealed", store, link, side=side, buffers=buffers, depth=5, gap=1, **both)
             for store, link, side, buffers in zip(
                 self.stores, self.links, ("host", "device"), (self.buffers, None), strict=True
             )
