@@ -161,7 +161,7 @@ def open_channel(
         attested: whether the engine's policy is attested; then nothing goes in clear.
         predictor: which block is sent next; `Mixture` unless told.
         depth: blocks sealed ahead at most; 0 is sealing without speculation.
-        gap: sequence numbers left free before each time that blocks are staged.
+        gap: sequence numbers left free before what a `sync` stages, while there are misses.
         limit: frames a key.
         aead: makes an AEAD of a key; `chacha20_poly1305` where a GPU of ours opens.
         sealer: seals ahead; the caller's own thread unless told (deterministic).
