@@ -142,7 +142,7 @@ class Sender:
             self._count("bytes_sealed", frame.length)
             self._predictor.observe(block)
             self._trust.judge(hit=hit, guessed=guessed)
-            if self._diverging or len(self._staging) <= self._depth // 2:
+            if self._staging.count_above(self._top) <= self._depth // 2:
                 self._refill(0)
             return frame
 
@@ -179,12 +179,6 @@ class Sender:
             self._staging.relinquish()
             self._drop_batch()
             self._form.close()
-
-    @property
-    def _diverging(self) -> bool:
-        """Whether something is asked for before what was staged ahead of it."""
-        lowest = self._staging.lowest
-        return lowest is not None and lowest < self._top
 
     def _staged(self, block: int, version: int) -> Frame | None:
         entry = self._staging.take(block, version)
@@ -256,7 +250,7 @@ class Sender:
     def _stage(self, ids: Iterable[int], gap: int) -> None:
         number = max(self._next - 1, self._top, self._staging.highest) + 1 + gap
         for block in self._staging.missing(ids):
-            if len(self._staging) >= self._depth:
+            if self._staging.count_above(self._top) >= self._depth:
                 break
             if block in self._store and self._staging.stage(number, block):
                 number += 1
