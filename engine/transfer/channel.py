@@ -9,11 +9,11 @@ The forms (`engine.transfer.forms`) have one interface.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Literal, Protocol
 
-from engine.aead import Buffer
+from engine.aead import Aead, Buffer, aes_256_gcm
 from engine.transfer.blocks import BlockStore
 from engine.transfer.buffers import Buffers
 from engine.transfer.counts import TransferCounts
@@ -145,6 +145,7 @@ def open_channel(
     depth: int = DEPTH,
     gap: int = GAP,
     limit: int = LIMIT,
+    aead: Callable[[Buffer], Aead] = aes_256_gcm,
     sealer: Sealer | None = None,
     opener: Sealer | None = None,
     buffers: Buffers | None = None,
@@ -160,8 +161,9 @@ def open_channel(
         attested: whether the engine's policy is attested; then nothing goes in clear.
         predictor: which block is sent next; `Mixture` unless told.
         depth: blocks sealed ahead at most; 0 is sealing without speculation.
-        gap: sequence numbers left free before each time that blocks are staged.
+        gap: sequence numbers left free before what a `sync` stages, while there are misses.
         limit: frames a key.
+        aead: makes an AEAD of a key; `chacha20_poly1305` where a GPU of ours opens.
         sealer: seals ahead; the caller's own thread unless told (deterministic).
         opener: opens what arrives; likewise.
         buffers: private memory for frames.
@@ -175,8 +177,14 @@ def open_channel(
     predictor = Mixture() if predictor is None else predictor
     sealer = InlineSealer() if sealer is None else sealer
     opener = InlineSealer() if opener is None else opener
+
+    def form(direction: int) -> Form:
+        if kind == "sealed":
+            return SealedForm(secret, direction, limit=limit, aead=aead)
+        return CcForm() if kind == "cc" else PlainForm()
+
     sender = Sender(
-        _form(kind, secret, out, limit),
+        form(out),
         store,
         link,
         predictor=predictor,
@@ -185,11 +193,5 @@ def open_channel(
         gap=gap,
         buffers=buffers,
     )
-    receiver = Receiver(_form(kind, secret, back, limit), store, opener)
+    receiver = Receiver(form(back), store, opener)
     return Duplex(sender, receiver, predictor, [sealer, opener])
-
-
-def _form(kind: Kind, secret: Buffer, direction: int, limit: int) -> Form:
-    if kind == "sealed":
-        return SealedForm(secret, direction, limit=limit)
-    return CcForm() if kind == "cc" else PlainForm()

@@ -10,7 +10,7 @@ A batch is frames of one length, a multiple of 64 bytes: KV blocks and units of 
 """
 
 # A kernel's parameters are what its launch passes; the compiler types them, not we.
-# ruff: noqa: ANN001, ANN201, PLR0913, PLR0917, PLR0914, E741
+# ruff: noqa: ANN001, ANN201, PLR0915, PLR0917
 # mypy: disable-error-code="import-not-found,no-untyped-def,untyped-decorator,no-untyped-call"
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def carried(h0, h1, h2, h3, h4):
 
 @triton.jit
 def product(h0, h1, h2, h3, h4, r0, r1, r2, r3, r4):
-    """h * r mod 2^130 - 5. No sum of five products reaches 2^59."""
+    """Return h * r mod 2^130 - 5. No sum of five products reaches 2^59."""
     s1, s2, s3, s4 = 5 * r1, 5 * r2, 5 * r3, 5 * r4
     return carried(
         h0 * r0 + h1 * s4 + h2 * s3 + h3 * s2 + h4 * s1,

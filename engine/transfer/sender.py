@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from engine.aead import TAG, Buffer
 from engine.transfer.blocks import BlockStore
@@ -93,7 +93,7 @@ class Sender:
             predictor: which block comes next.
             sealer: what seals ahead.
             depth: blocks staged at most; 0 seals each when it is asked for.
-            gap: numbers left free before what is staged at one time, while there are misses.
+            gap: numbers left free before what a `sync` stages, while there are misses.
             buffers: private memory for frames.
         """
         self._form, self._store, self._link, self._sealer = form, store, link, sealer
@@ -107,19 +107,20 @@ class Sender:
         self._batch: dict[int, tuple[Frame, memoryview | None]] = {}
         self._top = -1
         """The highest number in the batch."""
-        self._counts = TransferCounts()
+        self._sums = dict.fromkeys((each.name for each in fields(TransferCounts)), 0.0)
         self._closed = False
         self._lock = threading.RLock()
 
     @property
     def counts(self) -> TransferCounts:
         """Sums so far."""
-        return self._counts
+        sums = {name: int(value) for name, value in self._sums.items() if name != "hidden_s"}
+        return TransferCounts(**sums, hidden_s=self._sums["hidden_s"])
 
     def stage(self, ids: Sequence[int]) -> None:
         """Seal these ahead, in this order, as far as there is room."""
         with self._lock:
-            self._stage(ids)
+            self._stage(ids, self._gap_now)
 
     def send(self, block: int) -> Frame:
         """Put the block's content of this moment into the batch.
@@ -137,18 +138,19 @@ class Sender:
             hit = frame is not None
             if frame is None:
                 frame = self._seal_now(block)
-            self._count(hits=hit, misses=not hit, bytes_sealed=frame.length)
+            self._count("hits" if hit else "misses")
+            self._count("bytes_sealed", frame.length)
             self._predictor.observe(block)
             self._trust.judge(hit=hit, guessed=guessed)
-            if self._diverging or len(self._staging) <= self._depth // 2:
-                self._refill()
+            if self._staging.count_above(self._top) <= self._depth // 2:
+                self._refill(0)
             return frame
 
     def sync(self) -> None:
         """Release the batch; then stage what will be asked for next."""
         with self._lock:
             self._release()
-            self._refill()
+            self._refill(self._gap_now)
 
     def restart(self, secret: Buffer) -> None:
         """Drop the batch and what is staged; begin at 0 under another secret.
@@ -178,12 +180,6 @@ class Sender:
             self._drop_batch()
             self._form.close()
 
-    @property
-    def _diverging(self) -> bool:
-        """Whether something is asked for before what was staged ahead of it."""
-        lowest = self._staging.lowest
-        return lowest is not None and lowest < self._top
-
     def _staged(self, block: int, version: int) -> Frame | None:
         entry = self._staging.take(block, version)
         if entry is None or entry.frame is None:
@@ -194,7 +190,7 @@ class Sender:
             number = self._first_free()
             frame = replace(frame, counter=number)
         self._put(number, frame, entry.buffer)
-        self._count(hidden_s=max(0.0, entry.seconds))
+        self._count("hidden_s", max(0.0, entry.seconds))
         return frame
 
     def _seal_now(self, block: int) -> Frame:
@@ -233,10 +229,15 @@ class Sender:
     def _relinquish(self) -> None:
         if len(self._staging):
             self._staging.relinquish()
-            self._count(relinquishes=1)
+            self._count("relinquishes")
         self._free = self._next
 
-    def _refill(self) -> None:
+    @property
+    def _gap_now(self) -> int:
+        """Numbers that misses of the next batch may take; none while there are no misses."""
+        return self._gap if self._trust.missed else 0
+
+    def _refill(self, gap: int) -> None:
         """What is not expected any more makes room for what is."""
         if self._depth and self._trust.staging:
             wanted = self._predictor.predict(self._depth)
@@ -244,13 +245,12 @@ class Sender:
             if len(self._staging) + len(missing) > self._depth:
                 self._staging.keep(wanted)
                 self._free = self._next
-            self._stage(wanted)
+            self._stage(wanted, gap)
 
-    def _stage(self, ids: Iterable[int]) -> None:
-        number = max(self._next - 1, self._top, self._staging.highest) + 1
-        number += self._gap if self._trust.missed else 0
+    def _stage(self, ids: Iterable[int], gap: int) -> None:
+        number = max(self._next - 1, self._top, self._staging.highest) + 1 + gap
         for block in self._staging.missing(ids):
-            if len(self._staging) >= self._depth:
+            if self._staging.count_above(self._top) >= self._depth:
                 break
             if block in self._store and self._staging.stage(number, block):
                 number += 1
@@ -273,7 +273,7 @@ class Sender:
         for number in idle:
             nop = self._form.seal(number, NOP, 0, 0, b"", memoryview(bytearray(TAG)))
             self._batch[number] = nop, None
-        self._count(nops=len(idle))
+        self._count("nops", len(idle))
 
     def _give(self, buffers: Iterable[memoryview]) -> None:
         for buffer in buffers:
@@ -285,5 +285,5 @@ class Sender:
                 self._buffers.wipe(buffer)
         self._batch, self._top = {}, -1
 
-    def _count(self, **more: float) -> None:
-        self._counts += TransferCounts(**more)  # type: ignore[arg-type]
+    def _count(self, name: str, more: float = 1) -> None:
+        self._sums[name] += more

@@ -87,7 +87,7 @@ class Session:
         """Seal into `out`, 16 bytes longer than the data, as the frame of a sequence number."""
         counter, length = number % self._limit, len(out) - TAG
         associated = header(counter, flags, block, version, length)
-        self._key(number).seal_into(nonce(self._direction, counter), data, associated, out)
+        self.key(number).seal_into(self.nonce(number), data, associated, out)
         return Frame(counter, flags, block, version, length, out)
 
     def open(self, number: int, frame: Frame, out: Buffer) -> None:
@@ -96,9 +96,9 @@ class Session:
         Raises:
             FrameRefused: it was not sealed as the frame of this sequence number.
         """
-        at = nonce(self._direction, number % self._limit)
+        at = self.nonce(number)
         try:
-            self._key(number).open_into(at, frame.body, frame.header, out)
+            self.key(number).open_into(at, frame.body, frame.header, out)
         except TagMismatch:
             raise FrameRefused("not authentic") from None
 
@@ -120,7 +120,16 @@ class Session:
                 key.close()
             self._keys.clear()
 
-    def _key(self, number: int) -> Aead:
+    def nonce(self, number: int) -> bytes:
+        """Return the nonce of a sequence number."""
+        return nonce(self._direction, number % self._limit)
+
+    def key(self, number: int) -> Aead:
+        """Return the key of a sequence number.
+
+        Raises:
+            ChannelClosed: it was erased, or the session closed.
+        """
         epoch = number // self._limit
         key = self._keys.get(epoch)
         return self._derive(epoch) if key is None else key

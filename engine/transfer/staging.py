@@ -12,6 +12,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from enum import Enum
+from itertools import takewhile
 
 from engine.aead import TAG, AeadError
 from engine.transfer.blocks import BlockStore
@@ -72,6 +73,11 @@ class Staging:
     def highest(self) -> int:
         """The highest sequence number that an entry holds; -1 if there is none."""
         return next(reversed(self._numbers), -1)
+
+    def count_above(self, number: int) -> int:
+        """How many entries hold higher sequence numbers: those that a batch did not pass over."""
+        above = takewhile(lambda held: held > number, reversed(self._numbers))
+        return sum(1 for _ in above)
 
     def missing(self, wanted: Iterable[int]) -> list[int]:
         """Return which of these are not staged yet, each as often as it is wanted."""

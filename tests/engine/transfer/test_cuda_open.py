@@ -5,6 +5,7 @@
 
 import os
 import random
+from importlib import import_module
 from importlib.util import find_spec
 
 import pytest
@@ -20,16 +21,14 @@ def kernels():
         pytest.skip("Triton is not installed")
     if os.environ.get("TRITON_INTERPRET") != "1":
         pytest.skip("TRITON_INTERPRET=1 is not set, and must be from the interpreter's start")
-    from engine.transfer import cuda_open
-
-    return cuda_open
+    return import_module("engine.transfer.cuda_open")
 
 
 def tensor(data):
     return torch.frombuffer(bytearray(data), dtype=torch.uint8)
 
 
-def opened(kernels, key, nonces, headers, sealed, lanes=8):
+def opened(kernels, key, nonces, headers, sealed, *, lanes=8):
     bodies = torch.stack([tensor(body) for body in sealed])
     out = torch.full((len(sealed), bodies.shape[1] - 16), 0x55, dtype=torch.uint8)
     authentic = kernels.open_batch(tensor(key), nonces, headers, bodies, out, lanes=lanes)
@@ -50,7 +49,7 @@ def make(length, count, seed):
 @pytest.mark.parametrize(("length", "lanes"), [(64, 4), (512, 8), (4096, 64)])
 def test_frames_open_as_on_the_cpu(kernels, length, lanes):
     key, places, headers, contents, sealed = make(length, 3, seed=length + lanes)
-    assert opened(kernels, key, places, headers, sealed, lanes) == ([1, 1, 1], contents)
+    assert opened(kernels, key, places, headers, sealed, lanes=lanes) == ([1, 1, 1], contents)
 
 
 def test_tags_of_many_keys_are_right(kernels):

@@ -26,7 +26,10 @@ def make(request, tmp_path):
     return lambda capacity=10**6: SealedStore(capacity, folder=folder)
 
 
-def content(request, block, size=len(DATA)):
+SIZE = len(DATA)
+
+
+def content(request, block, size=SIZE):
     out = bytearray(size)
     request.get(block, out)
     return bytes(out)
@@ -63,9 +66,14 @@ def test_nothing_is_left_when_a_request_ends(make, tmp_path):
 
 def test_an_error_destroys_as_well(make):
     store = make()
-    with pytest.raises(RuntimeError), store.begin() as request:
-        request.put(1, 1, DATA)
-        raise RuntimeError
+
+    def failing():
+        with store.begin() as request:
+            request.put(1, 1, DATA)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        failing()
     assert store.used == 0
 
 
