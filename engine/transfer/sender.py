@@ -30,7 +30,7 @@ from engine.transfer.staging import Staging
 
 
 class Trust:
-    """Whether staging pays: it rests for a while when most of what it staged was not asked for.
+    """Whether staging pays: it rests for a while when a quarter of what was sent was not staged.
 
     Each rest in a row is twice as long as the one before, so that guesses which never come true
     cost next to nothing, and a change of habits no more than a moment.
@@ -62,7 +62,7 @@ class Trust:
             self._conclude()
 
     def _conclude(self) -> None:
-        if 2 * sum(self._outcomes) >= len(self._outcomes):
+        if 4 * sum(self._outcomes) >= 3 * len(self._outcomes):
             self._rest = self._least
             return
         self._outcomes.clear()

@@ -230,4 +230,4 @@ class TestSchedules(Schedules.TestCase):
 class TestManySchedules(Schedules.TestCase):
     """100,000 steps and more."""
 
-    settings = settings(max_examples=1100, stateful_step_count=100, **COMMON)
+    settings = settings(max_examples=1250, stateful_step_count=100, **COMMON)
