@@ -69,10 +69,7 @@ class VerifiedTdxQuote:
         max_age_s: int,  # noqa: ARG002 - a quote has no date; its key document has
     ) -> str:
         """Check the dates of certificates, revocation lists and statements."""
-        if at < self.claims.valid_from:
-            raise Refused(Code.TDX_COLLATERAL_NOT_YET_VALID, "the collateral is from the future")
-        if at > self.claims.valid_until:
-            raise Refused(Code.TDX_COLLATERAL_EXPIRED, "the collateral has expired")
+        self.claims.check_dates(at=at)
         return "chains and collateral are within their dates; a quote has none"
 
     def check_policy(self, policy: ClientPolicy, *, at: int) -> str:
