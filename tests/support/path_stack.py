@@ -1,4 +1,4 @@
-"""Every party as a real process on loopback, started once for all tests of the path."""
+"""Every party as a real process on loopback."""
 
 import io
 import os
@@ -7,7 +7,6 @@ import time
 from contextlib import closing
 
 import httpx
-import pytest
 from rich.console import Console
 
 from sottovoce.local import PROXY
@@ -91,13 +90,3 @@ class Stack:
             return self.chat(timeout=20).status_code == 200
         except httpx.HTTPError:
             return False
-
-
-@pytest.fixture(scope="session")
-def stack():
-    running = Stack()
-    try:
-        running.up.start()
-        yield running
-    finally:
-        running.up.stop()
