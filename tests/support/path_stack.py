@@ -36,10 +36,10 @@ def free_port_base():
 class Stack:
     """A running `sottovoce up`, and what tests do to it."""
 
-    def __init__(self):
+    def __init__(self, workers=2):
         self.printed = io.StringIO()
         options = UpOptions(
-            free_port_base(), workers=2, model=None, list_epoch_s=LIST_EPOCH_S, direct=True
+            free_port_base(), workers=workers, model=None, list_epoch_s=LIST_EPOCH_S, direct=True
         )
         self.up = Up(options, Console(file=self.printed, width=120))
         self.local = self.up.local

@@ -12,8 +12,13 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
+from subprocess import DEVNULL
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -22,6 +27,7 @@ from canary import Needles, canary
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from memory_search import Search, can_read_others, family
+from path_stack import Stack
 from path_user import run
 from tokenizers import Tokenizer
 
@@ -31,6 +37,7 @@ from engine.config import EngineConfig
 from engine.device import StepInput
 from engine.kv_cache import KVPool
 from engine.loader import load
+from sottovoce import supervisor
 from sottovoce.local import WORKER
 from sottovoce.models import choose_model
 
@@ -155,7 +162,9 @@ class Node:
         else:
             answer = await exchange.body()
             if way is CREATIVE:
-                needles.sentence(f"answer to {prompt[:12]}", json.loads(answer)["choices"][0]["text"])
+                needles.sentence(
+                    f"answer to {prompt[:12]}", json.loads(answer)["choices"][0]["text"]
+                )
         await exchange.close()
 
     def search(self, needles):
@@ -245,4 +254,39 @@ def test_the_same_search_finds_a_request_that_runs(stack, model):
 
     hits = run(stack, scenario)
     for kind in ("utf-8", "i32 ids", "K of layer 0: bf16", "V of layer 3: bf16", "response key"):
+        assert any(kind in name for name in hits), kind
+
+
+@pytest.fixture
+def unhygienic(monkeypatch):
+    """A system of its own whose one worker cleans nothing up."""
+    root = Path(__file__).parents[3]
+    program = [sys.executable, str(root / "tests" / "support" / "unhygienic_worker.py")]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+
+    def start(command, **how):
+        if command[3] == "worker":
+            command = [*program, *command[4:]]
+        return subprocess.Popen(command, env=environment, **how)
+
+    monkeypatch.setattr(supervisor, "subprocess", SimpleNamespace(Popen=start, DEVNULL=DEVNULL))
+    running = Stack(workers=1)
+    try:
+        running.up.start()
+        yield running
+    finally:
+        running.up.stop()
+
+
+def test_the_same_search_finds_what_a_worker_without_hygiene_leaves(unhygienic, model):
+    node = Node(unhygienic)
+    asked, needles = prepared(node, model, 14, [CREATIVE])
+
+    async def scenario(user):
+        for way, prompt in asked:
+            await node.ask(user, way, prompt, needles)
+
+    run(unhygienic, scenario)
+    hits = node.search(needles)
+    for kind in ("utf-8", "i64 ids", "K of layer 0: bf16", "response key"):
         assert any(kind in name for name in hits), kind
