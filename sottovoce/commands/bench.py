@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from sottovoce.bench.line import Line, show
+from sottovoce.bench.line import Line
+from sottovoce.bench.shown import show
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
