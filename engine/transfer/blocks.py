@@ -94,6 +94,11 @@ class BlockStore:
         """
         return self._get(block).state
 
+    def clean(self, block: int) -> bool:
+        """Whether there is a block of this id that could be sealed now."""
+        entry = self._blocks.get(block)
+        return entry is not None and entry.state is State.CLEAN and not entry.writers
+
     @contextmanager
     def write(self, block: int) -> Iterator[memoryview]:
         """Give the memory for writing; the version rises before and after.

@@ -65,12 +65,10 @@ class Channel(Protocol):
 class Duplex:
     """A sender and a receiver over the blocks of one side."""
 
-    def __init__(
-        self, sender: Sender, receiver: Receiver, predictor: Predictor, workers: Iterable[Sealer]
-    ) -> None:
+    def __init__(self, sender: Sender, receiver: Receiver, sealer: Sealer, opener: Sealer) -> None:
         """Join both; the workers end with the channel."""
         self._sender, self._receiver = sender, receiver
-        self._predictor, self._workers = predictor, list(workers)
+        self._sealer, self._opener = sealer, opener
         self._left: list[int] = []
 
     @property
@@ -99,6 +97,12 @@ class Duplex:
             self._left.append(frame.block)
         return taken
 
+    def received(self) -> None:
+        """A batch was handed to `receive` whole: once it is open, stage what may be sent next."""
+        count = len(self._left)
+        self._tell()
+        self._opener.submit(lambda: self._sender.expect(count))
+
     def forget(self, blocks: Iterable[int]) -> None:
         """These blocks' request has ended: zeroise what is staged of them, predict them no more."""
         blocks = list(blocks)
@@ -122,14 +126,14 @@ class Duplex:
     def close(self) -> None:
         """See `Channel`."""
         self._sender.close()
-        for worker in self._workers:
-            worker.close()
+        self._sealer.close()
+        self._opener.close()
         self._receiver.close()
 
     def _tell(self) -> None:
         """What arrived since the last order left the other side as one batch."""
         if self._left:
-            self._predictor.left(self._left)
+            self._sender.left(self._left)
             self._left = []
 
 
@@ -194,4 +198,4 @@ def open_channel(
         buffers=buffers,
     )
     receiver = Receiver(form(back), store, opener)
-    return Duplex(sender, receiver, predictor, [sealer, opener])
+    return Duplex(sender, receiver, sealer, opener)

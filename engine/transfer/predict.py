@@ -217,6 +217,8 @@ class Mixture:
             reach: a guess is right if the block is among this many; a batch may be reordered.
         """
         self._rhythm = _Log()
+        self._rhythmic: deque[bool] = deque(maxlen=window)
+        """Whether the rhythm was right, each of the last times."""
         self._weights = Cyclic()
         self._swaps = [_Score(Lifo(), window, reach), _Score(Fifo(), window, reach)]
         self._outside: set[int] = set()
@@ -226,7 +228,7 @@ class Mixture:
         if block in self._outside:
             self._came_back(block)
         else:
-            self._rhythm.add(block)
+            self._beat(block)
             self._weights.observe(block)
 
     def left(self, blocks: Sequence[int]) -> None:
@@ -242,10 +244,11 @@ class Mixture:
             score.predictor.forget(block)
 
     def predict(self, count: int) -> list[int]:
-        """See `Predictor`. The rhythm may be wrong: of each kind a part is kept ready after it."""
+        """See `Predictor`. While the rhythm errs, of each kind a part is kept ready after it."""
         swaps = min(self._swaps, key=lambda score: score.misses).predictor.predict(count)
         weights = self._weights.predict(count)
-        ready = count // _READY if weights and swaps else 0
+        wrong = not all(self._rhythmic)
+        ready = count // _READY if weights and swaps and wrong else 0
         rhythm = self._rhythm.next(count) if weights else [_SWAP] * count
         ordered: list[int] = []
         for item in rhythm[: count - 2 * ready]:
@@ -259,4 +262,8 @@ class Mixture:
             score.judge(block)
             score.predictor.observe(block)
         self._outside.discard(block)
-        self._rhythm.add(_SWAP)
+        self._beat(_SWAP)
+
+    def _beat(self, item: Hashable) -> None:
+        self._rhythmic.append(self._rhythm.next(1) == [item])
+        self._rhythm.add(item)

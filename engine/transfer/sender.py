@@ -39,6 +39,7 @@ class Trust:
     def __init__(self, window: int = 32, rest: int = 16, longest: int = 1024) -> None:
         """Begin with trust; judge by the last `window` blocks sent."""
         self._outcomes: deque[bool] = deque(maxlen=window)
+        self._window = window
         self._least, self._longest = rest, longest
         self._rest, self._resting = rest, 0
 
@@ -58,15 +59,12 @@ class Trust:
             self._resting -= 1
         elif guessed:
             self._outcomes.append(hit)
-        if len(self._outcomes) == self._outcomes.maxlen:
-            self._conclude()
-
-    def _conclude(self) -> None:
-        if 4 * sum(self._outcomes) >= 3 * len(self._outcomes):
+        wrong = self._outcomes.count(False)
+        if 4 * wrong > self._window:
+            self._outcomes.clear()
+            self._resting, self._rest = self._rest, min(2 * self._rest, self._longest)
+        elif len(self._outcomes) == self._window:
             self._rest = self._least
-            return
-        self._outcomes.clear()
-        self._resting, self._rest = self._rest, min(2 * self._rest, self._longest)
 
 
 class Sender:
@@ -143,14 +141,28 @@ class Sender:
             self._predictor.observe(block)
             self._trust.judge(hit=hit, guessed=guessed)
             if self._staging.count_above(self._top) <= self._depth // 2:
-                self._refill(0)
+                self._refill(self._depth, 0)
             return frame
 
     def sync(self) -> None:
         """Release the batch; then stage what will be asked for next."""
         with self._lock:
             self._release()
-            self._refill(self._gap_now)
+            self._expect(self._depth)
+
+    def left(self, blocks: Sequence[int]) -> None:
+        """These blocks left the other side in one batch: they may be asked for again."""
+        with self._lock:
+            self._predictor.left(blocks)
+
+    def expect(self, count: int) -> None:
+        """So many blocks were opened: stage as many of those that may be asked for next.
+
+        No more: what arrives after them may come back before them.
+        """
+        with self._lock:
+            if not self._closed and not self._batch:
+                self._expect(min(count, self._depth))
 
     def restart(self, secret: Buffer) -> None:
         """Drop the batch and what is staged; begin at 0 under another secret.
@@ -237,10 +249,17 @@ class Sender:
         """Numbers that misses of the next batch may take; none while there are no misses."""
         return self._gap if self._trust.missed else 0
 
-    def _refill(self, gap: int) -> None:
+    def _expect(self, count: int) -> None:
+        """Between two batches what is staged is put in order, as far as it is known by now."""
+        if self._form.ordered and self._depth and self._trust.staging:
+            self._staging.straighten(self._predictor.predict(count))
+            self._free = self._next
+        self._refill(count, self._gap_now)
+
+    def _refill(self, count: int, gap: int) -> None:
         """What is not expected any more makes room for what is."""
         if self._depth and self._trust.staging:
-            wanted = self._predictor.predict(self._depth)
+            wanted = self._predictor.predict(count)
             missing = self._staging.missing(wanted)
             if len(self._staging) + len(missing) > self._depth:
                 self._staging.keep(wanted)

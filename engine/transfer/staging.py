@@ -133,6 +133,24 @@ class Staging:
         """Drop the entries of all other blocks."""
         self.drop_blocks(self._blocks.keys() - set(blocks))
 
+    def straighten(self, wanted: Iterable[int]) -> None:
+        """Drop what stands out of the wanted order: passing over it would drop it all the same."""
+        turns: Counter[int] = Counter()
+        last, out = -1, []
+        straight = True
+        for block in wanted:
+            entries = self._blocks.get(block, ())
+            entry = entries[turns[block]] if turns[block] < len(entries) else None
+            turns[block] += 1
+            if entry is None:
+                straight = straight and not self._store.clean(block)
+            elif straight and entry.number > last:
+                last = entry.number
+            else:
+                straight = False
+                out.append(entry.number)
+        self.drop(out)
+
     def relinquish(self) -> None:
         """Drop everything."""
         self.drop(list(self._numbers))

@@ -186,6 +186,7 @@ class World:
             self.now = max(self.now, arrived)  # it opens what arrived, and the caller waits
         before = self.now
         self._timed(lambda: [self._here.receive(frame) for frame in frames])
+        self._timed(self._here.received)
         if self._mode == "plain":
             self.now = before  # it lands where it belongs; that we copy it is the emulation's
         return arrived

@@ -269,10 +269,50 @@ def test_a_thousand_preemptions_leave_the_channel_as_it_was(ends):
     assert made.host.stats().hit_rate > 0.95
 
 
+def test_what_stands_out_of_the_expected_order_is_sealed_again_behind_it(ends):
+    """Or else every batch would pass over what the next one wants, and NOPs take its numbers."""
+    expected = []
+    predictor = Never()
+    predictor.predict = lambda count: expected[:count]
+    made = ends(depth=4, predictor=predictor)
+    made.host.stage([5, 6, 1, 2])
+    expected[:] = [1, 2, 5, 6]
+    made.host.sync()
+    for block in (1, 2):
+        made.host.send(block)
+    expected[:] = [5, 6]
+    made.host.sync()
+    for block in (5, 6):
+        made.host.send(block)
+    made.host.sync()
+    frames = made.host_link.take()
+    assert [frame.block for frame in frames if not frame.flags] == [1, 2, 5, 6]
+    assert made.host.stats().hits == 4
+    assert made.host.stats().nops == 2  # the numbers that 5 and 6 had; not once more after that
+    assert all(made.device.receive(frame).exception() is None for frame in frames)
+
+
+def test_what_arrived_is_staged_before_it_is_asked_for(ends):
+    made = ends(depth=4)
+    for block in (1, 2, 3, 4):
+        made.host.send(block)
+    crossed(made)
+    for block in (3, 4):
+        made.device.send(block)
+    made.device.sync()
+    for frame in made.device_link.take():
+        made.host.receive(frame)
+    made.host.received()
+    before = made.host.stats()
+    for block in (3, 4):
+        made.host.send(block)
+    assert (made.host.stats() - before).hits == 2
+
+
 def test_staging_rests_when_guesses_fail_and_longer_each_time():
     trust = Trust(window=4, rest=3)
     for rest in (3, 6, 12):
-        for _ in range(4):
+        for _ in range(2):  # more than a quarter of four
             assert trust.staging
             trust.judge(hit=False, guessed=True)
         for _ in range(rest):
