@@ -6,23 +6,20 @@ import ctypes
 import itertools
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
 from engine.device import StepInput, StepOutput
 from engine.kv_cache import KVPool
 from engine.native import library
-
-if TYPE_CHECKING:
-    from engine.native.model import NativeLayer, NativeModel
+from engine.native.decoder import NativeWeights
 
 
 class NativeDevice:
     """A `Device` whose steps are computed by the compiled library, on its own threads."""
 
     def __init__(
-        self, model: NativeModel, pool: KVPool, *, max_rows: int, max_logit_rows: int
+        self, model: NativeWeights, pool: KVPool, *, max_rows: int, max_logit_rows: int
     ) -> None:
         self._library = library.load()
         self._model = model
@@ -98,8 +95,8 @@ def _borders(lengths: list[int]) -> list[int]:
     return list(itertools.accumulate(lengths, initial=0))
 
 
-def _layer(model: NativeModel, pool: KVPool, index: int) -> library.Layer:
-    layer: NativeLayer = model.layers[index]
+def _layer(model: NativeWeights, pool: KVPool, index: int) -> library.Layer:
+    layer = model.layers[index]
     norms = (
         layer.attention_norm,
         layer.mlp_norm,
@@ -122,7 +119,7 @@ def _layer(model: NativeModel, pool: KVPool, index: int) -> library.Layer:
 
 
 def _model(
-    model: NativeModel,
+    model: NativeWeights,
     layers: ctypes.Array[library.Layer],
     block_size: int,
     max_rows: int,

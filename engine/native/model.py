@@ -13,7 +13,7 @@ partial and interleaved rotations become rotations of the two halves.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from engine.attention import ShapeProbe
 from engine.device import Device
-from engine.kv_cache import KVPool, LayerShape
+from engine.kv_cache import KVPool
 from engine.native import library
+from engine.native.decoder import NativeLayer, NativeWeights
 from engine.native.device import NativeDevice
 from engine.native.families import ACTIVATIONS, FAMILIES, UNKNOWN
 from engine.native.library import NativeUnavailable
@@ -33,60 +34,8 @@ BLOCK_MULTIPLE = 32
 _MAX_HEAD = 256
 
 
-@dataclass(frozen=True)
-class NativeLayer:
-    """One layer's weights, packed; norms are float32 vectors, None where the layer has none."""
-
-    attention_norm: Tensor | None
-    mlp_norm: Tensor | None
-    attention_post_norm: Tensor | None
-    mlp_post_norm: Tensor | None
-    query_norm: Tensor | None
-    key_norm: Tensor | None
-    qkv: PackedWeights
-    output: PackedWeights
-    gate_up: PackedWeights
-    down: PackedWeights
-    window: int
-    """Positions a row sees, itself included; 0 for all."""
-    rotary: int
-    """Which row of `NativeModel.frequencies` rotates it; -1 for none."""
-
-
-@dataclass(frozen=True)
-class NativeModel:
-    """A decoder ready for the library (`engine.device.Computation`).
-
-    Attributes:
-        embeddings: bfloat16 [vocabulary, hidden].
-        frequencies: float32 [tables, head size / 2], radians a position; 0 where nothing turns.
-        rotary_scales: float32 [tables], of cosines and sines.
-        score_cap: scores become cap * tanh(score / cap); 0 for none. `logit_cap` likewise.
-    """
-
-    layers: tuple[NativeLayer, ...]
-    embeddings: Tensor
-    final_norm: Tensor
-    head: PackedWeights
-    frequencies: Tensor
-    rotary_scales: Tensor
-    epsilon: float
-    scaling: float
-    score_cap: float
-    logit_cap: float
-    embedding_scale: float
-    residual_scale: float
-    logit_scale: float
-    activation: int
-    gated: bool
-    centred: bool
-    parallel: bool
-    whole_norms: bool
-    heads: int
-    shape: LayerShape
-    intermediate: int
-    vocabulary: int
-    threads: int = field(default_factory=torch.get_num_threads)
+class NativeModel(NativeWeights):
+    """A decoder ready for the library (`engine.device.Computation`)."""
 
     def on(self, pool: KVPool, *, max_rows: int, max_logit_rows: int) -> Device:
         """Return a device that computes this model over `pool`."""
