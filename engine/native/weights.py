@@ -15,6 +15,8 @@ PANEL = 32
 GROUP = 64
 """Inputs that share one scale of int8; every matrix has a multiple of them."""
 _ARENA = Arena()
+TILE = 16
+"""Rows are read in multiples of these."""
 _HALF = 16
 _ZERO_POINT = 128
 _ROWS = 4096
