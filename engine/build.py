@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from engine.blocks import BlockAllocator
+from engine.combinations import check_combination
 from engine.config import EngineConfig
 from engine.core import Engine
 from engine.device import Device
@@ -49,14 +50,13 @@ def build(
     Raises:
         EngineError: the configuration asks for what cannot be had.
     """
+    check_combination(config)
     blocks = pool_blocks(config, loaded)
     geometry = SlotGeometry(
         max_model_len=min(loaded.max_model_len, blocks * config.block_size),
         vocab_size=loaded.vocab_size,
         max_logprobs=config.max_logprobs,
     )
-    if config.kv_truncation and loaded.device.type == "cpu":
-        raise EngineError("kv_truncation is for a GPU")
     # Only a GPU's device is given the pool in planes, and it takes both.
     pool_type: Any = AlignedKVPool if config.kv_truncation else KVPool
     pool = pool_type(
@@ -95,13 +95,8 @@ def _speculation(
     """Return the engine's device, with the draft's if there is one, and what proposes ids.
 
     Raises:
-        EngineError: the configuration names no such way, or a draft that is not used.
         ModelRefused: the draft model is not served, or has another vocabulary.
     """
-    if config.speculation not in ("none", "ngram", "draft"):
-        raise EngineError("speculation is none, ngram or draft")
-    if config.draft is not None and config.speculation != "draft":
-        raise EngineError('a draft model needs speculation "draft"')
     if config.speculation == "none":
         return device, None
     slots = blocks * config.block_size

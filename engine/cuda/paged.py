@@ -24,6 +24,16 @@ def softcapped(scores, cap):
     return cap * (1.0 - 2.0 / (tl.exp(2.0 * scores / cap) + 1.0))
 
 
+@triton.jit
+def split_range(context, window, part, tile: tl.constexpr, splits: tl.constexpr):
+    """Where a sequence's seen positions begin, and where a part of them, in whole tiles, does."""
+    first = tl.maximum(context - window, 0)
+    origin = first // tile * tile
+    length = tl.cdiv(tl.cdiv(context - origin, splits), tile) * tile
+    start = origin + part * length
+    return first, start, tl.minimum(start + length, context)
+
+
 @triton.jit(do_not_specialize=["across"])
 def decode_split(
     q,
@@ -62,11 +72,7 @@ def decode_split(
     sequence = tl.load(decoding + at)
     row = tl.load(borders + sequence)
     context = tl.load(contexts + sequence).to(tl.int32)
-    first = tl.maximum(context - window, 0)
-    origin = first // tile * tile
-    length = tl.cdiv(tl.cdiv(context - origin, splits), tile) * tile
-    start = origin + part * length
-    stop = tl.minimum(start + length, context)
+    first, start, stop = split_range(context, window, part, tile, splits)
     member = tl.arange(0, shared_pad)
     dim = tl.arange(0, size_pad)
     vdim = tl.arange(0, value_pad)

@@ -17,7 +17,14 @@ from engine.parallel.torchrun import Torchrun
 from server.config import UPSTREAM_KINDS, DirectPort, OwnAppraisal, Upstream, WorkerConfig
 from server.launcher import PARTS, run_rank
 from server.launcher import run as run_worker
-from sottovoce.engine_config import worker_engine
+from sottovoce.engine_config import (
+    Device,
+    EngineOptions,
+    KvTruncation,
+    Speculation,
+    Weights,
+    worker_engine,
+)
 
 app = typer.Typer(add_completion=False, help=__doc__)
 
@@ -55,6 +62,13 @@ def serve(
     tensor_parallel: Annotated[
         int, typer.Option(min=1, help="Processes (or GPUs) that divide every layer.")
     ] = 1,
+    device: Device = "cpu",
+    weights: Weights = None,
+    speculation: Speculation = "none",
+    draft: Annotated[
+        Path | None, typer.Option(help="With --speculation draft: folder of the draft model.")
+    ] = None,
+    kv_truncation: KvTruncation = False,
     upstream: Annotated[
         str | None,
         typer.Option(help="Another engine computes: http://127.0.0.1:PORT or unix:PATH."),
@@ -85,10 +99,17 @@ def serve(
         )
     direct_port = _direct_port(direct, direct_keys)
     other_engine = _upstream(upstream, upstream_kind, upstream_model or name)
-    if other_engine is not None and (tensor_parallel > 1 or adapter is not None):
+    options = EngineOptions(device, weights, speculation, draft, kv_truncation)
+    ours = tensor_parallel > 1 or adapter is not None or not options.only_device
+    if other_engine is not None and ours:
         raise typer.BadParameter(
-            "another engine divides and adapts its model by itself", param_hint="--upstream"
+            "another engine divides, adapts and computes its model by itself",
+            param_hint="--upstream",
         )
+    try:
+        engine = worker_engine(model, adapter, tensor_parallel, options)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
     believed = load_trust(trust)
     accepted = frozenset(Weakness) if believed.simulated else frozenset[Weakness]()
     place = Torchrun.find(os.environ)
@@ -97,7 +118,7 @@ def serve(
         WorkerConfig(
             model=model,
             model_name=name,
-            engine=worker_engine(model, adapter, tensor_parallel),
+            engine=engine,
             host=host,
             port=port,
             log_url=log,

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from engine.config import EngineConfig
+from engine.digest import model_digest
 from engine.policy import engine_policy
 from server.upstream_policy import upstream_digest, upstream_policy
 from sottovoce import audit
@@ -145,6 +147,20 @@ def test_what_a_worker_of_ranks_or_with_another_engine_needs_in_the_log(publishe
         policy_leaf(engine_policy(worker_engine(MODEL, tensor_parallel=2))),
         policy_leaf(upstream_policy("vllm", "cpu")),
         model_leaf("m", upstream_digest(MODEL, "vllm")),
+    ]
+
+
+def test_model_and_policy_are_those_of_a_worker_with_the_same_options(published):
+    folder = str(MODEL)
+    published("policy", folder, "--device", "cuda", "--kv-truncation", "--speculation", "draft")
+    published("model", folder, "--name", "m", "--weights", "int8")
+    _, leaves = published("model", folder, "--name", "m", "--draft", folder)
+    draft = {"speculation": "draft", "draft": MODEL}
+    on_gpu = EngineConfig(MODEL, device="cuda", kv_truncation=True, **draft)
+    assert leaves == [
+        policy_leaf(engine_policy(on_gpu)),
+        model_leaf("m", model_digest(EngineConfig(MODEL, weights="int8"))),
+        model_leaf("m", model_digest(EngineConfig(MODEL, **draft))),
     ]
 
 
