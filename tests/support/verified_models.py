@@ -141,9 +141,9 @@ class Native:
     blocks: int = 16
 
     def __post_init__(self):
-        model = native_model(self.name, self.weights)
-        self.pool = _pool(model, self.blocks)
-        self._device = model.on(self.pool, max_rows=256, max_logit_rows=64, transcribe=True)
+        self.model = native_model(self.name, self.weights)
+        self.pool = _pool(self.model, self.blocks)
+        self._device = self.model.on(self.pool, max_rows=256, max_logit_rows=64, transcribe=True)
 
     def step(self, ids, spans, logit_rows):
         """Return logits and transcript of ids; of the last step both are void."""

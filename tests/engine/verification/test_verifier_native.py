@@ -42,7 +42,7 @@ def test_an_honest_device_passes_every_check(name, kept):
 def test_a_changed_weight_is_found_where_it_is(matrix, layer):
     """One weight of a row, by three times its row's root mean square."""
     model, device = trusted("qwen3"), Native("qwen3")
-    packed = getattr(native_model("qwen3").layers[layer], matrix.value).values.view(-1)
+    packed = getattr(device.model.layers[layer], matrix.value).values.view(-1)
     verifier = Verifier(model, PlainAttention(model), secrets=Secrets(bytes))
     assert answered(verifier, device, 0, prompt(40), [39]).accepted
     changed = packed[64:128] + 3 * packed.float().square().mean().sqrt()
