@@ -1,16 +1,15 @@
 """A prompt's attention checked from its scores, the paper's way: U ships them, T sums in secret.
 
 U ships each row's scores less their maximum (in the log domain and float32: a weight in bfloat16
-hides 30 % of itself, and one that underflows is a logarithm of zero), the maximum, and the logarithm
-of the sum. With r secret:
+hides 30 % of itself, and of one that underflows nothing is left), the maximum, and the logarithm of
+the sum. With r secret:
 
     E1  sum_j r_j s_j = c q.(sum_j r_j k_j)        scores, and with them the softmax
     E2  sum_j exp(s_j - l) = 1,  O R' = sum_j p_j (v_j R')
 
-Of a tile of keys the sums of r_j k_j and the products v_j R' are made once for all rows that see the
-whole of it; within the diagonal tile each row has sums of its own. Where a processor multiplies
-matrices of bfloat16 this costs more than computing the attention again (`full`); it is here for
-those that do not, and to be compared with.
+The sums over r_j k_j run along the positions, so that each row finds those of what it sees. Where a
+processor multiplies matrices of bfloat16 this costs more than computing the attention again
+(`full`); it is here for those that do not, and to be compared with.
 """
 
 from __future__ import annotations
@@ -55,16 +54,22 @@ def ship(scores: Tensor, positions: Tensor, terms: Terms) -> Shipped:
 
 
 @dataclass(frozen=True)
-class Sums:
-    """T's secrets for one layer, and what they make of its keys and values.
+class Known:
+    """What T has of one layer.
 
     Attributes:
-        keys: float32 [key heads, sums, context]: r.
-        values: float32 [key heads, size, sums]: R'.
+        keys: bfloat16 [context, key heads, size]; all positions up to the last row's.
+        values: bfloat16 [context, key heads, size].
+        key_sums: float32 [key heads, sums, context]: r.
+        value_sums: float32 [key heads, size, sums]: R'.
+        terms: what the layer asks of its attention.
     """
 
     keys: Tensor
     values: Tensor
+    key_sums: Tensor
+    value_sums: Tensor
+    terms: Terms
 
 
 @dataclass(frozen=True)
@@ -82,10 +87,9 @@ class Residuals:
     output: Tensor
 
 
-def residuals(
-    rows: Rows, shipped: Shipped, keys: Tensor, values: Tensor, terms: Terms, sums: Sums
-) -> Residuals:
-    """Check rows of one layer; arguments as of `engine.verification.attention.prompt.rho`."""
+def residuals(rows: Rows, shipped: Shipped, known: Known) -> Residuals:
+    """Check rows of one layer."""
+    keys, values, terms = known.keys, known.values, known.terms
     count, heads, size = rows.queries.shape
     key_heads, context = keys.shape[1], len(keys)
     shared = heads // key_heads
@@ -95,7 +99,7 @@ def residuals(
     k, v = keys.float().transpose(0, 1), values.float().transpose(0, 1)
     q = rows.queries.float().transpose(0, 1).reshape(key_heads, shared, count, size)
     # [key heads, rows, size, sums]: of each row's own positions, as differences of running sums
-    products = (k[:, :, :, None] * sums.keys.transpose(1, 2)[:, :, None, :]).double()
+    products = (k[:, :, :, None] * known.key_sums.transpose(1, 2)[:, :, None, :]).double()
     running = torch.cat([torch.zeros_like(products[:, :1]), products.cumsum(1)], 1)
     ends = rows.positions + 1
     begins = (ends - terms.window).clamp(min=0) if terms.window else torch.zeros_like(ends)
@@ -103,18 +107,18 @@ def residuals(
     powers = torch.cat([torch.zeros(key_heads, 1), k.square().sum(-1).cumsum(1)], 1)
     power = (powers[:, ends] - powers[:, begins])[:, None]
     right = torch.einsum("hgrd,hrds->hgrs", q.double(), total) * terms.scaling
-    told = s @ sums.keys.transpose(1, 2)[:, None]
+    told = s @ known.key_sums.transpose(1, 2)[:, None]
     unit = q.norm(dim=-1) * power.sqrt() * (_RMS * terms.scaling) + _SMALLEST
     score_error = (told - right).abs().amax(-1).float() / unit
     ends_at = _capped(shipped.largest, terms.cap) + shipped.log_total
     p = (_capped(scores, terms.cap) - ends_at[..., None]).exp().masked_fill_(~seen, 0)
     total_error = (p.sum(-1) - 1).abs()
     p = p.view(key_heads, shared, count, context)
-    mixed = p @ (v @ sums.values)[:, None]
+    mixed = p @ (v @ known.value_sums)[:, None]
     spread = p.square() @ v.square().sum(-1)[:, None, :, None]
     o = rows.outputs.float().transpose(0, 1).reshape(key_heads, shared, count, size)
     variance = (o.square().sum(-1) + spread[..., 0]) * (UNIT * _RMS) ** 2 + _SMALLEST
-    energy = (o @ sums.values[:, None] - mixed).square().mean(-1) / variance
+    energy = (o @ known.value_sums[:, None] - mixed).square().mean(-1) / variance
     return Residuals(
         score_error.reshape(heads, count).T, total_error.T, energy.reshape(heads, count).T
     )
