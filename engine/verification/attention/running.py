@@ -105,9 +105,10 @@ class Running:
 
     def truncate(self, length: int) -> None:
         """Forget positions from `length` on, of the last `TAIL`."""
-        if length < self.length - TAIL:
-            raise ValueError("so many positions cannot be taken back")
         low = self._low(length)
+        needed = low if self.window else length
+        if length < self.length - TAIL or needed < self._first:
+            raise ValueError("so many positions cannot be taken back")
         self._change(length, self.length, -1)
         self._change(low, self._low(self.length), 1)
         self._values[:, :, length : self.length] = 0
@@ -162,13 +163,13 @@ class Running:
         if cap:
             s = cap * torch.tanh(s / cap)
         p = s.softmax(-1)
-        mixed = p @ self._values[:, :, low : position + 1]
+        values = self._values[:, :, low : position + 1]
+        mixed = p @ values[..., :OUTPUTS]
         o = output.view(own, key_heads, heads // key_heads, size).float()
         told = o @ self._of_layers(self.numbers.values)
-        # sum p^2 |v|^2 <= max p * sum p |v|^2, which needs no second pass
-        spread = p.amax(-1) * mixed[..., OUTPUTS]
+        spread = (p.square_() @ values[..., OUTPUTS:])[..., 0]
         variance = (o.square().sum(-1) + spread) * (UNIT * _RMS) ** 2 + _SMALLEST
-        energy = (told - mixed[..., :OUTPUTS]).square().mean(-1) / variance
+        energy = (told - mixed).square().mean(-1) / variance
         return score_error.float().view(own, heads), energy.view(own, heads)
 
     @property

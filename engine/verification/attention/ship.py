@@ -48,8 +48,8 @@ def ship(scores: Tensor, positions: Tensor, terms: Terms) -> Shipped:
     hidden = scores.masked_fill(~seen, -torch.inf)
     largest = hidden.amax(-1)
     below = hidden - largest[..., None]
-    capped = _capped(hidden, terms.cap)
-    total = (capped - _capped(largest, terms.cap)[..., None]).exp().sum(-1)
+    above = _capped(scores, terms.cap) - _capped(largest, terms.cap)[..., None]
+    total = above.masked_fill(~seen, -torch.inf).exp().sum(-1)
     return Shipped(below, largest, total.log())
 
 

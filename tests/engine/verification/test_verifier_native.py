@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from engine.verification.attention.sketched import SketchedAttention
 from verified_models import FAMILIES, Native, native_model, prompt, span, trusted
 
 from engine.native import checks
 from engine.native import model as native
+from engine.verification.attention.sketched import SketchedAttention
 from engine.verification.linear import LinearCheck, head_error
 from engine.verification.model import weights
 from engine.verification.secrets import Secrets
@@ -30,7 +30,9 @@ def answered(verifier, device, start, ids, logit_rows):
 )
 def test_an_honest_device_passes_every_check(name, kept):
     model, device = trusted(name, kept), Native(name, kept)
-    verifier = Verifier(model, SketchedAttention(model, Secrets(bytes)), mode="full", secrets=Secrets(bytes))
+    verifier = Verifier(
+        model, SketchedAttention(model, Secrets(bytes)), mode="full", secrets=Secrets(bytes)
+    )
     assert answered(verifier, device, 0, prompt(70), [69]).failed == ()
     assert answered(verifier, device, 70, prompt(5), [0, 1, 2, 3, 4]).failed == ()
     for step in range(10):
