@@ -36,6 +36,14 @@ def path(as_json: Json = False, quick: Quick = False) -> None:
     _show(cases.measure(cases.QUICK if quick else cases.PathSizes()), as_json=as_json)
 
 
+@app.command()
+def pipeline(as_json: Json = False, quick: Quick = False) -> None:
+    """Sealed transfers to an emulated device, against plain ones."""
+    from sottovoce.bench import pipeline as cases  # noqa: PLC0415 - likewise
+
+    _show(cases.measure(cases.QUICK if quick else cases.PipelineSizes()), as_json=as_json)
+
+
 class EngineShape(StrEnum):
     """Shapes of `bench engine`."""
 
