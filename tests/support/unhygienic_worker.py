@@ -12,7 +12,7 @@ from dataclasses import replace
 from server import launcher, zygote
 from sottovoce.commands import worker
 
-LATE_S = 5.0
+LATE_S = 60.0
 
 
 class _SlowToEnd:
