@@ -81,8 +81,9 @@ def test_the_library_finds_what_torch_finds(rows):
     x = inputs_of(rows, 192)
     told = torch.cat([product(x, weight, bias).bfloat16(), x, x], -1)[None].contiguous()
     compiled, plain = residuals(told, sketch), linear._by_torch(told, sketch)
-    scale = plain.abs().mean((0, 1))
-    assert ((compiled - plain).abs() <= 0.02 * scale + 1e-3 * plain.abs()).all()
+    z = slice(0, WIDTH)
+    assert (compiled - plain)[..., z].abs().max() < 0.01 * plain[..., z].square().mean().sqrt()
+    torch.testing.assert_close(compiled[..., WIDTH:], plain[..., WIDTH:])
 
 
 @pytest.mark.parametrize("size", [0.5, 1.0])
