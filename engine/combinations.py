@@ -38,11 +38,14 @@ def _contradictions(config: EngineConfig) -> Iterator[str]:
         yield 'speculation "draft" needs the folder of a draft model'
     if config.weights == "int8" and not (on_cpu and alone):
         yield "int8 weights are for one process on a CPU"
+    if config.kv_truncation and (on_cpu or not alone):
+        yield "kv_truncation is for one process on a GPU"
     if config.verification not in VERIFICATIONS:
         yield "verification is none, audit, full or ship"
     if config.audit_rows < 1:
         yield "an audit opens at least one row"
     if config.verification != "none" and not (on_cpu and alone and config.dtype == "bfloat16"):
-        yield "verification is for one process that computes in bfloat16 on a CPU"
-    if config.kv_truncation and (on_cpu or not alone):
-        yield "kv_truncation is for one process on a GPU"
+        yield (
+            "verification is for one process that computes in bfloat16 on a CPU; "
+            "--verification none serves anything, and says so"
+        )
