@@ -176,7 +176,8 @@ def head_error(final: Tensor, logits: Tensor, sketch: HeadSketch) -> Tensor:
         sketch: of the head.
     """
     told = torch.nn.functional.linear(logits, sketch.secrets).double()
-    right = final.double() @ sketch.of_inputs.T + sketch.bias
+    inputs = rounded_to_8_bits(final) if sketch.int8 else final
+    right = inputs.double() @ sketch.of_inputs.T + sketch.bias
     unit = torch.linalg.vector_norm(logits, dim=-1) * _RMS
     error: Tensor = (told - right).abs().amax(-1) / (unit + _SMALLEST)
     return error.float()

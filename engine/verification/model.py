@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from engine.native.model import NativeModel
+from engine.native.decoder import NativeWeights
 from engine.native.weights import PANEL, PackedWeights
 from engine.verification.sketch import HeadSketch, Sketch, Sketcher
 from engine.verification.transcript import Matrix
@@ -28,7 +28,7 @@ class Norms:
 
 @dataclass(frozen=True)
 class TrustedModel:
-    """A model as T has it; members that are also `NativeModel`'s mean the same.
+    """A model as T has it; members that are also `NativeWeights`'s mean the same.
 
     Attributes:
         embeddings: bfloat16 [vocabulary, hidden].
@@ -74,7 +74,7 @@ _SAME = (
 )  # fmt: skip
 
 
-def trusted_model(model: NativeModel, sketcher: Sketcher) -> TrustedModel:
+def trusted_model(model: NativeWeights, sketcher: Sketcher) -> TrustedModel:
     """Return T's part of a model whose matrices the sketcher has observed."""
     tables = [layer.rotary for layer in model.layers]
     turned = torch.tensor([float(table >= 0) for table in tables])[:, None, None]
@@ -91,14 +91,14 @@ def trusted_model(model: NativeModel, sketcher: Sketcher) -> TrustedModel:
     )
 
 
-def observe_packed(model: NativeModel, sketcher: Sketcher) -> None:
+def observe_packed(model: NativeWeights, sketcher: Sketcher) -> None:
     """Sketch a packed model: where T and U share a memory, and to sketch again under a new key."""
     for index in range(len(model.layers)):
         for matrix in Matrix:
             sketcher.observe(index, matrix, *weights(model, index, matrix))
 
 
-def weights(model: NativeModel, layer: int, matrix: Matrix) -> tuple[Tensor, Tensor | None]:
+def weights(model: NativeWeights, layer: int, matrix: Matrix) -> tuple[Tensor, Tensor | None]:
     """Return W [outputs, inputs], float32 and as multiplied with, and its bias; natural order."""
     packed: PackedWeights = getattr(model.layers[layer], matrix.value)
     pairs = matrix is Matrix.GATE_UP and model.gated
@@ -121,7 +121,7 @@ def natural(width: int) -> Tensor:
     return torch.cat([gates, gates + half])
 
 
-def _outputs(model: NativeModel, matrix: Matrix) -> int:
+def _outputs(model: NativeWeights, matrix: Matrix) -> int:
     hidden, size = model.embeddings.shape[1], model.shape.key_size
     widths = {
         Matrix.QKV: (model.heads + 2 * model.shape.heads) * size,
@@ -132,7 +132,7 @@ def _outputs(model: NativeModel, matrix: Matrix) -> int:
     return widths[matrix]
 
 
-def _norms(model: NativeModel) -> Norms:
+def _norms(model: NativeWeights) -> Norms:
     names = (
         "attention_norm", "mlp_norm", "attention_post_norm", "mlp_post_norm", "query_norm",
         "key_norm",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from engine.verification.model import TrustedModel
+from engine.verification.secrets import Secrets
 from engine.verification.thresholds import BOUNDS, Thresholds
 
 _UNIT = 2.0**-8
@@ -71,6 +72,9 @@ class PlainAttention:
         self._lengths.pop(key, None)
         if kept is not None:
             kept.zero_()
+
+    def rekey(self, secrets: Secrets) -> None:
+        """Nothing here is drawn."""
 
     def check(
         self,

@@ -61,6 +61,8 @@ class HeadSketch:
     secrets: Tensor
     of_inputs: Tensor
     bias: Tensor
+    int8: bool = False
+    """Whether U rounds the head's inputs to 8 bits."""
 
 
 @dataclass
@@ -86,7 +88,8 @@ class Sketcher:
     def head(self, weight: Tensor, bias: Tensor | None) -> HeadSketch:
         """Sketch the head's W [vocabulary, hidden]."""
         part = _part(self.secrets, b"head", weight, bias, HEAD_WIDTH)
-        return HeadSketch(part.secrets.T.float().contiguous(), part.of_inputs.T, part.bias)
+        secrets = part.secrets.T.float().contiguous()
+        return HeadSketch(secrets, part.of_inputs.T, part.bias, self.int8)
 
 
 HEAD_WIDTH = 4

@@ -90,6 +90,16 @@ def products(name):
     return found
 
 
+def _pool(model, blocks):
+    return KVPool(
+        [model.shape] * len(model.layers),
+        blocks=blocks,
+        block_size=BLOCK,
+        dtype=torch.bfloat16,
+        device=torch.device("cpu"),
+    )
+
+
 @dataclass
 class Plain:
     """A device in plain torch, with a pool of its own."""
@@ -100,14 +110,7 @@ class Plain:
     pool: KVPool = field(init=False)
 
     def __post_init__(self):
-        model = native_model(self.name)
-        self.pool = KVPool(
-            [model.shape] * len(model.layers),
-            blocks=self.blocks,
-            block_size=BLOCK,
-            dtype=torch.bfloat16,
-            device=torch.device("cpu"),
-        )
+        self.pool = _pool(native_model(self.name), self.blocks)
 
     def step(self, ids, spans, logit_rows):
         """Return logits and transcript of ids, int64 [rows]."""
@@ -127,3 +130,22 @@ def prompt(length, seed=3):
 def span(start, length, blocks=tuple(range(8))):
     """Return a span over some blocks."""
     return Span(blocks[: (start + length + BLOCK - 1) // BLOCK], start, length)
+
+
+@dataclass
+class Native:
+    """The compiled device, which transcribes."""
+
+    name: str
+    weights: str = "as stored"
+    blocks: int = 16
+
+    def __post_init__(self):
+        self.model = native_model(self.name, self.weights)
+        self.pool = _pool(self.model, self.blocks)
+        self._device = self.model.on(self.pool, max_rows=256, max_logit_rows=64, transcribe=True)
+
+    def step(self, ids, spans, logit_rows):
+        """Return logits and transcript of ids; of the last step both are void."""
+        output = self._device.step(StepInput(ids, spans, torch.tensor(logit_rows)))
+        return output.logits.clone(), output.transcript
