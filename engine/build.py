@@ -10,11 +10,12 @@ from engine.blocks import BlockAllocator
 from engine.combinations import check_combination
 from engine.config import EngineConfig
 from engine.core import Engine
-from engine.device import Device
+from engine.device import Computation, Device
 from engine.errors import EngineError, ModelRefused
 from engine.kv_alignment import AlignedKVPool
 from engine.kv_cache import KVPool
 from engine.loader import LoadedModel, load
+from engine.native.model import NativeModel
 from engine.scheduler import Scheduler
 from engine.slot import SlotGeometry
 from engine.speculative import MAX_EXTRA
@@ -22,6 +23,7 @@ from engine.speculative_draft import Draft, Pair, draft_config
 from engine.speculative_ngram import Ngrams
 from engine.speculative_steps import Speculation, measure
 from engine.trusted import TrustedSide
+from engine.verification.assemble import gate_of
 
 
 def pool_blocks(config: EngineConfig, loaded: LoadedModel) -> int:
@@ -66,15 +68,18 @@ def build(
         dtype=loaded.dtype,
         device=loaded.device,
     )
+    gate = gate_of(config, loaded)
     extra = 0 if config.speculation == "none" else MAX_EXTRA
     max_rows = config.max_sequences + config.max_batch_tokens + extra
     logit_rows = config.max_sequences + config.prompt_logit_rows + extra
-    device = loaded.computation.on(pool, max_rows=max_rows, max_logit_rows=logit_rows)
+    computation = _telling(config, loaded.computation)
+    device = computation.on(pool, max_rows=max_rows, max_logit_rows=logit_rows)
     trusted = TrustedSide(
         geometry,
         max_sequences=config.max_sequences,
         max_rows=max_rows,
         pinned=loaded.device.type != "cpu",
+        gate=gate,
     )
     device, speculation = _speculation(config, loaded, device, trusted, blocks)
     scheduler = Scheduler(
@@ -86,7 +91,23 @@ def build(
         max_mixed_tokens=min(config.max_mixed_tokens, config.max_batch_tokens),
         prompt_logit_rows=config.prompt_logit_rows,
     )
-    return Engine(device, trusted, scheduler, changed, speculation), geometry
+    return Engine(device, trusted, scheduler, changed, speculation, gate=gate), geometry
+
+
+def _telling(config: EngineConfig, model: Computation) -> Computation:
+    """Return the model, which tells how it computes where that is to be verified.
+
+    Raises:
+        EngineError: it cannot tell.
+    """
+    if config.verification == "none":
+        return model
+    if not isinstance(model, NativeModel):
+        raise EngineError(
+            "this model is not computed by the compiled kernels, so it cannot be verified; "
+            "--verification none serves it all the same, and the receipt says so"
+        )
+    return model.telling
 
 
 def _speculation(

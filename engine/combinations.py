@@ -10,6 +10,7 @@ from engine.errors import EngineError
 
 SPECULATIONS = ("none", "ngram", "draft")
 WEIGHTS = ("as stored", "int8")
+VERIFICATIONS = ("none", "audit", "full", "ship")
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 
@@ -39,3 +40,12 @@ def _contradictions(config: EngineConfig) -> Iterator[str]:
         yield "int8 weights are for one process on a CPU"
     if config.kv_truncation and (on_cpu or not alone):
         yield "kv_truncation is for one process on a GPU"
+    if config.verification not in VERIFICATIONS:
+        yield "verification is none, audit, full or ship"
+    if config.audit_rows < 1:
+        yield "an audit opens at least one row"
+    if config.verification != "none" and not (on_cpu and alone and config.dtype == "bfloat16"):
+        yield (
+            "verification is for one process that computes in bfloat16 on a CPU; "
+            "--verification none serves anything, and says so"
+        )

@@ -93,6 +93,8 @@ class Copy:
     """A sequence takes over the K and V of its prompt from the first of its group."""
 
     sequence: Sequence
+    first: Sequence
+    """Of the group."""
     source: list[int]
     target: list[int]
 
@@ -186,7 +188,8 @@ class Scheduler:
                 admitted.append(sequence)
             if first is not None:
                 shared = -(-(sequence.prompt_length - 1) // self._block_size)
-                copies.append(Copy(sequence, first.blocks[:shared], sequence.blocks[:shared]))
+                blocks = first.blocks[:shared], sequence.blocks[:shared]
+                copies.append(Copy(sequence, first, *blocks))
                 sequence.computed = sequence.prompt_length - 1
                 sequence.touched = shared * self._block_size
                 sequence.drafted = min(first.drafted, sequence.computed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ import typer
 from engine.combinations import check_combination
 from engine.config import EngineConfig
 from engine.errors import EngineError
+from engine.native import library
+from engine.native.families import FAMILIES
 
 Device = Annotated[str, typer.Option(help="What computes: cpu, cuda or cuda:N.")]
 Weights = Annotated[
@@ -19,6 +22,13 @@ Weights = Annotated[
 ]
 Speculation = Annotated[
     str, typer.Option(help="What proposes ids: none, ngram (the request itself) or draft.")
+]
+Verification = Annotated[
+    str | None,
+    typer.Option(
+        help="What of the computation is checked before a token leaves: audit, full, ship; "
+        "or none, where the model or the device cannot be checked."
+    ),
 ]
 KvTruncation = Annotated[
     bool, typer.Option("--kv-truncation", help="On a GPU: read K and V as precisely as used.")
@@ -35,6 +45,8 @@ class EngineOptions:
     speculation: str = "none"
     draft: Path | None = None
     kv_truncation: bool = False
+    verification: str | None = None
+    """None: audit."""
 
     def words(self) -> Iterator[str]:
         """Yield the words of a command line that say the same."""
@@ -45,11 +57,27 @@ class EngineOptions:
             yield from ("--draft", str(self.draft))
         if self.kv_truncation:
             yield "--kv-truncation"
+        if self.verification is not None:
+            yield from ("--verification", self.verification)
 
     @property
     def only_device(self) -> bool:
         """Whether no more than the device is chosen: all that holds for another engine too."""
         return self == EngineOptions(self.device)
+
+
+def verification_here(folder: Path, options: EngineOptions) -> str:
+    """Return what `up` verifies if nobody says: audit where it can be had, else none.
+
+    It can be had where the compiled kernels compute the model; its proxy then accepts no less.
+    """
+    try:
+        library.load()
+        fields = json.loads((folder / "config.json").read_bytes())
+        families = set(fields.get("architectures") or ())
+    except (EngineError, OSError, ValueError, AttributeError):
+        return "none"
+    return "audit" if options.device == "cpu" and families & set(FAMILIES) else "none"
 
 
 def worker_engine(
@@ -79,6 +107,7 @@ def worker_engine(
         speculation=options.speculation,
         draft=options.draft,
         kv_truncation=options.kv_truncation,
+        verification=options.verification or "audit",
     )
     try:
         check_combination(config)

@@ -19,7 +19,7 @@ from engine.digest import model_digest
 from engine.policy import engine_policy
 from issuer.accounts import add_account
 from issuer.keys import create_key_file
-from sottovoce.engine_config import EngineOptions, worker_engine
+from sottovoce.engine_config import EngineOptions, verification_here, worker_engine
 from sottovoce.loading import LoadingBar
 from sottovoce.local import (
     DIRECT,
@@ -152,6 +152,9 @@ class Up:
             self._adapter = self._model.adapter
             if options.draft is not None:
                 self._engine = replace(self._engine, draft=choose_model(options.draft).folder)
+            if self._engine.verification is None:
+                mode = verification_here(self._model.folder, self._engine)
+                self._engine = replace(self._engine, verification=mode)
             return worker_engine(self._model.folder, self._adapter, options=self._engine)
         except (ModelNotFound, ValueError) as error:
             raise NotReady(str(error)) from None
@@ -232,7 +235,7 @@ class Up:
             "--account-key", str(local.account_file),
             "--state", str(local.directory("proxy")),
             "--accept", "simulated",
-            "--accept", "compute-unverified",
+            *(("--accept", "compute-unverified") if self._engine.verification == "none" else ()),
             *(("--accept", "transfers-plain") if self._engine.device != "cpu" else ()),
             "--port", str(local.port(PROXY)),
         )  # fmt: skip

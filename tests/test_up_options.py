@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from engine.policy import engine_policy
-from sottovoce.engine_config import EngineOptions
+from sottovoce.engine_config import EngineOptions, verification_here
 from sottovoce.up import NotReady, Up, UpOptions
 
 
@@ -36,6 +36,24 @@ def test_the_engine_s_options_reach_the_worker(tmp_path, monkeypatch):
     told = " ".join(words["worker0"])
     assert "--device cuda --speculation ngram --kv-truncation" in told
     assert "--accept transfers-plain" in " ".join(words["proxy"])
+
+
+def test_a_verified_engine_is_not_excused_at_the_proxy(tmp_path, monkeypatch):
+    unverified = started(tmp_path, monkeypatch, engine=EngineOptions(verification="none"))
+    assert "compute-unverified" in unverified["proxy"]
+    verified = started(tmp_path, monkeypatch, engine=EngineOptions(verification="audit"))
+    assert "compute-unverified" not in verified["proxy"]
+    assert "--verification audit" in " ".join(verified["worker0"])
+
+
+def test_what_can_be_verified_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("sottovoce.engine_config.library.load", lambda: None)
+    model = tmp_path / "config.json"
+    model.write_text('{"architectures": ["Qwen2ForCausalLM"]}')
+    assert verification_here(tmp_path, EngineOptions()) == "audit"
+    assert verification_here(tmp_path, EngineOptions("cuda")) == "none"
+    model.write_text('{"architectures": ["MixtralForCausalLM"]}')
+    assert verification_here(tmp_path, EngineOptions()) == "none"
 
 
 def test_what_is_published_is_what_the_workers_will_run():

@@ -31,6 +31,27 @@ class SketchedRows(ctypes.Structure):
     )
 
 
+class Opened(ctypes.Structure):
+    """A matrix's opened rows."""
+
+    _fields_ = (("rows", _POINTER), ("outputs", _INT), ("inputs", _INT))
+
+
+class Replay(ctypes.Structure):
+    """Rows to replay (`src/replay.h`)."""
+
+    _fields_ = (
+        *((name, Opened) for name in ("qkv", "output", "gate_up", "down")),
+        *((name, _POINTER) for name in ("embeddings", "queries", "keys", "values")),
+        *((name, _POINTER) for name in ("cosines", "sines")),
+        ("norms", _POINTER * 6),
+        *((name, _POINTER) for name in ("final_norm", "steps", "last")),
+        *((name, ctypes.c_float) for name in ("epsilon", "embedding_scale", "residual_scale")),
+        *((name, _INT) for name in ("activation", "gated", "centred", "parallel", "whole_norms")),
+        *((name, _INT) for name in ("layers", "count", "hidden", "heads", "key_heads", "size")),
+    )
+
+
 @functools.cache
 def available() -> ctypes.CDLL | None:
     """Return the library, or None where torch has to do."""
@@ -40,6 +61,8 @@ def available() -> ctypes.CDLL | None:
         return None
     found.sottovoce_residuals.restype = None
     found.sottovoce_residuals.argtypes = (_POINTER,)
+    found.sottovoce_replay.restype = None
+    found.sottovoce_replay.argtypes = (_POINTER,)
     return found
 
 
@@ -59,9 +82,17 @@ def residuals(
     layers, count, stride = rows.shape
     out = torch.empty(layers, count, _OUT)
     tensors = (rows, packed, spread, bias, out)
-    if not all(tensor.is_contiguous() for tensor in tensors):
-        raise ValueError("the library reads contiguous tensors")
-    pointers = (tensor.data_ptr() for tensor in tensors)
-    work = SketchedRows(*pointers, layers, count, spread.shape[1], inputs, stride)
+    work = SketchedRows(*map(pointer, tensors), layers, count, spread.shape[1], inputs, stride)
     found.sottovoce_residuals(ctypes.byref(work))
     return out
+
+
+def pointer(tensor: Tensor) -> int:
+    """Return where a tensor lies.
+
+    Raises:
+        ValueError: it is not contiguous.
+    """
+    if not tensor.is_contiguous():
+        raise ValueError("the library reads contiguous tensors")
+    return tensor.data_ptr()

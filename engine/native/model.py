@@ -13,14 +13,14 @@ partial and interleaved rotations become rotations of the two halves.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from engine.attention import ShapeProbe
-from engine.device import Device
+from engine.device import Computation, Device
 from engine.kv_cache import KVPool
 from engine.native import library
 from engine.native.decoder import NativeLayer, NativeWeights
@@ -42,6 +42,11 @@ _MAX_HEAD = 256
 class NativeModel(NativeWeights):
     """A decoder ready for the library (`engine.device.Computation`)."""
 
+    @property
+    def telling(self) -> Computation:
+        """The same model, whose steps come with a transcript."""
+        return _Telling(self)
+
     def on(
         self, pool: KVPool, *, max_rows: int, max_logit_rows: int, transcribe: bool = False
     ) -> Device:
@@ -52,6 +57,19 @@ class NativeModel(NativeWeights):
             max_rows=max_rows,
             max_logit_rows=max_logit_rows,
             transcribe=transcribe,
+        )
+
+
+@dataclass(frozen=True)
+class _Telling:
+    """A `Computation` that is transcribed."""
+
+    model: NativeModel
+
+    def on(self, pool: KVPool, *, max_rows: int, max_logit_rows: int) -> Device:
+        """See `Computation`."""
+        return self.model.on(
+            pool, max_rows=max_rows, max_logit_rows=max_logit_rows, transcribe=True
         )
 
 

@@ -3,19 +3,20 @@
 Where U multiplies, T has been told the input X; here it is held against what T finds from the
 embeddings and the products Y alone, so that every product is chained to the one before. Two
 roundings of one value to bfloat16 lie a step apart at most; `Thresholds.steps` says how many pass.
-All layers are one operation: the stream is a running sum over products that T already has.
 """
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from engine.verification.model import TrustedModel
+from engine.native import checks
+from engine.verification.model import Norms, TrustedModel
 from engine.verification.transcript import Matrix, Opening
 
 _STEP = 2.0**-8
@@ -68,6 +69,60 @@ def replay(
         keys: bfloat16 [layers, rows, key heads, size], as shipped.
         values: of the same shape.
     """
+    found = checks.available()
+    if found is not None:
+        return _by_library(found, model, rows, opening, (keys.contiguous(), values.contiguous()))
+    return by_torch(model, rows, opening, keys, values)
+
+
+def _by_library(
+    found: ctypes.CDLL,
+    model: TrustedModel,
+    rows: Rows,
+    opening: Opening,
+    shipped: tuple[Tensor, Tensor],
+) -> Replayed:
+    count, hidden = rows.embeddings.shape
+    distances, last = torch.empty(6, model.layers, count), torch.empty(count, hidden)
+    opened = [
+        checks.Opened(checks.pointer(opening.products[matrix]), sketch.outputs, sketch.inputs)
+        for matrix, sketch in ((matrix, model.sketches[matrix]) for matrix in Matrix)
+    ]
+    cosine, sine = rotation(model, rows.positions)
+    queries = opening.queries.contiguous()
+    embeddings, at = rows.embeddings.contiguous(), checks.pointer
+    norms = [getattr(model.norms, each.name) for each in fields(Norms)]
+    work = checks.Replay(
+        *opened,
+        *map(at, (embeddings, queries, *shipped, cosine, sine)),
+        (ctypes.c_void_p * len(norms))(*(None if norm is None else at(norm) for norm in norms)),
+        *map(at, (model.final_norm, distances, last)),
+        *(getattr(model, name) for name in _NUMBERS),
+        *(model.layers, count, hidden, model.heads, model.key_heads, model.size),
+    )
+    found.sottovoce_replay(ctypes.byref(work))
+    attention_input, mlp_input, activated, turned_queries, turned_keys, copied = distances
+    return Replayed(
+        attention_input=attention_input,
+        mlp_input=mlp_input,
+        activated=activated,
+        queries=turned_queries,
+        keys=turned_keys,
+        values=copied == 0,
+        final=last,
+    )
+
+
+_NUMBERS = (
+    "epsilon", "embedding_scale", "residual_scale", "activation", "gated", "centred", "parallel",
+    "whole_norms",
+)  # fmt: skip
+
+
+def by_torch(
+    model: TrustedModel, rows: Rows, opening: Opening, keys: Tensor, values: Tensor
+) -> Replayed:
+    """Do as `replay`, in torch: the stream is a running sum over products that T already has."""
     y, x = _split(model, opening.products)
     starts, middles, last = stream(model, rows.embeddings, y[Matrix.OUTPUT], y[Matrix.DOWN])
     norms = model.norms

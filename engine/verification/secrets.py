@@ -84,6 +84,14 @@ class Secrets:
         found = found[found != 2 * BOUND + 1]
         return torch.from_numpy((found[:count].astype(np.int16) - BOUND).astype(np.int8))
 
+    def wide(self, label: bytes, count: int, reach: int) -> Tensor:
+        """Return int64 [count], whole numbers in [-reach, reach].
+
+        No number is more likely than another by more than `reach` in 2^62.
+        """
+        words = self._stream(label, 8 * count).view("<u8")
+        return torch.from_numpy((words % np.uint64(2 * reach + 1)).astype(np.int64) - reach)
+
     def subset(self, label: bytes, population: int, size: int) -> list[int]:
         """Return `size` different numbers below `population`, ascending, all sets as likely."""
         keys = self._stream(label, 8 * population).view("<u8")

@@ -88,6 +88,15 @@ def parse(content: bytes) -> Thresholds:
     return thresholds
 
 
+def declared(folder: Path) -> dict[str, float]:
+    """Return a folder's thresholds as the model digest has them: nothing where it has no file.
+
+    Raises:
+        ModelFiles: see `read`.
+    """
+    return settings(read(folder)) if (folder / FILE).exists() else {}
+
+
 def write(thresholds: Thresholds) -> bytes:
     """Return the content of `thresholds.json`."""
     return canonical_json.encode(settings(thresholds)) + b"\n"

@@ -104,6 +104,10 @@ class AttentionCheck(Protocol):
         """Zero all state of a sequence."""
         ...
 
+    def rekey(self, secrets: Secrets) -> None:
+        """Draw other numbers for sequences that begin from now on."""
+        ...
+
 
 Weights = Callable[[int, Matrix], tuple[Tensor, Tensor | None]]
 """W and bias of one layer's matrix, from digest-checked weights, for the exact recheck."""
@@ -148,6 +152,7 @@ class Verifier:
         secrets: Secrets | None = None,
         thresholds: Thresholds = BOUNDS,
         weights: Weights | None = None,
+        renew: Callable[[], TrustedModel] | None = None,
     ) -> None:
         """Check a model.
 
@@ -159,13 +164,14 @@ class Verifier:
             secrets: draws them.
             thresholds: what passes.
             weights: for the exact recheck; without them a failed check is a failure.
+            renew: makes T's part once more, of `secrets`; without it `rekey` leaves sketches alone.
         """
         if mode not in MODES:
             raise ValueError(f"verification is one of {', '.join(MODES)}")
         self._model, self._attention = model, attention
         self._everything, self._audit_rows = mode != "audit", audit_rows
         self._secrets = secrets or Secrets()
-        self._thresholds, self._weights = thresholds, weights
+        self._thresholds, self._weights, self._renew = thresholds, weights, renew
         self._linear = LinearCheck(model.sketches, thresholds)
         self._lengths: dict[Hashable, int] = {}
         self._drawn = 0
@@ -182,8 +188,12 @@ class Verifier:
             self._attention.copy(source, target)
 
     def rekey(self) -> None:
-        """Draw other secret rows from now on. Sketches are made anew by who has the weights."""
+        """Draw another key: for rows, for sketches, and for the keys of sequences yet to begin."""
         self._secrets.rekey()
+        self._attention.rekey(self._secrets)
+        if self._renew is not None:
+            self._model = self._renew()
+            self._linear = LinearCheck(self._model.sketches, self._thresholds)
 
     @torch.no_grad()
     def check(self, step: CheckedStep, transcript: Transcript, logits: Tensor) -> list[Finding]:
@@ -264,15 +274,8 @@ class Verifier:
             chosen += [at + each.own.index(row) for row in each.work.logit_rows]
             at += len(each.own)
         chained = steps(final, replayed.final[chosen]) <= self._thresholds.steps
-        error = head_error(final, self._plain_logits(logits), self._model.head)
+        error = head_error(final, plain_logits(self._model, logits), self._model.head)
         return chained & (error <= self._thresholds.head)
-
-    def _plain_logits(self, logits: Tensor) -> Tensor:
-        """Return logits before scale and cap. Where a cap leaves nothing to see, not a number."""
-        model = self._model
-        if model.logit_cap:
-            logits = model.logit_cap * torch.atanh(logits / model.logit_cap)
-        return logits if model.logit_scale == 1 else logits / model.logit_scale
 
     def _attend(self, each: _Opened, told: _Told, own: slice) -> Tensor:
         """Take a sequence's keys and values in, and judge its opened rows' attention."""
@@ -319,6 +322,13 @@ class Verifier:
         weight, bias = self._weights(layer, matrix)
         right = (x.float() if sketch.of_inputs is None else rounded_to_8_bits(x)) @ weight.float().T
         return bool(steps(y, right if bias is None else right + bias) <= _ONE_ROUNDING)
+
+
+def plain_logits(model: TrustedModel, logits: Tensor) -> Tensor:
+    """Return logits before scale and cap. Where a cap leaves nothing to see, not a number."""
+    if model.logit_cap:
+        logits = model.logit_cap * torch.atanh(logits / model.logit_cap)
+    return logits if model.logit_scale == 1 else logits / model.logit_scale
 
 
 def _finding(key: Hashable, parts: dict[str, Tensor]) -> Finding:

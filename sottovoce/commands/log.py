@@ -18,6 +18,7 @@ from sottovoce.engine_config import (
     EngineOptions,
     KvTruncation,
     Speculation,
+    Verification,
     Weights,
     worker_engine,
 )
@@ -178,17 +179,17 @@ def publish_policy(
     device: Device = "cpu",
     speculation: Speculation = "none",
     kv_truncation: KvTruncation = False,
+    verification: Verification = None,
     upstream_kind: UpstreamKind = None,
 ) -> None:
     """Publish the engine policy of a worker that serves this model."""
     # The policy says that there is a draft, the model's digest which one.
     draft = folder if speculation == "draft" else None
-    options = EngineOptions(device, None, speculation, draft, kv_truncation)
-    engine = worker_engine(folder, None, tensor_parallel, options)
     if upstream_kind is None:
-        text = engine_policy(engine)
+        options = EngineOptions(device, None, speculation, draft, kv_truncation, verification)
+        text = engine_policy(worker_engine(folder, None, tensor_parallel, options))
     else:
-        text = upstream_policy(upstream_kind, engine.device)
+        text = upstream_policy(upstream_kind, device)
     _publish(log, key, policy_leaf(text))
 
 

@@ -7,7 +7,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from sottovoce.engine_config import Device, EngineOptions, KvTruncation, Speculation, Weights
+from sottovoce.engine_config import (
+    Device,
+    EngineOptions,
+    KvTruncation,
+    Speculation,
+    Verification,
+    Weights,
+)
 from sottovoce.up import Up, UpOptions
 
 app = typer.Typer(add_completion=False, help=__doc__)
@@ -41,9 +48,10 @@ def run(
         typer.Option(help="With --speculation draft: folder or hub name of the draft model."),
     ] = None,
     kv_truncation: KvTruncation = False,
+    verification: Verification = None,
 ) -> None:
     """Start everything, print the endpoint, and stay until Ctrl-C."""
-    engine = EngineOptions(device, weights, speculation, None, kv_truncation)
+    engine = EngineOptions(device, weights, speculation, None, kv_truncation, verification)
     options = UpOptions(
         port_base, workers, model, list_epoch, stock_ohttp, adapter, direct, engine, draft
     )

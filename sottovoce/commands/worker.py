@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ from sottovoce.engine_config import (
     EngineOptions,
     KvTruncation,
     Speculation,
+    Verification,
     Weights,
     worker_engine,
 )
@@ -69,6 +71,7 @@ def serve(
         Path | None, typer.Option(help="With --speculation draft: folder of the draft model.")
     ] = None,
     kv_truncation: KvTruncation = False,
+    verification: Verification = None,
     upstream: Annotated[
         str | None,
         typer.Option(help="Another engine computes: http://127.0.0.1:PORT or unix:PATH."),
@@ -99,13 +102,15 @@ def serve(
         )
     direct_port = _direct_port(direct, direct_keys)
     other_engine = _upstream(upstream, upstream_kind, upstream_model or name)
-    options = EngineOptions(device, weights, speculation, draft, kv_truncation)
+    options = EngineOptions(device, weights, speculation, draft, kv_truncation, verification)
     ours = tensor_parallel > 1 or adapter is not None or not options.only_device
     if other_engine is not None and ours:
         raise typer.BadParameter(
             "another engine divides, adapts and computes its model by itself",
             param_hint="--upstream",
         )
+    if other_engine is not None:
+        options = replace(options, verification="none")
     try:
         engine = worker_engine(model, adapter, tensor_parallel, options)
     except ValueError as error:

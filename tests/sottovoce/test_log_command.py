@@ -12,7 +12,6 @@ from engine.policy import engine_policy
 from server.upstream_policy import upstream_digest, upstream_policy
 from sottovoce import audit
 from sottovoce.commands import log as command
-from sottovoce.engine_config import worker_engine
 from sottovoce.keys import write_seed
 from sottovoce.publish import model_leaf, policy_leaf, rotation_leaf, withdrawal_leaf
 from tests.transparency.conftest import AT, POLICY, ROLES, FakeLog, key
@@ -140,11 +139,13 @@ def published(monkeypatch):
 
 def test_what_a_worker_of_ranks_or_with_another_engine_needs_in_the_log(published):
     folder = str(MODEL)
-    published("policy", folder, "--tensor-parallel", "2")
+    published("policy", folder, "--tensor-parallel", "2", "--verification", "none")
+    published("policy", folder, "--verification", "full")
     published("policy", folder, "--upstream-kind", "vllm")
     _, leaves = published("model", folder, "--name", "m", "--upstream-kind", "vllm")
     assert leaves == [
-        policy_leaf(engine_policy(worker_engine(MODEL, tensor_parallel=2))),
+        policy_leaf(engine_policy(EngineConfig(MODEL, tensor_parallel=2))),
+        policy_leaf(engine_policy(EngineConfig(MODEL, verification="full"))),
         policy_leaf(upstream_policy("vllm", "cpu")),
         model_leaf("m", upstream_digest(MODEL, "vllm")),
     ]
@@ -152,7 +153,8 @@ def test_what_a_worker_of_ranks_or_with_another_engine_needs_in_the_log(publishe
 
 def test_model_and_policy_are_those_of_a_worker_with_the_same_options(published):
     folder = str(MODEL)
-    published("policy", folder, "--device", "cuda", "--kv-truncation", "--speculation", "draft")
+    on_device = "--device", "cuda", "--verification", "none"
+    published("policy", folder, *on_device, "--kv-truncation", "--speculation", "draft")
     published("model", folder, "--name", "m", "--weights", "int8")
     _, leaves = published("model", folder, "--name", "m", "--draft", folder)
     draft = {"speculation": "draft", "draft": MODEL}

@@ -74,7 +74,7 @@ def test_what_cannot_be_meant_is_refused(configured, arguments):
 
 
 def test_ranks_and_the_engine_are_as_told(configured):
-    result, [config] = configured("--tensor-parallel", "2")
+    result, [config] = configured("--tensor-parallel", "2", "--verification", "none")
     assert result.exit_code == 0
     assert config.engine == EngineConfig(Path("m"), tensor_parallel=2)
     assert config.upstream is None
@@ -83,9 +83,12 @@ def test_ranks_and_the_engine_are_as_told(configured):
 def test_how_the_model_is_computed_is_as_told(configured):
     _, [config] = configured("--weights", "int8", "--speculation", "draft", "--draft", "d")
     assert config.engine == EngineConfig(
-        Path("m"), weights="int8", speculation="draft", draft=Path("d")
+        Path("m"), weights="int8", speculation="draft", draft=Path("d"), verification="audit"
     )
-    _, configs = configured("--device", "cuda:1", "--kv-truncation", "--speculation", "ngram")
+    unverified = "--verification", "none"
+    _, configs = configured(
+        "--device", "cuda:1", "--kv-truncation", "--speculation", "ngram", *unverified
+    )
     assert configs[-1].engine == EngineConfig(
         Path("m"), device="cuda:1", kv_truncation=True, speculation="ngram"
     )
@@ -103,6 +106,8 @@ def test_how_the_model_is_computed_is_as_told(configured):
         (("--draft", "d"), "a draft model needs speculation"),
         (("--kv-truncation",), "kv_truncation is for one process on a GPU"),
         (("--kv-truncation", "--device", "cuda", "--tensor-parallel", "2"), "kv_truncation is for"),
+        (("--device", "cuda"), "--verification none serves anything"),
+        (("--verification", "sometimes"), "verification is none, audit, full or ship"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused_in_a_sentence(
@@ -154,5 +159,5 @@ def test_under_torchrun_the_first_is_the_worker(configured, monkeypatch, rank, r
     names = {"RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
     for name, value in names.items():
         monkeypatch.setenv(name, value)
-    result, _ = configured("--tensor-parallel", "2")
+    result, _ = configured("--tensor-parallel", "2", "--verification", "none")
     assert (result.exit_code, ran) == (0, [role])

@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "linear.h"
+#include "replay.h"
 #include "tiles.h"
 
 using namespace sottovoce;
@@ -186,6 +188,11 @@ void sottovoce_residuals(const SketchedRows* all) {
     residuals(job, all->count);
   }
   _tile_release();
+}
+
+void sottovoce_replay(const Replay* replay) {
+  Replayer replayer(*replay);
+  for (int row = 0; row < replay->count; ++row) replayer.row(row);
 }
 
 }  // extern "C"

@@ -66,3 +66,9 @@ def test_a_subset_has_different_members_and_every_member_its_chance():
         hits[rows] += 1
     assert abs(hits - 500).max() < 5 * np.sqrt(500 * 0.75)
     assert secrets.subset(b"all", 3, 8) == [0, 1, 2]
+
+
+def test_wide_integers_reach_both_bounds_and_no_further():
+    drawn = Secrets(bytes).wide(b"label", 20_000, 50)
+    assert (int(drawn.min()), int(drawn.max())) == (-50, 50)
+    assert abs(drawn.double().mean().item()) < 5 * 50 / (3 * 20_000) ** 0.5
