@@ -23,7 +23,7 @@ from engine.speculative_draft import Draft, Pair, draft_config
 from engine.speculative_ngram import Ngrams
 from engine.speculative_steps import Speculation, measure
 from engine.trusted import TrustedSide
-from engine.verification.assemble import gate_of
+from engine.verification.assemble import SHARED, gate_of
 
 
 def pool_blocks(config: EngineConfig, loaded: LoadedModel) -> int:
@@ -90,6 +90,7 @@ def build(
         max_batch_tokens=config.max_batch_tokens,
         max_mixed_tokens=min(config.max_mixed_tokens, config.max_batch_tokens),
         prompt_logit_rows=config.prompt_logit_rows,
+        share_within=None if gate is None else SHARED,
     )
     return Engine(device, trusted, scheduler, changed, speculation, gate=gate), geometry
 

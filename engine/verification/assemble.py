@@ -7,6 +7,7 @@ from functools import partial
 from engine.config import EngineConfig
 from engine.loader import LoadedModel
 from engine.native.model import NativeModel
+from engine.verification.attention.running import TAIL
 from engine.verification.attention.sketched import SketchedAttention
 from engine.verification.gate import Gate
 from engine.verification.model import TrustedModel, observe_packed, trusted_model, weights
@@ -14,6 +15,10 @@ from engine.verification.secrets import Secrets
 from engine.verification.sketch import Sketcher
 from engine.verification.thresholds import read
 from engine.verification.verifier import Verifier
+
+SHARED = TAIL - 1
+"""T's sketches of a sequence can be taken back by so many positions: no later may another one of
+its group begin with them."""
 
 
 def gate_of(config: EngineConfig, loaded: LoadedModel) -> Gate | None:

@@ -122,6 +122,9 @@ class Gate:
         if output.transcript is None:
             return self._failed(frozenset(work.sequence for work in works))
         try:
+            for work in works:
+                if not work.start:  # anew: it had lost its blocks
+                    self._verifier.forget(work.sequence)
             step = _told(works, rows)
             findings = self._verifier.check(step, output.transcript, output.logits)
         finally:

@@ -125,6 +125,16 @@ def test_every_way_through_the_scheduler_is_verified(local):
         assert slot.counts().checks > 0
 
 
+def test_a_late_member_of_a_group_computes_its_own_prompt(local):
+    engine = local(max_sequences=2)
+    first = engine.submit(prompt(50), group=7, **{**SAMPLED, "max_new_tokens": 100})
+    engine.submit(prompt(20), max_new_tokens=90)
+    late = engine.submit(prompt(50), group=7, **SAMPLED)  # until the second has ended
+    engine.run()
+    assert (first.released, late.released) == (100, 12)
+    assert late.ids(0, 12) == first.ids(0, 12)
+
+
 def test_speculation_is_verified_and_changes_nothing(local):
     text = prompt(12) * 5
     plain = local(verification="none").generate(text, temperature=0.0, max_new_tokens=30)
