@@ -14,9 +14,9 @@ from attestation.verdict import Outcome, Step, Verdict
 from attestation.verifier.node import VerifiedNode
 from attestation.verifier.receipt import check_receipt
 from client import sse
+from client.appraisal import Appraisal
 from client.errors import ResponseForged, VerificationFailed
 from client.exchange import Exchange, InnerRequest
-from client.nodes import Appraisal
 from client.pricing import Pricing
 from wire import receipt
 from wire.errors import WireError

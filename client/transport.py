@@ -24,6 +24,7 @@ import httpx
 from attestation.verdict import Verdict
 from attestation.verifier.node import VerifiedNode
 from client.answer import Answer, AtEnd, ResponseCheck, error_code, replay, stream, whole
+from client.appraisal import Appraisal
 from client.blinded import Blinded, messages
 from client.choice import MAX_REDRAWS, draw
 from client.errors import (
@@ -34,7 +35,7 @@ from client.errors import (
     ResponseForged,
 )
 from client.exchange import Exchange, InnerRequest, Relay
-from client.nodes import Appraisal, NodeDirectory
+from client.nodes import NodeDirectory
 from client.prepared import PreparedStock
 from client.pricing import Pricing
 from client.wallet import Wallet

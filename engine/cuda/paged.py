@@ -9,7 +9,7 @@ Padding rows have context 0: their loops are empty and their output is zero.
 """
 
 # A kernel's parameters are what its launch passes; the compiler types them, not we.
-# ruff: noqa: ANN001, ANN201, PLR0915, PLR0917
+# ruff: noqa: ANN001, ANN201, PLR0917
 # mypy: disable-error-code="import-not-found,no-untyped-def,untyped-decorator"
 
 from __future__ import annotations

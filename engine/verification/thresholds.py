@@ -41,6 +41,11 @@ class Thresholds:
     """Of |logits| rms(R): what float32 sums of another order leave in a secret sum."""
     attention: float = 1.0
     """Of u sqrt(|o|^2 + sum p^2 |v|^2): an attention output against T's own."""
+    scores: float = 1.0e-6
+    """Of rms(r) |q| sqrt(sum |k|^2) c: what float32 sums leave in a secret sum of scores."""
+    mixed: float = 3.5
+    """Mean square of 16 secret sums of a head's output, in the square of attention's unit: rho^2
+    by a chi-square of 16, which stays below 6 but once in 1e12."""
 
 
 BOUNDS = Thresholds()

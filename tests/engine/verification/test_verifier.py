@@ -6,8 +6,8 @@ import pytest
 from verified_models import FAMILIES, VOCAB, Plain, native_model, prompt, span, trusted
 
 from engine.attention import Span
+from engine.verification.attention.sketched import SketchedAttention
 from engine.verification.model import weights
-from engine.verification.plain_attention import PlainAttention
 from engine.verification.plain_decoder import Hands, Op
 from engine.verification.secrets import Secrets
 from engine.verification.thresholds import BOUNDS
@@ -20,7 +20,9 @@ class Talk:
     def __init__(self, name, device=None, **options):
         self.device = device or Plain(name)
         model = trusted(name)
-        self.verifier = Verifier(model, PlainAttention(model), secrets=Secrets(bytes), **options)
+        self.verifier = Verifier(
+            model, SketchedAttention(model, Secrets(bytes)), secrets=Secrets(bytes), **options
+        )
         self.length = 0
 
     def step(self, ids, logit_rows=None, embedded=None, start=None):
@@ -192,4 +194,4 @@ def test_a_false_alarm_is_settled_by_computing_the_row_again():
 
 def test_the_mode_is_one_of_three():
     with pytest.raises(ValueError, match="audit, full, ship"):
-        Verifier(trusted("llama"), PlainAttention(trusted("llama")), mode="none")
+        Verifier(trusted("llama"), SketchedAttention(trusted("llama"), Secrets(bytes)), mode="none")

@@ -6,9 +6,9 @@ from verified_models import FAMILIES, Native, native_model, prompt, span, truste
 
 from engine.native import checks
 from engine.native import model as native
+from engine.verification.attention.sketched import SketchedAttention
 from engine.verification.linear import LinearCheck, head_error
 from engine.verification.model import weights
-from engine.verification.plain_attention import PlainAttention
 from engine.verification.secrets import Secrets
 from engine.verification.sketch import Sketcher
 from engine.verification.transcript import Matrix
@@ -30,7 +30,9 @@ def answered(verifier, device, start, ids, logit_rows):
 )
 def test_an_honest_device_passes_every_check(name, kept):
     model, device = trusted(name, kept), Native(name, kept)
-    verifier = Verifier(model, PlainAttention(model), mode="full", secrets=Secrets(bytes))
+    verifier = Verifier(
+        model, SketchedAttention(model, Secrets(bytes)), mode="full", secrets=Secrets(bytes)
+    )
     assert answered(verifier, device, 0, prompt(70), [69]).failed == ()
     assert answered(verifier, device, 70, prompt(5), [0, 1, 2, 3, 4]).failed == ()
     for step in range(10):
@@ -43,7 +45,7 @@ def test_a_changed_weight_is_found_where_it_is(matrix, layer):
     """One weight of a row, by three times its row's root mean square."""
     model, device = trusted("qwen3"), Native("qwen3")
     packed = getattr(device.model.layers[layer], matrix.value).values.view(-1)
-    verifier = Verifier(model, PlainAttention(model), secrets=Secrets(bytes))
+    verifier = Verifier(model, SketchedAttention(model, Secrets(bytes)), secrets=Secrets(bytes))
     assert answered(verifier, device, 0, prompt(40), [39]).accepted
     changed = packed[64:128] + 3 * packed.float().square().mean().sqrt()
     kept = swapped(packed, changed)
