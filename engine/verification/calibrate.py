@@ -42,6 +42,7 @@ class Calibration:
     """What was seen, and what follows."""
 
     seen: Thresholds
+    """0 where a threshold follows from theory alone."""
     thresholds: Thresholds
     rows: int
     """Rows of products that were looked at, in all layers."""
@@ -108,7 +109,8 @@ class _Run:
             device=torch.device("cpu"),
         )
         self._device = model.on(pool, max_rows=PROMPT, max_logit_rows=1, transcribe=True)
-        self._cache: list[tuple[Tensor, Tensor]] = []
+        self._keys: list[Tensor] = []
+        self._values: list[Tensor] = []
         self._linear = LinearCheck(trusted.sketches)
 
     def steps(self, generator: torch.Generator) -> Iterator[Thresholds]:
@@ -118,7 +120,7 @@ class _Run:
             ids = torch.randint(self._vocabulary, (length,), generator=generator)
             yield self._step(ids, start)
             start += length
-        self._cache = []
+        self._keys, self._values = [], []
 
     def _step(self, ids: Tensor, start: int) -> Thresholds:
         span = Span(self._blocks[: -(-(start + len(ids)) // _BLOCK)], start, len(ids))
@@ -141,8 +143,7 @@ class _Run:
         final = steps(told.final, replayed.final[-1:])
         head = head_error(told.final, plain_logits(trusted, logits), trusted.head)
         means = judged.energy[:, : len(ids) // 32 * 32].reshape(len(judged.energy), -1, 32).mean(-1)
-        return replace(
-            BOUNDS,
+        return Thresholds(
             scalar=_largest(judged.peak),
             row=_largest(judged.energy),
             rows=_largest(means) if means.numel() else 0.0,
@@ -150,26 +151,29 @@ class _Run:
             steps=max(_distance(replayed), _largest(final)),
             head=_largest(head),
             attention=self._attended(start, told, opening),
+            scores=0,
+            mixed=0,
         )
 
     def _attended(self, start: int, told: Transcript, opening: Opening) -> float:
+        """Return the largest rho of some of the rows, in all layers."""
         trusted, sketch = self._trusted, self._trusted.sketches[Matrix.OUTPUT]
-        self._cache.append((told.keys.clone(), told.values.clone()))
-        keys, values = (torch.cat(parts, 1) for parts in zip(*self._cache, strict=True))
-        at = torch.arange(0, len(opening.rows), 16)
-        outputs = opening.products[Matrix.OUTPUT][:, at, sketch.outputs :]
-        shape = (trusted.layers, len(at), trusted.heads, trusted.size)
-        told_outputs = outputs[..., : sketch.inputs].reshape(shape)
-        rho = [
+        self._keys.append(told.keys.clone())
+        self._values.append(told.values.clone())
+        keys, values = torch.cat(self._keys, 1), torch.cat(self._values, 1)
+        at = torch.arange(len(opening.rows) - 1, -1, -16).flip(0)
+        outputs = opening.products[Matrix.OUTPUT][:, at, sketch.outputs :][..., : sketch.inputs]
+        outputs = outputs.reshape(trusted.layers, len(at), trusted.heads, trusted.size)
+        found = [
             prompt.rho(
-                prompt.Rows(start + at, opening.queries[layer, at], told_outputs[layer]),
+                prompt.Rows(start + at, opening.queries[layer, at], outputs[layer]),
                 keys[layer],
                 values[layer],
                 prompt.Terms(trusted.scaling, trusted.score_cap, trusted.windows[layer]),
             )
             for layer in range(trusted.layers)
         ]
-        return _largest(torch.stack(rho))
+        return max(map(_largest, found))
 
 
 def _distance(replayed: Replayed) -> float:

@@ -100,7 +100,8 @@ def _noise(drawing: Drawing, tensor: Tensor, part: float) -> Tensor:
     noise = torch.randn(tensor.shape, generator=drawing.generator())
     norms = [each.flatten(1).norm(dim=1) for each in (tensor.float(), noise)]
     factor = part * norms[0] / norms[1]
-    return tensor.float() + noise * factor.view(-1, *[1] * (tensor.dim() - 1))
+    noisy: Tensor = tensor.float() + noise * factor.view(-1, *[1] * (tensor.dim() - 1))
+    return noisy
 
 
 def _row(drawing: Drawing) -> Lie:
@@ -116,7 +117,8 @@ def _low_rank(drawing: Drawing) -> Lie:
         flat = tensor.flatten(1).float()
         direction = torch.randn(flat.shape[1], generator=drawing.generator())
         sizes = 0.035 * flat.norm(dim=1, keepdim=True) / direction.norm()
-        return (flat + sizes * direction).view(tensor.shape)
+        tampered: Tensor = flat + sizes * direction
+        return tampered.view(tensor.shape)
 
     return drawing.at(_PRODUCTS, change)
 
