@@ -20,9 +20,9 @@ from engine.errors import ModelRefused
 from engine.kv_cache import KVPool
 from engine.loader import load
 from engine.native.model import NativeModel
+from engine.verification.attention import prompt
 from engine.verification.linear import LinearCheck, head_error
 from engine.verification.model import TrustedModel, observe_packed, trusted_model
-from engine.verification.plain_attention import PlainAttention
 from engine.verification.rest import Replayed, Rows, replay, steps
 from engine.verification.secrets import Secrets
 from engine.verification.sketch import Sketcher
@@ -33,7 +33,6 @@ from engine.verification.verifier import plain_logits
 PROMPT, DECODED = 192, 64
 """Rows of a run: in one step, and one by one."""
 _BLOCK = 32
-_KEY = "a run"
 _MARGINS = Thresholds(scalar=1, row=1, rows=1, matrix=1, steps=1.5, head=8, attention=2)
 """Of what was seen. Where it is 1 the bound is the threshold: Gaussian tails follow from theory."""
 
@@ -43,6 +42,7 @@ class Calibration:
     """What was seen, and what follows."""
 
     seen: Thresholds
+    """0 where a threshold follows from theory alone."""
     thresholds: Thresholds
     rows: int
     """Rows of products that were looked at, in all layers."""
@@ -109,7 +109,8 @@ class _Run:
             device=torch.device("cpu"),
         )
         self._device = model.on(pool, max_rows=PROMPT, max_logit_rows=1, transcribe=True)
-        self._attention = PlainAttention(trusted)
+        self._keys: list[Tensor] = []
+        self._values: list[Tensor] = []
         self._linear = LinearCheck(trusted.sketches)
 
     def steps(self, generator: torch.Generator) -> Iterator[Thresholds]:
@@ -119,7 +120,7 @@ class _Run:
             ids = torch.randint(self._vocabulary, (length,), generator=generator)
             yield self._step(ids, start)
             start += length
-        self._attention.forget(_KEY)
+        self._keys, self._values = [], []
 
     def _step(self, ids: Tensor, start: int) -> Thresholds:
         span = Span(self._blocks[: -(-(start + len(ids)) // _BLOCK)], start, len(ids))
@@ -142,8 +143,7 @@ class _Run:
         final = steps(told.final, replayed.final[-1:])
         head = head_error(told.final, plain_logits(trusted, logits), trusted.head)
         means = judged.energy[:, : len(ids) // 32 * 32].reshape(len(judged.energy), -1, 32).mean(-1)
-        return replace(
-            BOUNDS,
+        return Thresholds(
             scalar=_largest(judged.peak),
             row=_largest(judged.energy),
             rows=_largest(means) if means.numel() else 0.0,
@@ -151,21 +151,29 @@ class _Run:
             steps=max(_distance(replayed), _largest(final)),
             head=_largest(head),
             attention=self._attended(start, told, opening),
+            scores=0,
+            mixed=0,
         )
 
     def _attended(self, start: int, told: Transcript, opening: Opening) -> float:
+        """Return the largest rho of some of the rows, in all layers."""
         trusted, sketch = self._trusted, self._trusted.sketches[Matrix.OUTPUT]
-        self._attention.append(_KEY, told.keys, told.values)
-        at = [0] if len(opening.rows) == 1 else range(0, len(opening.rows), 16)
-        outputs = opening.products[Matrix.OUTPUT][:, list(at), sketch.outputs :]
-        shape = (trusted.layers, len(at), trusted.heads, trusted.size)
-        rho = self._attention.rho(
-            _KEY,
-            [start + row for row in at],
-            opening.queries[:, list(at)],
-            outputs[..., : sketch.inputs].reshape(shape),
-        )
-        return _largest(rho)
+        self._keys.append(told.keys.clone())
+        self._values.append(told.values.clone())
+        keys, values = torch.cat(self._keys, 1), torch.cat(self._values, 1)
+        at = torch.arange(len(opening.rows) - 1, -1, -16).flip(0)
+        outputs = opening.products[Matrix.OUTPUT][:, at, sketch.outputs :][..., : sketch.inputs]
+        outputs = outputs.reshape(trusted.layers, len(at), trusted.heads, trusted.size)
+        found = [
+            prompt.rho(
+                prompt.Rows(start + at, opening.queries[layer, at], outputs[layer]),
+                keys[layer],
+                values[layer],
+                prompt.Terms(trusted.scaling, trusted.score_cap, trusted.windows[layer]),
+            )
+            for layer in range(trusted.layers)
+        ]
+        return max(map(_largest, found))
 
 
 def _distance(replayed: Replayed) -> float:

@@ -26,6 +26,7 @@ from engine.verification.secrets import Secrets
 from engine.verification.thresholds import BOUNDS, Thresholds
 from engine.verification.transcript import Matrix, Opening, Transcript
 
+_DISTANCES = ("attention_input", "mlp_input", "activated", "queries", "keys")
 MODES = ("audit", "full", "ship")
 AUDIT_ROWS = 32
 _ONE_ROUNDING = 1.25
@@ -222,9 +223,9 @@ class Verifier:
             asked = slice(wanted, wanted + len(each.work.logit_rows))
             at, wanted = own.stop, asked.stop
             attended = self._attend(each, told, own)
-            parts = {name: part[:, own] for name, part in table.items()}
-            parts |= {"attention": attended, "head": heads[None, asked]}
-            findings.append(_finding(each.work.key, parts))
+            parts = {name: held[own] for name, held in table.items()}
+            parts |= {"attention": attended.all(0).tolist(), "head": heads[asked]}
+            findings.append(self._finding(each, parts))
         return findings
 
     def _open(self, step: CheckedStep) -> list[_Opened]:
@@ -254,28 +255,32 @@ class Verifier:
             positions += each.positions
         return Rows(torch.cat(embeddings), torch.tensor(positions))
 
-    def _table(self, judged: Judged, replayed: Replayed) -> dict[str, Tensor]:
-        """Return what held, bool [layers, rows], by the name of what was checked."""
-        limit = self._thresholds.steps
-        matrices = judged.passed.chunk(len(self._model.sketches))
-        table = {
-            matrix.value: part for matrix, part in zip(self._model.sketches, matrices, strict=True)
-        }
-        distances = ("attention_input", "mlp_input", "activated", "queries", "keys")
-        table |= {name: getattr(replayed, name) <= limit for name in distances}
-        return table | {"values": replayed.values}
+    def _table(self, judged: Judged, replayed: Replayed) -> dict[str, list[bool]]:
+        """Return what held of each row, in all layers, by the name of what was checked."""
+        names = [matrix.value for matrix in self._model.sketches] + [*_DISTANCES, "values"]
+        distances = torch.stack([getattr(replayed, name) for name in _DISTANCES])
+        near = (distances <= self._thresholds.steps).all(1)
+        products = judged.passed.view(-1, *distances.shape[1:]).all(1)
+        held = torch.cat([products, near, replayed.values.all(0)[None]]).tolist()
+        return dict(zip(names, held, strict=True))
+
+    def _finding(self, each: _Opened, parts: dict[str, list[bool]]) -> Finding:
+        failed = tuple(name for name, held in parts.items() if not all(held))
+        in_layers = (len(parts) - 1) * len(each.own) * self._model.layers
+        return Finding(each.work.key, not failed, in_layers + len(each.work.logit_rows), failed)
 
     def _heads(
         self, opened: Sequence[_Opened], replayed: Replayed, final: Tensor, logits: Tensor
-    ) -> Tensor:
-        """Return whether the rows of logits hold, bool [wanted]."""
+    ) -> list[bool]:
+        """Return whether the rows of logits hold; of all sequences, in order."""
         chosen, at = [], 0
         for each in opened:
             chosen += [at + each.own.index(row) for row in each.work.logit_rows]
             at += len(each.own)
         chained = steps(final, replayed.final[chosen]) <= self._thresholds.steps
         error = head_error(final, plain_logits(self._model, logits), self._model.head)
-        return chained & (error <= self._thresholds.head)
+        held: list[bool] = (chained & (error <= self._thresholds.head)).tolist()
+        return held
 
     def _attend(self, each: _Opened, told: _Told, own: slice) -> Tensor:
         """Take a sequence's keys and values in, and judge its opened rows' attention."""
@@ -329,8 +334,3 @@ def plain_logits(model: TrustedModel, logits: Tensor) -> Tensor:
     if model.logit_cap:
         logits = model.logit_cap * torch.atanh(logits / model.logit_cap)
     return logits if model.logit_scale == 1 else logits / model.logit_scale
-
-
-def _finding(key: Hashable, parts: dict[str, Tensor]) -> Finding:
-    failed = tuple(name for name, passed in parts.items() if not bool(passed.all()))
-    return Finding(key, not failed, sum(part.numel() for part in parts.values()), failed)

@@ -36,7 +36,9 @@ def calibrate(
     bounds = asdict(thresholds.BOUNDS)
     for name, value in asdict(found.thresholds).items():
         seen = asdict(found.seen)[name]
-        table.add_row(name, f"{seen:.3g}", f"{value:.3g}", f"{bounds[name]:.3g}")
+        table.add_row(
+            name, f"{seen:.3g}" if seen else "by theory", f"{value:.3g}", f"{bounds[name]:.3g}"
+        )
     console = Console()
     console.print(table)
     console.print(f"{found.rows} rows of products, none beyond its threshold")
