@@ -32,7 +32,8 @@ def gate_of(config: EngineConfig, loaded: LoadedModel) -> Gate | None:
         return None
     secrets = Secrets()
     thresholds = read(config.model)
-    trusted = _trusted(config, model, secrets)
+    renew = partial(_trusted, config, model, secrets)
+    trusted = renew()
     verifier = Verifier(
         trusted,
         SketchedAttention(trusted, secrets, thresholds),
@@ -41,6 +42,7 @@ def gate_of(config: EngineConfig, loaded: LoadedModel) -> Gate | None:
         secrets=secrets,
         thresholds=thresholds,
         weights=partial(weights, model),
+        renew=renew,
     )
     return Gate(verifier, mode=config.verification, model_digest=loaded.digest)
 
