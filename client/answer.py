@@ -14,14 +14,19 @@ from attestation.verdict import Outcome, Step, Verdict
 from attestation.verifier.node import VerifiedNode
 from attestation.verifier.receipt import check_receipt
 from client import sse
+from client.appraisal import Appraisal
 from client.errors import ResponseForged, VerificationFailed
 from client.exchange import Exchange, InnerRequest
-from client.nodes import Appraisal
 from client.pricing import Pricing
 from wire import receipt
 from wire.errors import WireError
 
 RESPONSES = b"/v1/responses"
+_UNVERIFIED = Step(
+    "computation",
+    Outcome.FAIL,
+    "the node signed that its accelerator's work did not verify; no token of it was released",
+)
 
 AtEnd = Callable[[], Awaitable[None]]
 """What is done when an answer was read to its end and holds."""
@@ -83,6 +88,22 @@ class ResponseCheck:
         Raises:
             VerificationFailed: no receipt, or one that does not hold.
         """
+        bare, signed, verdict = self._judge()
+        self._on_verdict(verdict)
+        return receipt.with_attestation(bare, self._attestation(signed, verdict))
+
+    def failure(self, body: bytes) -> None:
+        """Judge a body as a failure receipt; it is the whole answer.
+
+        Raises:
+            VerificationFailed: it carries no receipt, or one that does not hold.
+        """
+        self.add(body)
+        *_, verdict = self._judge()
+        self._on_verdict(Verdict((*verdict.steps, _UNVERIFIED)))
+
+    def _judge(self) -> tuple[bytes, str, Verdict]:
+        """Return the last JSON payload as it was hashed, the receipt and the verdict on it."""
         node = self._exchange.node
         before = (*self._appraisal.log_steps, *node.steps)
         if self._last is None:
@@ -107,11 +128,9 @@ class ResponseCheck:
             self._fail((*before, *error.steps), None)
         except (WireError, ValueError, KeyError, TypeError):
             self._fail(before, Step("receipt", Outcome.FAIL, "the attestation member is malformed"))
-        verdict = Verdict((*before, *steps))
-        self._on_verdict(verdict)
         if prompt_tokens:
             self._pricing.learn(node.key_document.model, self._request.body, prompt_tokens)
-        return receipt.with_attestation(bare, self._attestation(claims["receipt"], verdict))
+        return bare, claims["receipt"], Verdict((*before, *steps))
 
     def _fail(self, before: tuple[Step, ...], step: Step | None) -> NoReturn:
         verdict = Verdict(before if step is None else (*before, step))

@@ -1,8 +1,9 @@
-"""Which nodes exist now, and which of them deserve a prompt.
+"""Which nodes exist now: the list of the epoch, fetched, verified and remembered.
 
 The list comes as one file, the same for everybody, through the relay's cache. The log's signature
-and the witnesses' are checked over it, then every node's evidence is appraised under the client's
-policy. Only what survives as a `VerifiedNode` can be encrypted to.
+and the witnesses' are checked over it (`client.node_list`), then every node's evidence is appraised
+under the client's policy (`client.appraisal`). Only what survives as a `VerifiedNode` can be
+encrypted to.
 
 A list is believed for its own epoch only. While relay or log show no newer one, a list that was
 verified in its epoch is held for an hour longer, and says so: an outage harms nobody, and whoever
@@ -15,48 +16,26 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import httpx
 
-from attestation.bundle import Bundle
-from attestation.errors import AppraisalError, AttestationError
-from attestation.verdict import Outcome, Step, Verdict
-from attestation.verifier.node import ReferenceValues, VerifiedNode, appraise
+from attestation.verdict import Outcome, Step
 from attestation.verifier.policy import ClientPolicy
-from client.direct import pin_of
-from client.errors import NodeListError, NoNode
+from client.appraisal import Appraisal, appraise_all
+from client.errors import NodeListError
 from client.files import write_private
+from client.node_list import verify_document
 from client.trust import Trust
 from transparency.checkpoint import Checkpoint
-from transparency.errors import (
-    ConsistencyMissing,
-    Inconsistent,
-    SimulatedBesideReal,
-    TransparencyError,
-    TwoLists,
-)
-from transparency.leaf import (
-    Body,
-    IssuerKeyLeaf,
-    ListedNode,
-    ModelLeaf,
-    PolicyLeaf,
-    ReleaseLeaf,
-)
+from transparency.errors import ConsistencyMissing, Inconsistent, TransparencyError, TwoLists
+from transparency.leaf import IssuerKeyLeaf
 from transparency.misbehaviour import from_inconsistent, from_two_lists
-from transparency.nodes_document import (
-    NodesDocument,
-    SeenCheckpoint,
-    VerifiedNodes,
-    verify_nodes_document,
-)
+from transparency.nodes_document import NodesDocument, SeenCheckpoint, VerifiedNodes
 from transparency.note import Note
 from transparency.tile_tree import consistency_from_tiles
-from wire.errors import WireError
 
 MAX_DOCUMENT = 64 << 20
 """Bytes of the largest node document read: a thousand nodes with 35 kB of evidence each."""
@@ -72,64 +51,6 @@ HELD_PAUSE_S = 10.0
 """How often a newer list is asked for while one is held."""
 
 MAX_TILE = 256 * 32
-
-SIMULATED = "simulated"
-
-
-@dataclass(frozen=True)
-class RefusedNode:
-    """A listed node that the policy or its evidence rules out, and why."""
-
-    node: str
-    verdict: Verdict
-
-
-@dataclass(frozen=True)
-class Appraisal:
-    """Everything known about the nodes of one epoch."""
-
-    listed: VerifiedNodes
-    log_steps: tuple[Step, ...]
-    """What was checked of the log, once for all nodes."""
-    nodes: tuple[VerifiedNode, ...]
-    refused: tuple[RefusedNode, ...]
-
-    def serving(self, model: str) -> list[VerifiedNode]:
-        """Return the verified nodes that serve `model`.
-
-        Raises:
-            NoNode: there is none; the message says whether nodes were refused.
-        """
-        found = [node for node in self.nodes if node.key_document.model == model]
-        if not found:
-            raise NoNode(
-                f"no verified node serves this model ({len(self.nodes)} verified, "
-                f"{len(self.refused)} refused by policy or evidence)"
-            )
-        return found
-
-    def to_json(self) -> list[dict[str, Any]]:
-        """Return the nodes with their steps, verified ones first."""
-        verified = [
-            {
-                "node": node.key_document.node,
-                "model": node.key_document.model,
-                "platform": node.platform,
-                "verified": True,
-                "direct_pin": pin_of(node.key_document),
-                "steps": [step.to_json() for step in (*self.log_steps, *node.steps)],
-            }
-            for node in self.nodes
-        ]
-        refused = [
-            {
-                "node": refused.node,
-                "verified": False,
-                "steps": [step.to_json() for step in (*self.log_steps, *refused.verdict.steps)],
-            }
-            for refused in self.refused
-        ]
-        return [*verified, *refused]
 
 
 class NodeDirectory:
@@ -334,141 +255,3 @@ class NodeDirectory:
 
 _NOTHING_NEW = frozenset({"stale_epoch", "unavailable"})
 """Codes of what an outage looks like. A list that contradicts something is none."""
-
-
-def check_platforms(listed: VerifiedNodes) -> None:
-    """Refuse a list in which simulated nodes stand beside others.
-
-    Raises:
-        SimulatedBesideReal: they do.
-    """
-    platforms = {_platform(bundle) for bundle in listed.bundles.values()}
-    if SIMULATED in platforms and len(platforms) > 1:
-        raise SimulatedBesideReal("a list with simulated nodes beside real ones")
-
-
-def _platform(bundle: bytes) -> str:
-    try:
-        return Bundle.decode(bundle).platform
-    except (AttestationError, WireError):
-        return ""  # the appraisal will say what is wrong with it
-
-
-def verify_document(
-    document: bytes,
-    *,
-    trust: Trust,
-    policy: ClientPolicy,
-    at: int,
-    last: SeenCheckpoint | None = None,
-    bridge: Sequence[bytes] | None = None,
-) -> VerifiedNodes:
-    """Verify a nodes document under the trust file, and the policy where that is the stricter.
-
-    Raises:
-        SimulatedBesideReal: simulated nodes stand beside others.
-        TransparencyError: as `verify_nodes_document` says.
-    """
-    log = trust.log_policy
-    oldest = min(log.max_cosignature_age_s, policy.max_checkpoint_age_s)
-    listed = verify_nodes_document(
-        document,
-        policy=replace(log, max_cosignature_age_s=oldest),
-        roles=trust.roles,
-        epoch_seconds=trust.list_epoch_s,
-        at=at,
-        last=last,
-        bridge=bridge,
-    )
-    check_platforms(listed)
-    return listed
-
-
-def reference_of(listed: VerifiedNodes, trust: Trust) -> ReferenceValues:
-    """Return what the evidence of the listed nodes is held against."""
-    return reference_values(
-        (*listed.releases, *listed.models, *listed.policies),
-        key_documents=frozenset(row.key_document_digest for row in listed.nodes),
-        trust=trust,
-    )
-
-
-def appraise_all(
-    listed: VerifiedNodes, *, trust: Trust, policy: ClientPolicy, at: int
-) -> Appraisal:
-    """Appraise every listed node against what the log vouches for."""
-    reference = reference_of(listed, trust)
-    nodes: list[VerifiedNode] = []
-    refused: list[RefusedNode] = []
-    for row in listed.nodes:
-        try:
-            node = appraise(listed.bundles[row.node], policy=policy, reference=reference, at=at)
-        except AppraisalError as error:
-            refused.append(RefusedNode(row.node, error.verdict))
-            continue
-        if (contradiction := _contradiction(row, listed, node)) is None:
-            nodes.append(node)
-        else:
-            refused.append(RefusedNode(row.node, Verdict((*node.steps, contradiction))))
-    return Appraisal(listed, log_steps(listed, trust), tuple(nodes), tuple(refused))
-
-
-def _contradiction(row: ListedNode, listed: VerifiedNodes, node: VerifiedNode) -> Step | None:
-    """Return a failed step if the list says of a node what its key document does not."""
-    document = node.key_document
-    said = (row.model, row.capacity, listed.receipt_keys[row.key_document_digest])
-    if said == (document.model, document.capacity, document.receipt_key):
-        return None
-    return Step("node-list-entry", Outcome.FAIL, "the list contradicts the node's key document")
-
-
-def log_steps(listed: VerifiedNodes, trust: Trust) -> tuple[Step, ...]:
-    """Say what `verify_nodes_document` has proven."""
-    policy, size = trust.log_policy, listed.checkpoint.size
-    return (
-        Step(
-            "log-checkpoint",
-            Outcome.PASS,
-            f"{trust.log_origin} at size {size}, signed by the log and cosigned by at least "
-            f"{policy.quorum} of {len(policy.witness_keys)} witnesses",
-        ),
-        Step(
-            "log-consistency",
-            Outcome.PASS,
-            "the log continues the tree last seen, or is seen for the first time",
-        ),
-        Step(
-            "node-list",
-            Outcome.PASS,
-            f"the list of epoch {listed.epoch} with {len(listed.nodes)} node(s) is in the log",
-        ),
-    )
-
-
-def reference_values(
-    statements: Iterable[Body], *, key_documents: frozenset[bytes], trust: Trust
-) -> ReferenceValues:
-    """Turn logged statements and pinned roots into the values that evidence is compared with."""
-    releases: dict[str, set[bytes]] = {}
-    models: dict[str, set[bytes]] = {}
-    policies: set[bytes] = set()
-    for body in statements:
-        if isinstance(body, ReleaseLeaf):
-            for platform, measurement in body.measurements.items():
-                releases.setdefault(platform, set()).add(measurement)
-        elif isinstance(body, ModelLeaf):
-            models.setdefault(body.name, set()).add(body.digest)
-        elif isinstance(body, PolicyLeaf):
-            policies.add(body.digest)
-    return ReferenceValues(
-        key_documents=key_documents,
-        releases=_frozen(releases),
-        models=_frozen(models),
-        policies=frozenset(policies),
-        roots=trust.roots,
-        log_origin=trust.log_origin,
-    )
-
-
-def _frozen(sets: Mapping[str, set[bytes]]) -> dict[str, frozenset[bytes]]:
-    return {name: frozenset(values) for name, values in sets.items()}

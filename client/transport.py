@@ -24,6 +24,7 @@ import httpx
 from attestation.verdict import Verdict
 from attestation.verifier.node import VerifiedNode
 from client.answer import Answer, AtEnd, ResponseCheck, error_code, replay, stream, whole
+from client.appraisal import Appraisal
 from client.blinded import Blinded, messages
 from client.choice import MAX_REDRAWS, draw
 from client.errors import (
@@ -34,7 +35,7 @@ from client.errors import (
     ResponseForged,
 )
 from client.exchange import Exchange, InnerRequest, Relay
-from client.nodes import Appraisal, NodeDirectory
+from client.nodes import NodeDirectory
 from client.prepared import PreparedStock
 from client.pricing import Pricing
 from client.wallet import Wallet
@@ -51,6 +52,7 @@ IDLE_S = 0.5
 
 DATE_PROBLEM = b"#date"
 BUSY = "busy"
+UNVERIFIED = "verification_failed"
 EVENT_STREAM = b"text/event-stream"
 
 
@@ -106,11 +108,14 @@ class Transport:
                 request = InnerRequest(b"POST", path, body, _this_minute(), tokens)
                 carried = await self._with_blinded(request)
             exchange, carried = await self._ask(node, model, carried)
-            answer = await self._answer(exchange, carried, appraisal, on_verdict)
-            if redraws_left and answer.status == httpx.codes.SERVICE_UNAVAILABLE:
+            check = ResponseCheck(exchange, carried.request, appraisal, on_verdict, self._pricing)
+            answer = self._answer(exchange, carried, check)
+            if answer.status == httpx.codes.SERVICE_UNAVAILABLE:
                 refusal = b"".join([payload async for payload in answer.payloads])
-                if error_code(refusal) == BUSY:
+                failed = self._failed_signed(refusal, check)
+                if redraws_left and (failed or error_code(refusal) == BUSY):
                     self.redraws += 1
+                    carried = None if failed else carried  # its tokens are spent, or came back
                     continue
                 answer = replace(answer, payloads=replay(refusal))
             return answer
@@ -196,16 +201,21 @@ class Transport:
             return await self._with_blinded(replace(request, tokens=tokens))
         return None
 
-    async def _answer(
-        self,
-        exchange: Exchange,
-        carried: Carried,
-        appraisal: Appraisal,
-        on_verdict: Callable[[Verdict], None],
-    ) -> Answer:
+    @staticmethod
+    def _failed_signed(refusal: bytes, check: ResponseCheck) -> bool:
+        """Whether a refusal is a failure receipt that holds; then the node may not be asked again.
+
+        Raises:
+            VerificationFailed: it claims to be one and does not hold.
+        """
+        if error_code(refusal) != UNVERIFIED:
+            return False
+        check.failure(refusal)
+        return True
+
+    def _answer(self, exchange: Exchange, carried: Carried, check: ResponseCheck) -> Answer:
         streamed = dict(exchange.head.headers).get(b"content-type", b"").startswith(EVENT_STREAM)
         status = exchange.head.status
-        check = ResponseCheck(exchange, carried.request, appraisal, on_verdict, self._pricing)
         take_refund = self._refunding(exchange, carried)
         if streamed:
             payloads = stream(exchange, check, take_refund)

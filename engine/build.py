@@ -7,13 +7,15 @@ from functools import partial
 from typing import Any
 
 from engine.blocks import BlockAllocator
+from engine.combinations import check_combination
 from engine.config import EngineConfig
 from engine.core import Engine
-from engine.device import Device
+from engine.device import Computation, Device
 from engine.errors import EngineError, ModelRefused
 from engine.kv_alignment import AlignedKVPool
 from engine.kv_cache import KVPool
 from engine.loader import LoadedModel, load
+from engine.native.model import NativeModel
 from engine.scheduler import Scheduler
 from engine.slot import SlotGeometry
 from engine.speculative import MAX_EXTRA
@@ -21,6 +23,7 @@ from engine.speculative_draft import Draft, Pair, draft_config
 from engine.speculative_ngram import Ngrams
 from engine.speculative_steps import Speculation, measure
 from engine.trusted import TrustedSide
+from engine.verification.assemble import SHARED, gate_of
 
 
 def pool_blocks(config: EngineConfig, loaded: LoadedModel) -> int:
@@ -49,14 +52,13 @@ def build(
     Raises:
         EngineError: the configuration asks for what cannot be had.
     """
+    check_combination(config)
     blocks = pool_blocks(config, loaded)
     geometry = SlotGeometry(
         max_model_len=min(loaded.max_model_len, blocks * config.block_size),
         vocab_size=loaded.vocab_size,
         max_logprobs=config.max_logprobs,
     )
-    if config.kv_truncation and loaded.device.type == "cpu":
-        raise EngineError("kv_truncation is for a GPU")
     # Only a GPU's device is given the pool in planes, and it takes both.
     pool_type: Any = AlignedKVPool if config.kv_truncation else KVPool
     pool = pool_type(
@@ -66,15 +68,18 @@ def build(
         dtype=loaded.dtype,
         device=loaded.device,
     )
+    gate = gate_of(config, loaded)
     extra = 0 if config.speculation == "none" else MAX_EXTRA
     max_rows = config.max_sequences + config.max_batch_tokens + extra
     logit_rows = config.max_sequences + config.prompt_logit_rows + extra
-    device = loaded.computation.on(pool, max_rows=max_rows, max_logit_rows=logit_rows)
+    computation = _telling(config, loaded.computation)
+    device = computation.on(pool, max_rows=max_rows, max_logit_rows=logit_rows)
     trusted = TrustedSide(
         geometry,
         max_sequences=config.max_sequences,
         max_rows=max_rows,
         pinned=loaded.device.type != "cpu",
+        gate=gate,
     )
     device, speculation = _speculation(config, loaded, device, trusted, blocks)
     scheduler = Scheduler(
@@ -85,8 +90,25 @@ def build(
         max_batch_tokens=config.max_batch_tokens,
         max_mixed_tokens=min(config.max_mixed_tokens, config.max_batch_tokens),
         prompt_logit_rows=config.prompt_logit_rows,
+        share_within=None if gate is None else SHARED,
     )
-    return Engine(device, trusted, scheduler, changed, speculation), geometry
+    return Engine(device, trusted, scheduler, changed, speculation, gate=gate), geometry
+
+
+def _telling(config: EngineConfig, model: Computation) -> Computation:
+    """Return the model, which tells how it computes where that is to be verified.
+
+    Raises:
+        EngineError: it cannot tell.
+    """
+    if config.verification == "none":
+        return model
+    if not isinstance(model, NativeModel):
+        raise EngineError(
+            "this model is not computed by the compiled kernels, so it cannot be verified; "
+            "--verification none serves it all the same, and the receipt says so"
+        )
+    return model.telling
 
 
 def _speculation(
@@ -95,13 +117,8 @@ def _speculation(
     """Return the engine's device, with the draft's if there is one, and what proposes ids.
 
     Raises:
-        EngineError: the configuration names no such way, or a draft that is not used.
         ModelRefused: the draft model is not served, or has another vocabulary.
     """
-    if config.speculation not in ("none", "ngram", "draft"):
-        raise EngineError("speculation is none, ngram or draft")
-    if config.draft is not None and config.speculation != "draft":
-        raise EngineError('a draft model needs speculation "draft"')
     if config.speculation == "none":
         return device, None
     slots = blocks * config.block_size

@@ -52,6 +52,12 @@ class EngineConfig:
     kv_truncation: bool = False
     """Decoding reads K and V only as precisely as it can use them (`engine.kv_alignment`). On a GPU
     only, and never while the computation is verified."""
+    verification: str = "none"
+    """What of the device's computation is checked before an id is released
+    (`engine.verification`): "none", "audit", "full" or "ship". A model of the compiled kernels
+    only."""
+    audit_rows: int = 32
+    """Secret rows of a prompt's part that "audit" lays open in a step, besides its last."""
     max_logprobs: int = 20
     prompt_logit_rows: int = 64
     """Rows a step may spend on prompt logprobs; each costs one row of the whole vocabulary."""

@@ -1,8 +1,8 @@
 """The engine: T and U, the queue between them, and the life of a slot.
 
 A step is `schedule`, then U runs the plan's rows (and those of proposed ids, where there is
-speculation), then T takes the logits. Slots are looked at between steps only, so cancelling takes
-effect after at most one step.
+speculation), then T checks what U did, where that is verified, and takes the logits. Slots are
+looked at between steps only, so cancelling takes effect after at most one step.
 
 Whatever ends a sequence, the order is the same: K and V are zeroed, T's row is zeroed, then the
 slot, and its state says so last.
@@ -24,6 +24,7 @@ from engine.slot import Command, Slot
 from engine.speculative_steps import Speculation
 from engine.trusted import Ending, TrustedSide
 from engine.types import EngineState, ErrorCode, FinishReason
+from engine.verification.gate import Gate
 
 
 @dataclass
@@ -48,7 +49,10 @@ class Engine:
         scheduler: Scheduler,
         changed: Callable[[Any], None],
         speculation: Speculation | None = None,
+        *,
+        gate: Gate | None = None,
     ) -> None:
+        self._gate = gate
         self._speculation = speculation
         self._device = device
         self._trusted = trusted
@@ -61,6 +65,11 @@ class Engine:
     def busy(self) -> bool:
         """Some sequence is queued or running; a step may still find everyone waiting."""
         return bool(self._scheduler.waiting or self._scheduler.running)
+
+    @property
+    def suspect(self) -> bool:
+        """A step of the device did not verify: what is submitted from now on fails."""
+        return self._gate is not None and self._gate.suspect
 
     def register(self, key: Hashable, slot: Slot) -> None:
         """Take a slot under a key of the caller's; the slot is closed by `drop`."""
@@ -112,6 +121,11 @@ class Engine:
 
     def _submit(self, key: Hashable, entry: _Entry, group_scope: Hashable) -> None:
         slot = entry.slot
+        if self.suspect:
+            error = ErrorCode.VERIFICATION_FAILED
+            self._set(entry, EngineState.FAILED, FinishReason.FAILED, error)
+            self._changed(key)
+            return
         try:
             request = slot.request()
         except InvalidRequest:
@@ -147,6 +161,8 @@ class Engine:
         for copy in plan.copies:
             if copy.sequence.row is not None:
                 self._device.copy_blocks(copy.source, copy.target)
+                if self._gate is not None:
+                    self._gate.copy(copy.first, copy.sequence)
         if self._speculation is None:
             return self._compute(works, {})
         works = self._speculation.widen(works)
@@ -158,7 +174,10 @@ class Engine:
         spans = [Span(work.sequence.blocks, work.start, work.length) for work in works]
         batch = StepInput(self._trusted.inputs(works), spans, _logit_rows(works))
         output = self._device.step(batch)
-        endings = self._trusted.accept(works, output.logits, beliefs)
+        rejected: frozenset[Sequence] = frozenset()
+        if self._gate is not None:
+            rejected = self._gate.check(works, batch.rows, output)
+        endings = self._trusted.accept(works, output.logits, beliefs, rejected)
         for work in works:
             # The id drawn last has no K and V yet; those of rejected proposals are not its own.
             last = work.sequence.length - 1
@@ -192,6 +211,8 @@ class Engine:
         if entry.sequence is not None:
             self._scheduler.remove(entry.sequence)
             self._trusted.erase(entry.sequence)
+            if self._gate is not None:
+                self._gate.forget(entry.sequence)
             entry.sequence = None
 
     def _set(

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from engine.attention import AttentionBatch, AttentionHook, Span
 from engine.kv_cache import KVPool
 from engine.linear import Siblings
+from engine.verification.transcript import Transcript
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class StepOutput:
 
     logits: Tensor
     """float32 [wanted rows, vocab] in host memory."""
+    transcript: Transcript | None = None
+    """What was computed on the way, if U was asked to tell; closed by whoever checks it."""
 
 
 class Device(Protocol):

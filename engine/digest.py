@@ -25,6 +25,7 @@ from typing import Any
 
 from engine.config import EngineConfig
 from engine.errors import ModelFiles
+from engine.verification import thresholds
 from wire import canonical_json, merkle
 from wire.errors import WireError
 
@@ -74,11 +75,14 @@ def model_root(leaves: Iterable[bytes], config: EngineConfig, adapters: Sequence
         leaves: the leaves of the model's folder.
         config: of the engine.
         adapters: `folder_root` of each adapter.
+
+    Raises:
+        ModelFiles: the folder's thresholds are looser than any verifier allows.
     """
     settings: dict[str, Any] = {
         "adapters": [adapter.hex() for adapter in adapters],
         "quantisation": INT8 if config.weights == "int8" else "none",
-        "thresholds": {},
+        "thresholds": thresholds.declared(config.model),
     }
     if config.draft is not None:
         settings["draft"] = model_digest(EngineConfig(model=config.draft)).hex()

@@ -136,11 +136,7 @@ def aligned_scores(
     sequence = tl.load(decoding + at)
     row = tl.load(borders + sequence)
     context = tl.load(contexts + sequence).to(tl.int32)
-    first = tl.maximum(context - window, 0)
-    origin = first // block_size * block_size
-    length = tl.cdiv(tl.cdiv(context - origin, splits), block_size) * block_size
-    start = origin + part * length
-    stop = tl.minimum(start + length, context)
+    first, start, stop = paged.split_range(context, window, part, block_size, splits)
     member = tl.arange(0, shared_pad)
     dim = tl.arange(0, size_pad)
     place = tl.arange(0, block_size)
@@ -213,11 +209,7 @@ def aligned_values(
     part = tl.program_id(2)
     sequence = tl.load(decoding + at)
     context = tl.load(contexts + sequence).to(tl.int32)
-    first = tl.maximum(context - window, 0)
-    origin = first // block_size * block_size
-    length = tl.cdiv(tl.cdiv(context - origin, splits), block_size) * block_size
-    start = origin + part * length
-    stop = tl.minimum(start + length, context)
+    first, start, stop = paged.split_range(context, window, part, block_size, splits)
     member = tl.arange(0, shared_pad)
     vdim = tl.arange(0, value_pad)
     place = tl.arange(0, block_size)

@@ -14,6 +14,8 @@ from math import prod
 import torch
 from torch import Tensor
 
+from engine.memory import region
+
 
 @dataclass(frozen=True)
 class LayerShape:
@@ -95,7 +97,7 @@ def _region(elements: int, dtype: torch.dtype, device: torch.device) -> Tensor:
         return torch.zeros(elements, dtype=dtype, device=device)
     # Pages of an anonymous mapping are zero and cost nothing until written; core dumps and
     # forked children do not get this one.
-    region = mmap.mmap(-1, max(1, elements * dtype.itemsize), flags=mmap.MAP_PRIVATE)
-    region.madvise(mmap.MADV_DONTDUMP)
-    region.madvise(mmap.MADV_DONTFORK)
-    return torch.frombuffer(region, dtype=dtype, count=elements)
+    taken = region(elements * dtype.itemsize)
+    taken.madvise(mmap.MADV_DONTDUMP)
+    taken.madvise(mmap.MADV_DONTFORK)
+    return torch.frombuffer(taken, dtype=dtype, count=elements)

@@ -108,13 +108,14 @@ def optimisations(config: EngineConfig) -> tuple[Optimisation, ...]:
 def engine_policy(config: EngineConfig) -> bytes:
     """Return the policy this engine runs under, as canonical JSON.
 
-    `verification` "none": the device's computation is not checked. `transfers` "none": T and U
+    `verification` "none": the device's computation is not checked; what the other modes check is
+    said in docs/verified_compute.md. `transfers` "none": T and U
     are one processor, nothing leaves private memory; "plain": what crosses to the accelerator is
     protected by nothing of ours.
     """
     policy = {
         "version": 1,
-        "verification": "none",
+        "verification": config.verification,
         "transfers": "none" if config.device == "cpu" else "plain",
         "prefix_cache": "request",
         "device": config.device.partition(":")[0],

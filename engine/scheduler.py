@@ -93,6 +93,8 @@ class Copy:
     """A sequence takes over the K and V of its prompt from the first of its group."""
 
     sequence: Sequence
+    first: Sequence
+    """Of the group."""
     source: list[int]
     target: list[int]
 
@@ -122,7 +124,22 @@ class Scheduler:
         max_batch_tokens: int,
         max_mixed_tokens: int,
         prompt_logit_rows: int,
+        share_within: int | None = None,
     ) -> None:
+        """Decide steps.
+
+        Args:
+            allocator: of the pool.
+            zero: zeroes blocks before it returns.
+            block_size: positions of a block.
+            max_sequences: that hold blocks at a time.
+            max_batch_tokens: prompt rows of a step.
+            max_mixed_tokens: prompt rows of a step that also decodes.
+            prompt_logit_rows: rows of a step for prompt logprobs.
+            share_within: a prompt is taken over only from a sequence with at most so many ids of
+                its own; None: from any.
+        """
+        self._share_within = share_within
         self._allocator = allocator
         self._zero = zero
         self._block_size = block_size
@@ -186,7 +203,8 @@ class Scheduler:
                 admitted.append(sequence)
             if first is not None:
                 shared = -(-(sequence.prompt_length - 1) // self._block_size)
-                copies.append(Copy(sequence, first.blocks[:shared], sequence.blocks[:shared]))
+                blocks = first.blocks[:shared], sequence.blocks[:shared]
+                copies.append(Copy(sequence, first, *blocks))
                 sequence.computed = sequence.prompt_length - 1
                 sequence.touched = shared * self._block_size
                 sequence.drafted = min(first.drafted, sequence.computed)
@@ -199,6 +217,8 @@ class Scheduler:
         if sequence.sampled or sequence.scoring:
             return None
         for other in self.running:
+            if self._share_within is not None and other.sampled > self._share_within:
+                continue
             if other.group == sequence.group and other.prompt_length == sequence.prompt_length:
                 return other
         return None

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from engine.errors import InvalidRequest
 from engine.types import MAX_EOS_IDS, MAX_LOGIT_BIAS, SamplingParams
@@ -40,53 +41,53 @@ DECISIONS = (PAGE + 64, PAGE + 96)  # bytes
 
 @dataclass(frozen=True)
 class SlotGeometry:
-    """The sizes both sides must agree on; every offset of the layout follows from them."""
+    """The sizes both sides must agree on; every offset of the layout follows, worked out once."""
 
     max_model_len: int
     vocab_size: int
     max_logprobs: int = 20
 
-    @property
+    @cached_property
     def mask_size(self) -> int:
         """Bytes of one mask: a bit an id, least significant first, padded to eight bytes."""
         return -(-self.vocab_size // 64) * 8
 
-    @property
+    @cached_property
     def row_words(self) -> int:
         """Words of one logprob row: the chosen id's, then top ids, then their logprobs."""
         return 1 + 2 * self.max_logprobs
 
-    @property
+    @cached_property
     def eos_offset(self) -> int:
         """Where the end-of-sequence ids begin, in bytes."""
         return 2 * PAGE
 
-    @property
+    @cached_property
     def bias_offset(self) -> int:
         """Where the logit bias begins: all ids, then all values."""
         return self.eos_offset + 4 * MAX_EOS_IDS
 
-    @property
+    @cached_property
     def mask_offset(self) -> int:
         """Where the mask begins."""
         return self.bias_offset + 8 * MAX_LOGIT_BIAS
 
-    @property
+    @cached_property
     def prompt_offset(self) -> int:
         """Where the prompt ids begin."""
         return self.mask_offset + self.mask_size
 
-    @property
+    @cached_property
     def output_offset(self) -> int:
         """Where the output ids begin."""
         return self.prompt_offset + 4 * self.max_model_len
 
-    @property
+    @cached_property
     def rows_offset(self) -> int:
         """Where the logprob rows begin."""
         return self.output_offset + 4 * self.max_model_len
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Bytes of the whole slot, a multiple of the page size."""
         end = self.rows_offset + 4 * self.row_words * self.max_model_len

@@ -130,7 +130,10 @@ def measure(
         batch = StepInput(
             torch.arange(rows) % vocab_size, [Span(blocks, 0, rows)], torch.arange(rows)
         )
-        sample(device.step(batch).logits, [_ROW] * rows)
+        output = device.step(batch)
+        sample(output.logits, [_ROW] * rows)
+        if output.transcript is not None:
+            output.transcript.close()
         device.finish_step()
         return clock() - start
 

@@ -6,7 +6,8 @@ behind is zeroed by `erase`, what a step leaves behind by `finish_step`.
 
 An id is *sampled* when it is drawn from logits that U sent, and *released* when it may leave the
 worker. Both are counted apart, and `_release` is the only place that raises the second. With
-verification "none" it follows at once; a verifier stands between the two otherwise.
+verification "none" it follows at once; else `engine.verification.gate` stands between the two, and
+what a rejected step gave is not even drawn from.
 
 A step draws one id of a sequence, or several where ids were proposed (`engine.speculative`): one a
 row, as if the proposals before it had been drawn. Those up to the first that was not are its ids;
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Items
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import accumulate
 from types import MappingProxyType
@@ -30,6 +32,7 @@ from engine.scheduler import Sequence, Work
 from engine.slot import SlotGeometry
 from engine.speculative_rule import settle, uniforms
 from engine.types import MAX_EOS_IDS, ErrorCode, FinishReason, VerificationCounts
+from engine.verification.gate import Gate
 
 _UNCHECKED = VerificationCounts(checks=0, decisions=bytes(32), sent=0, hits=0, misses=0)
 
@@ -102,8 +105,24 @@ class TrustedSide:
     """The ids of all sequences, and everything that is decided about them."""
 
     def __init__(
-        self, geometry: SlotGeometry, *, max_sequences: int, max_rows: int, pinned: bool
+        self,
+        geometry: SlotGeometry,
+        *,
+        max_sequences: int,
+        max_rows: int,
+        pinned: bool,
+        gate: Gate | None = None,
     ) -> None:
+        """Make room for the ids of sequences.
+
+        Args:
+            geometry: of the slots.
+            max_sequences: at a time.
+            max_rows: of a step.
+            pinned: whether inputs lie where a GPU can fetch them.
+            gate: what ids pass before they are released; None: nothing is verified.
+        """
+        self._gate = gate
         self._geometry = geometry
         self._tokens = torch.zeros(max_sequences, geometry.max_model_len, dtype=torch.int64)
         self._eos = torch.full((max_sequences, MAX_EOS_IDS), -1, dtype=torch.int64)
@@ -168,17 +187,23 @@ class TrustedSide:
         works: Items[Work],
         logits: Tensor,
         beliefs: Mapping[Sequence, Tensor] = MappingProxyType({}),
+        rejected: AbstractSet[Sequence] = frozenset(),
     ) -> list[Ending]:
         """Turn a step's logits into ids, logprobs and endings.
 
         `logits` holds, work after work, each one's `logit_rows` rows; it is overwritten. Proposals
-        that were drawn come with their `beliefs`: the distributions, [proposed, vocab].
+        that were drawn come with their `beliefs`: the distributions, [proposed, vocab]. Nothing is
+        drawn for sequences `rejected`; they end.
         """
         sampling: list[Work] = []
         rows: list[int] = []
         endings: list[Ending] = []
         at = 0
         for work in works:
+            if work.sequence in rejected:
+                at += work.logit_rows
+                endings.append(self._refuse(work.sequence))
+                continue
             if work.sequence.scoring:
                 self._score(work, logits[at : at + work.length])
             at += work.logit_rows
@@ -258,11 +283,21 @@ class TrustedSide:
             own = ids[part.first : part.first + part.kept]
             self._slots[sequence].ids[first : sequence.sampled] = own
             sequence.slot.publish_sampled(sequence.sampled)
-            self._release(sequence, sequence.sampled)
+            self._release(sequence, own)
 
-    def _release(self, sequence: Sequence, upto: int) -> None:
-        """Let ids up to `upto` leave the worker."""
-        sequence.slot.publish_released(upto, _UNCHECKED)
+    def _release(self, sequence: Sequence, ids: Tensor) -> None:
+        """Let the last ids leave the worker; with a gate, their step has passed it."""
+        counts = _UNCHECKED
+        if self._gate is not None:
+            first = sequence.length - len(ids)
+            counts = self._gate.pass_on(sequence, first, ids)
+        sequence.slot.publish_released(sequence.sampled, counts)
+
+    def _refuse(self, sequence: Sequence) -> Ending:
+        if self._gate is not None:  # what was released before stays, and so does its number
+            counts = self._gate.refuse(sequence)
+            sequence.slot.publish_released(sequence.sampled, counts)
+        return Ending(sequence, FinishReason.FAILED, ErrorCode.VERIFICATION_FAILED)
 
     def _score(self, work: Work, logits: Tensor) -> None:
         """Write the logprobs of the prompt ids that this work's rows predict."""

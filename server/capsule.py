@@ -189,15 +189,10 @@ class Capsule:
 
     def fail(self) -> None:
         """Say, without a word about why, that the request failed; never raises."""
-        try:
-            if self._respond.begun:
-                self._respond.event(error_body(answers.INTERNAL_ERROR))
-                self._respond.cut()
-            else:
-                trailers = self._refund(0)
-                self._respond.whole(replace(answers.internal_error(), trailers=trailers))
-        except (Exception, ClientGone):  # noqa: BLE001, S110 - the answer is cut: that says it too
-            pass
+        end_failed(self._respond, self._whole_failure)
+
+    def _whole_failure(self) -> None:
+        self._respond.whole(replace(answers.internal_error(), trailers=self._refund(0)))
 
     def _examine(self) -> tuple[inner.InnerRequest, Plan]:
         request = self._parse()
@@ -304,6 +299,23 @@ class Capsule:
         receipts = Receipts(issuance, self._keeper, request.path, request.body)
         delivery = Delivery(plan, self._respond, receipts, self._refund)
         delivery.run(self._engine, self._seed, self._now())
+
+
+def end_failed(respond: Responder, whole: Callable[[], None]) -> None:
+    """End an answer by an error without a word about why; never raises.
+
+    Args:
+        respond: what the answer goes through; one that has begun gets an event, and no end.
+        whole: sends the error where nothing was sent before.
+    """
+    try:
+        if respond.begun:
+            respond.event(error_body(answers.INTERNAL_ERROR))
+            respond.cut()
+        else:
+            whole()
+    except (Exception, ClientGone):  # noqa: BLE001, S110 - the answer is cut: that says it too
+        pass
 
 
 def abandon(engine: WatchedEngine) -> None:

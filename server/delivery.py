@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.connection import EngineConnection
+from server.answers import JSON_TYPE
+from server.openai.errors import Unverified
 from server.openai.outputs import Body, Event, Head, Output, Plan
 from server.receipts import Receipts
 from server.responses import Responder
@@ -29,10 +31,23 @@ class Delivery:
     def run(self, engine: EngineConnection, seed: Callable[[], int], now: int) -> None:
         """Compute the answer, and send every part of it as it comes.
 
+        If the computation does not verify before anything was sent, the answer is a failure
+        receipt.
+
         Raises:
             ApiError: as the plan does.
             ClientGone: the client has gone.
         """
+        try:
+            self._run(engine, seed, now)
+        except Unverified as failure:
+            if self._streaming or self.respond.begun:
+                raise
+            body = self.receipts.failure(failure, self.plan)
+            trailers = self.refund(0)
+            self.respond.whole(bhttp.Response(failure.status, (JSON_TYPE,), body, trailers))
+
+    def _run(self, engine: EngineConnection, seed: Callable[[], int], now: int) -> None:
         head = Head(200, ())
         for output in self.plan.run(engine, seed, now):
             if isinstance(output, Head):

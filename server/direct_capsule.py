@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from attestation.bundle import MEDIA_TYPE, Bundle
 from attestation.verdict import Outcome, Step
 from server import answers
-from server.capsule import Surroundings, abandon
+from server.capsule import Surroundings, abandon, end_failed
 from server.config import DirectPort
 from server.connections import KeeperConnection, WatchedEngine
 from server.control import ADMIT, ADMITTED, CONNECTION, DirectMessage
@@ -32,7 +32,7 @@ from server.delivery import Delivery
 from server.direct_connection import DirectConnection
 from server.direct_http import DirectHttp, DirectRequest, DirectResponder
 from server.errors import ClientGone, PeerGone, ProtocolError
-from server.openai.errors import ApiError, WrongMethod, error_body
+from server.openai.errors import ApiError, WrongMethod
 from server.receipts import Issuance, Receipts
 from server.sockets import receive_packet, send_packet
 from wire import bhttp
@@ -168,14 +168,7 @@ class DirectCapsule:
 
     def fail(self) -> None:
         """Say, without a word about why, that the request failed; never raises."""
-        try:
-            if self._respond.begun:
-                self._respond.event(error_body(answers.INTERNAL_ERROR))
-                self._respond.cut()
-            else:
-                self._respond.error(answers.INTERNAL_ERROR)
-        except (Exception, ClientGone):  # noqa: BLE001, S110 - the answer is cut: that says it too
-            pass
+        end_failed(self._respond, lambda: self._respond.error(answers.INTERNAL_ERROR))
 
     def _evidence(self, request: DirectRequest) -> bhttp.Response | None:
         """Answer what a client must know before it shows its key."""

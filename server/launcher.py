@@ -36,9 +36,9 @@ from server.config import WorkerConfig
 from server.engine_ready import EngineReadyLine
 from server.errors import PeerGone, StartError
 from server.hardening import ensure_single_thread, harden
+from server.loading import loading_told
 from server.logs import (
     EngineReady,
-    ModelLoading,
     Role,
     WorkerStarting,
     WorkerStopping,
@@ -57,8 +57,6 @@ if TYPE_CHECKING:
 # ruff: noqa: PLC0415
 
 
-LOADING_STEP = 10
-"""Per cent of the model between two events that say how far loading is."""
 BACKLOG = 128
 """Connections to the direct port that the kernel keeps for the door."""
 
@@ -93,15 +91,7 @@ def _engine(control: int, config: WorkerConfig, ready: int) -> None:
         return
     from engine import process
 
-    told = 0
-
-    def loading(percent: int) -> None:
-        nonlocal told
-        if percent // LOADING_STEP > told:
-            told = percent // LOADING_STEP
-            emit(ModelLoading(percent))
-
-    process.run(control, config.engine, ready, loading)
+    process.run(control, config.engine, ready, loading_told())
 
 
 def _application() -> ApplicationFactory:

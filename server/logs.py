@@ -40,6 +40,11 @@ def log_to(descriptor: int) -> None:
     _log[0] = descriptor
 
 
+def log_descriptor() -> int:
+    """Return the file descriptor that events are written to."""
+    return _log[0]
+
+
 class Neighbour(StrEnum):
     """The parties outside the worker that it waits for."""
 

@@ -8,10 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from attestation.verdict import Step
+from engine.types import VerificationCounts
 from server.connections import KeeperConnection
 from server.keeper_messages import Statement
-from server.openai.outputs import Plan
-from wire.receipt import ResponseHash, request_hash, with_attestation
+from server.openai.errors import Unverified, error_body
+from server.openai.outputs import Plan, Usage
+from wire.receipt import (
+    ATTESTATION_PLACEHOLDER,
+    ResponseHash,
+    request_hash,
+    with_attestation,
+)
 
 
 @dataclass(frozen=True)
@@ -57,8 +64,20 @@ class Receipts:
         self._response_hash.add(payload)
         if then is not None:
             self._response_hash.add(then)
-        usage, counts = plan.usage(), plan.counts()
-        signed = self._keeper.sign(
+        return with_attestation(payload, self._member(self._sign(plan.usage(), plan.counts())))
+
+    def failure(self, failure: Unverified, plan: Plan) -> bytes:
+        """Return the body of a failure receipt: an error, signed for like an answer of no tokens.
+
+        Whoever holds it can show that this node's accelerator did not hold for this request.
+        """
+        payload = error_body(failure)[:-1] + b"," + ATTESTATION_PLACEHOLDER + b"}"
+        self._response_hash.add(payload)
+        usage = Usage(plan.usage().prompt_tokens, 0)
+        return with_attestation(payload, self._member(self._sign(usage, plan.counts())))
+
+    def _sign(self, usage: Usage, counts: VerificationCounts) -> bytes:
+        return self._keeper.sign(
             Statement(
                 request_hash=self._request_hash,
                 response_hash=self._response_hash.digest(),
@@ -71,7 +90,6 @@ class Receipts:
                 misses=counts.misses,
             )
         )
-        return with_attestation(payload, self._member(signed))
 
     def _member(self, signed: bytes) -> bytes:
         # An oblivious client puts in the quote it appraised and the verdict it reached.

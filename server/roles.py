@@ -26,6 +26,9 @@ from server.sockets import close_all_but, detach_standard_streams
 STOP_S = 5.0
 """How long roles may take to end when they are asked to, before they are killed."""
 
+AFTERMATH_S = 2.0
+"""How long after the first role others are waited for that end over its death."""
+
 _STDERR = 2
 
 
@@ -77,18 +80,37 @@ class Roles:
         if descriptor is not None:
             self._selector.register(descriptor, selectors.EVENT_READ)
         try:
-            ready = [key for key, _ in self._selector.select(max(0.0, seconds))]
-            if any(key.fd == self._text for key in ready):
-                self._relay()
-            dead = [key.data for key in ready if isinstance(key.data, Process)]
-            for process in dead:  # one death may have led to another: all are told
-                _, status = os.waitpid(process.pid, 0)
-                emit(RoleEnded(process.role, os.waitstatus_to_exitcode(status)))
-            if dead:
-                raise RoleDied
+            dead = self._look(seconds)
         finally:
             if descriptor is not None:
                 self._selector.unregister(descriptor)
+        if dead:
+            self._tell(dead)
+            raise RoleDied
+
+    def _look(self, seconds: float) -> list[Process]:
+        """Wait, relay what the roles wrote, and return those that ended."""
+        ready = [key for key, _ in self._selector.select(max(0.0, seconds))]
+        if any(key.fd == self._text for key in ready):
+            self._relay()
+        return [key.data for key in ready if isinstance(key.data, Process)]
+
+    def _tell(self, dead: list[Process]) -> None:
+        """Log the roles that ended, and those that end with them.
+
+        A role that dies closes its sockets before its process is gone, and another one may end
+        over that before: which was the first is in the log only if all of them are.
+        """
+        deadline = time.monotonic() + AFTERMATH_S
+        told = 0
+        while dead or (told < len(self._processes) and time.monotonic() < deadline):
+            for process in dead:
+                self._selector.unregister(process.handle)
+                _, status = os.waitpid(process.pid, 0)
+                emit(RoleEnded(process.role, os.waitstatus_to_exitcode(status)))
+            told += len(dead)
+            left = deadline - time.monotonic()
+            dead = self._look(left) if told < len(self._processes) else []
 
     def hush(self) -> None:
         """Close the pipe of the roles' standard error; whatever they write there is gone."""

@@ -13,7 +13,7 @@ from attestation.errors import AttestationError
 from attestation.verifier.node import appraise
 from attestation.verifier.policy import admission_policy
 from attestation.verifier.weakness import Weakness
-from client.nodes import reference_values
+from client.appraisal import reference_values
 from client.trust import Trust
 from transparency.admission import Admitted
 from transparency.errors import AdmissionRefused

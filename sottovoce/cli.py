@@ -24,7 +24,8 @@ COMMANDS = {
     "witness": "Run a witness of the log.",
     "proxy": "Run the local proxy that OpenAI clients talk to.",
     "verify": "Judge evidence, a node, a receipt, a log or a policy, offline.",
-    "bench": "Measure what the goals promise; `bench wire`, `bench path`.",
+    "calibrate": "Measure how a model rounds here, and write its verification thresholds.",
+    "bench": "Measure what the goals promise; `bench wire`, `bench path`, `bench engine`.",
 }
 """Command name to its one-line description; the module is `sottovoce.commands.<name>`."""
 

@@ -7,17 +7,20 @@ import secrets
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
 from rich.console import Console
 
+from engine.config import EngineConfig
 from engine.digest import model_digest
 from engine.policy import engine_policy
 from issuer.accounts import add_account
 from issuer.keys import create_key_file
-from sottovoce.engine_config import worker_engine
+from sottovoce.engine_config import EngineOptions, verification_here, worker_engine
+from sottovoce.loading import LoadingBar
 from sottovoce.local import (
     DIRECT,
     ISSUER,
@@ -66,6 +69,10 @@ class UpOptions:
     adapter: str | None = None
     """A LoRA adapter of the model, likewise."""
     direct: bool = False
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    """Its draft is named by the next."""
+    draft: str | None = None
+    """A draft model, a folder or a name on the hub."""
 
 
 class NotReady(Exception):
@@ -85,6 +92,7 @@ class Up:
         self._direct_key = f"sk-sottovoce-{secrets.token_urlsafe(32)}"
         self._model: ChosenModel
         self._adapter: Path | None = None
+        self._engine = options.engine
 
     def run(self) -> int:
         """Start everything, say when it is ready, and stay until Ctrl-C; return the exit code."""
@@ -110,15 +118,10 @@ class Up:
         Raises:
             NotReady: a party died or stayed silent.
         """
-        try:
-            self._model = choose_model(self._options.model, self._options.adapter)
-        except ModelNotFound as error:
-            raise NotReady(str(error)) from None
+        engine = self._choose()
         model, name = self._model.folder, self._model.name
-        self._adapter = self._model.adapter
         prepare(self.local, list_epoch_s=self._options.list_epoch_s)
         self._say("digesting the model")
-        engine = worker_engine(model, self._adapter)
         digest = model_digest(engine)
         account = prepare_issuer(self.local)
         self._say("starting witnesses, log, issuer and spent-token store")
@@ -127,7 +130,7 @@ class Up:
         publish_all(self.local, engine_policy(engine), name, digest)
         self._say(f"starting {self._options.workers} worker(s) with {name}, relay and proxy")
         self._start_path(model, name, account)
-        self._wait(f"{self.local.url(PROXY)}/health")
+        self._wait_for_workers()
         self._say("sending a first prompt the whole way")
         first_prompt(self.local.url(PROXY), name)
         self._ready = True
@@ -136,6 +139,25 @@ class Up:
         """End every party and remove everything they kept."""
         self.supervisor.stop()
         shutil.rmtree(self.local.folder)
+
+    def _choose(self) -> EngineConfig:
+        """Find the models, and return the configuration of every worker's engine.
+
+        Raises:
+            NotReady: one is not to be had, or the options contradict each other.
+        """
+        options = self._options
+        try:
+            self._model = choose_model(options.model, options.adapter)
+            self._adapter = self._model.adapter
+            if options.draft is not None:
+                self._engine = replace(self._engine, draft=choose_model(options.draft).folder)
+            if self._engine.verification is None:
+                mode = verification_here(self._model.folder, self._engine)
+                self._engine = replace(self._engine, verification=mode)
+            return worker_engine(self._model.folder, self._adapter, options=self._engine)
+        except (ModelNotFound, ValueError) as error:
+            raise NotReady(str(error)) from None
 
     def _start_ground(self) -> None:
         local, start = self.local, self.supervisor.start
@@ -193,6 +215,7 @@ class Up:
                 "--platform-key", str(local.seed("platform")),
                 "--index", str(index),
                 "--port", str(local.port(WORKER + index)),
+                *self._engine.words(),
                 *self._direct_words(index),
             )  # fmt: skip
         start(
@@ -212,7 +235,8 @@ class Up:
             "--account-key", str(local.account_file),
             "--state", str(local.directory("proxy")),
             "--accept", "simulated",
-            "--accept", "compute-unverified",
+            *(("--accept", "compute-unverified") if self._engine.verification == "none" else ()),
+            *(("--accept", "transfers-plain") if self._engine.device != "cpu" else ()),
             "--port", str(local.port(PROXY)),
         )  # fmt: skip
 
@@ -222,11 +246,18 @@ class Up:
         port = str(self.local.port(DIRECT + index))
         return "--direct", port, "--direct-keys", str(self.local.direct_keys)
 
-    def _wait(self, url: str) -> None:
+    def _wait_for_workers(self) -> None:
+        """Wait until the proxy answers: it does once a worker that it may use is listed."""
+        logs = [self.supervisor.parties[f"worker{i}"].log for i in range(self.local.workers)]
+        with LoadingBar(self._console, logs) as bar:
+            self._wait(f"{self.local.url(PROXY)}/health", bar.look)
+
+    def _wait(self, url: str, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Wait until `url` answers 200, watching that nobody dies meanwhile."""
         deadline = time.monotonic() + READY_TIMEOUT_S
         while time.monotonic() < deadline:
             self.supervisor.look()
+            meanwhile()
             try:
                 if httpx.get(url, timeout=2.0, trust_env=False).status_code == httpx.codes.OK:
                     return

@@ -12,3 +12,16 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.name))
+
+
+@pytest.fixture(scope="session")
+def stack():
+    """Every party as a real process, started once for all tests that mark themselves `stack`."""
+    from path_stack import Stack  # noqa: PLC0415 - most runs of a few tests need nothing of it
+
+    running = Stack()
+    try:
+        running.up.start()
+        yield running
+    finally:
+        running.up.stop()

@@ -11,16 +11,17 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from transparency import signing
 from transparency.admission import Admit, Admitted, check_node
 from transparency.assembly import build_document
+from transparency.batch import Waiting, ended_by_amendments, fail
 from transparency.cosigning import Cosigner
 from transparency.current import Current
+from transparency.due_lists import DueLists
 from transparency.epochs import EpochNotes
 from transparency.errors import (
     AdmissionRefused,
@@ -58,26 +59,6 @@ MAX_WAITING = 1024
 """Leaves waiting for the next batch; more are told to come back."""
 
 
-def list_lead(epoch_seconds: int) -> float:
-    """How long before its epoch a list is published: a sixth of the epoch, at most 30 s."""
-    return min(epoch_seconds / 6, 30.0)
-
-
-@dataclass
-class _Waiting:
-    """A leaf on its way, and where its answer goes."""
-
-    leaf: Leaf
-    data: bytes
-    body: Body
-    roles: RoleKeys
-    admitted: Admitted | None
-    refusal: TransparencyError | None = None
-    answer: asyncio.Future[LogProof] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
-
-
 class LogService:
     """The one writer of an open log, its readers' answers, and its clockwork."""
 
@@ -111,12 +92,12 @@ class LogService:
         self._cosigner = cosigner
         self._epoch_notes = epoch_notes
         self._epoch_seconds = epoch_seconds
-        self._min_nodes = min_nodes
         self._admit = admit
         self._clock = clock
         self._current = Current()
+        self._lists = DueLists(self._current, epoch_seconds=epoch_seconds, min_nodes=min_nodes)
         self._storage = threading.Lock()
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[Waiting] = []
         self._work = asyncio.Event()
         self._stopping = False
         self._documents: dict[int, bytes] = {}
@@ -151,7 +132,7 @@ class LogService:
         admitted = None
         if index is None:
             admitted = await asyncio.to_thread(self._check, leaf, body, attachment)
-        waiting = _Waiting(leaf, data, body, roles, admitted)
+        waiting = Waiting(leaf, data, body, roles, admitted)
         self._waiting.append(waiting)
         self._work.set()
         return await waiting.answer
@@ -201,7 +182,7 @@ class LogService:
                 await self._turn()
         finally:
             batch, self._waiting = self._waiting, []
-            _fail(batch, LogUnavailable("the log is stopping"))
+            fail(batch, LogUnavailable("the log is stopping"))
 
     def stop(self) -> None:
         """Let `run` return after its present turn; a turn is never torn."""
@@ -299,23 +280,24 @@ class LogService:
         except QuorumMissing as error:
             self._answer(batch, LogUnavailable(str(error)))
         except BaseException:
-            _fail(batch, LogUnavailable("the log is stopping"))
+            fail(batch, LogUnavailable("the log is stopping"))
             raise
         else:
             self._answer(batch, LogUnavailable("the leaf is not published yet"))
 
-    def _append(self, batch: list[_Waiting]) -> None:
+    def _append(self, batch: list[Waiting]) -> None:
         with self._storage:
-            for group in _ended_by_amendments(batch):
+            for group in ended_by_amendments(batch):
                 good = [waiting for waiting in group if self._is_still_good(waiting)]
                 for waiting in good:
                     if waiting.admitted is not None:
                         self._current.admit(waiting.admitted, self._clock())
                 self._write([(waiting.data, waiting.body) for waiting in good])
             key = self._list_keys[self._roles.current.list]
-            self._write([(sign_leaf(body, key).encode(), body) for body in self._due_lists()])
+            lists = self._lists.at(self._clock(), self._log.size)
+            self._write([(sign_leaf(body, key).encode(), body) for body in lists])
 
-    def _is_still_good(self, waiting: _Waiting) -> bool:
+    def _is_still_good(self, waiting: Waiting) -> bool:
         """Whether a leaf may follow those that came before it since it was checked."""
         if self._log.index_of(waiting.data) is not None:
             return True
@@ -338,37 +320,14 @@ class LogService:
                 self._note(index, body, leaf_hash(entry))
                 known += 1
 
-    def _answer(self, batch: list[_Waiting], error: LogUnavailable) -> None:
+    def _answer(self, batch: list[Waiting], error: LogUnavailable) -> None:
         """Give proofs to those whose leaf is published, and the error to the others."""
         for waiting in batch:
             index = self._log.index_of(waiting.data)
             if index is None or index >= self._log.published_size:
-                _fail([waiting], waiting.refusal or error)
+                fail([waiting], waiting.refusal or error)
             elif not waiting.answer.done():
                 waiting.answer.set_result(self._prove(index))
-
-    def _due_lists(self) -> list[NodeListLeaf]:
-        """The lists of this epoch, and of the next shortly before it, that the log lacks."""
-        now = self._clock()
-        epoch = int(now) // self._epoch_seconds
-        self._current.forget(int(now))
-        soon = int(now + list_lead(self._epoch_seconds)) // self._epoch_seconds
-        lists = [
-            self._list(e, now) for e in sorted({epoch, soon}) if self._current.list_index(e) is None
-        ]
-        enough = 1 if self._is_listing(epoch) else max(1, self._min_nodes)
-        return [body for body in lists if len(body.nodes) >= enough]
-
-    def _list(self, epoch: int, now: float) -> NodeListLeaf:
-        start = epoch * self._epoch_seconds
-        end, since = start + self._epoch_seconds, now - self._epoch_seconds
-        rows = self._current.rows(end, renewed_since=since)
-        statements = self._current.statements_digest(self._log.size, start)
-        return NodeListLeaf(epoch, start, end, rows, statements)
-
-    def _is_listing(self, epoch: int) -> bool:
-        """Whether lists follow each other without a gap: then fewer nodes than at first will do."""
-        return any(self._current.list_index(e) is not None for e in (epoch - 1, epoch))
 
     async def _publish(self) -> None:
         if self._log.size == self._log.published_size:
@@ -392,20 +351,3 @@ class LogService:
     def _prove(self, index: int) -> LogProof:
         note, size = self._log.published_note, self._log.published_size
         return LogProof(index, self._log.tree.inclusion_proof(index, size), note or b"")
-
-
-def _ended_by_amendments(batch: list[_Waiting]) -> Iterator[list[_Waiting]]:
-    """Split a batch behind each leaf that changes what may follow it."""
-    group: list[_Waiting] = []
-    for waiting in batch:
-        group.append(waiting)
-        if isinstance(waiting.body, KeyRotationLeaf | WithdrawalLeaf):
-            yield group
-            group = []
-    yield group
-
-
-def _fail(batch: list[_Waiting], error: TransparencyError) -> None:
-    for waiting in batch:
-        if not waiting.answer.done():
-            waiting.answer.set_exception(error)

@@ -7,16 +7,15 @@ data is bound) stays behind these two interfaces.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from attestation.bundle import Bundle
 from attestation.collateral import Collateral
 from attestation.errors import Code, Refused
+from attestation.verifier.amd.policy import SnpPolicy
+from attestation.verifier.intel.policy import TdxPolicy
+from attestation.verifier.tpm.policy import TpmPolicy
 from attestation.verifier.weakness import Weakness
-
-if TYPE_CHECKING:
-    # For its type alone: a policy is composed of the vendors' policies, which live below here.
-    from attestation.verifier.policy import ClientPolicy
 
 CLOCK_SKEW_S = 300
 """How far a node's clock may run ahead of the client's: the window of the `Date` field."""
@@ -33,6 +32,22 @@ def compare_report_data(found: bytes, expected: bytes) -> str:
     if found != expected:
         raise Refused(Code.NONCE_MISMATCH, "the quote vouches for these keys over another nonce")
     return "the quote binds the key document, its GPU reports and the nonce"
+
+
+class PlatformPolicies(Protocol):
+    """The parts of a client's policy that platforms ask (`attestation.verifier.policy`)."""
+
+    @property
+    def tdx(self) -> TdxPolicy:
+        """What is demanded of a trust domain and its platform."""
+
+    @property
+    def snp(self) -> SnpPolicy:
+        """Of an SNP report."""
+
+    @property
+    def tpm(self) -> TpmPolicy:
+        """Of a TPM's quote."""
 
 
 class Quote(Protocol):
@@ -57,7 +72,7 @@ class Quote(Protocol):
             Refused: too old, from the future, or outside a certificate's or list's dates.
         """
 
-    def check_policy(self, policy: ClientPolicy, *, at: int) -> str:
+    def check_policy(self, policy: PlatformPolicies, *, at: int) -> str:
         """Check the quote against the part of the policy that is its platform's; return the reason.
 
         Raises:

@@ -49,6 +49,13 @@ WINDOW_S = 300
 """How far issued-at may lie from the client's clock, as for the `Date` of a request."""
 
 _MINUTE = 60
+_PLAINLY = {
+    "none": "the accelerator's work was not checked",
+    "audit": "every token's computation and secret samples of the prompt's were checked; a lie "
+    "about a few rows in the middle of a prompt may pass",
+    "full": "the computation of every token of prompt and answer was checked",
+    "ship": "the computation of every token of prompt and answer was checked",
+}
 
 
 class Vouching(Protocol):
@@ -160,7 +167,7 @@ def _check_verification(receipt: Receipt, engine: EnginePolicy) -> Finding[None]
         raise Refused(Code.VERIFICATION_BELOW_POLICY, reason)
     if done.mode != "none" and receipt.completion_tokens and not done.checks:
         raise Refused(Code.VERIFICATION_WITHOUT_CHECKS, f"verified by {done.mode} in no check")
-    return Finding(None, f"verified by {done.mode} in {done.checks} checks")
+    return Finding(None, f"{done.mode}: {_PLAINLY[done.mode]}, in {done.checks} checks")
 
 
 def _check_transfers(receipt: Receipt, engine: EnginePolicy) -> Finding[None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -14,11 +13,8 @@ from attestation.bundle import Bundle
 from attestation.collateral import Collateral
 from attestation.errors import Code, MalformedEvidence, Refused
 from attestation.simulated_quote import SimulatedQuote
-from attestation.verifier.quote import CLOCK_SKEW_S, compare_report_data
+from attestation.verifier.quote import CLOCK_SKEW_S, PlatformPolicies, compare_report_data
 from attestation.verifier.weakness import WARNINGS, Weakness
-
-if TYPE_CHECKING:
-    from attestation.verifier.policy import ClientPolicy
 
 NAME = simulated_quote.PLATFORM
 
@@ -53,7 +49,7 @@ class VerifiedSimulatedQuote:
             raise Refused(Code.QUOTE_TOO_OLD, f"{age} s old; at most {max_age_s} s are accepted")
         return f"{max(age, 0)} s old"
 
-    def check_policy(self, policy: ClientPolicy, *, at: int) -> str:  # noqa: ARG002 - nothing to ask
+    def check_policy(self, policy: PlatformPolicies, *, at: int) -> str:  # noqa: ARG002 - nothing to ask
         """Hold: there is no hardware of which more could be demanded."""
         return "there is no hardware of which a policy could demand more"
 

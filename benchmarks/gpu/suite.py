@@ -3,20 +3,17 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from engine.cuda.backend import Kernels, choose
+from sottovoce.bench.line import Line, line
 
-ROOT = Path(__file__).resolve().parents[2]
 BLOCK = 64
 
 
@@ -73,20 +70,6 @@ DRY = Sizes(
 )
 
 
-@dataclass(frozen=True)
-class Line:
-    """One result, with the members that every benchmark of this project prints."""
-
-    case: str
-    value: float
-    unit: str
-    samples: int
-    spread: tuple[float, float]
-    machine: str
-    commit: str
-    emulated: bool
-
-
 class Suite:
     """The machine, and what has been measured on it."""
 
@@ -94,7 +77,6 @@ class Suite:
         self.device, self.sizes = device, sizes
         self.on_gpu = device.type == "cuda"
         self.machine = torch.cuda.get_device_name(device) if self.on_gpu else "no GPU, a dry run"
-        self.commit = _commit()
         self.lines: list[Line] = []
         self.failures: list[str] = []
         self.bandwidth = self.rate = 0.0
@@ -104,26 +86,10 @@ class Suite:
 
     def add(self, case: str, unit: str, values: Sequence[float]) -> float:
         """Note and print a result; returns its median."""
-        middle = statistics.median(values)
-        cut = (
-            statistics.quantiles(values, n=4, method="inclusive")
-            if len(values) > 1
-            else [middle] * 3
-        )
-        self.lines.append(
-            Line(
-                case,
-                float(f"{middle:.4g}"),
-                unit,
-                len(values),
-                (float(f"{cut[0]:.4g}"), float(f"{cut[2]:.4g}")),
-                self.machine,
-                self.commit,
-                not self.on_gpu,
-            )
-        )
-        print(json.dumps(asdict(self.lines[-1]), separators=(",", ":")), flush=True)
-        return middle
+        made = line(case, unit, values, emulated=not self.on_gpu, device=self.machine)
+        self.lines.append(made)
+        print(made.encode(), flush=True)
+        return statistics.median(values)
 
     def check(self, case: str, error: float, limit: float) -> None:
         """Note an error that must stay below a limit. NaN never does."""
@@ -176,12 +142,3 @@ def relative_error(got: Tensor, want: Tensor) -> float:
     """Return the norm of the difference over the norm of what is wanted."""
     got, want = got.double().cpu(), want.double().cpu()
     return float((got - want).norm() / want.norm())
-
-
-def _commit() -> str:
-    command = ["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, check=True, text=True)  # noqa: S603
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()

@@ -9,7 +9,7 @@ Padding rows have context 0: their loops are empty and their output is zero.
 """
 
 # A kernel's parameters are what its launch passes; the compiler types them, not we.
-# ruff: noqa: ANN001, ANN201, PLR0915, PLR0917
+# ruff: noqa: ANN001, ANN201, PLR0917
 # mypy: disable-error-code="import-not-found,no-untyped-def,untyped-decorator"
 
 from __future__ import annotations
@@ -22,6 +22,16 @@ import triton.language as tl
 def softcapped(scores, cap):
     """Cap * tanh(scores / cap); Triton has no tanh that runs everywhere."""
     return cap * (1.0 - 2.0 / (tl.exp(2.0 * scores / cap) + 1.0))
+
+
+@triton.jit
+def split_range(context, window, part, tile: tl.constexpr, splits: tl.constexpr):
+    """Where a sequence's seen positions begin, and where a part of them, in whole tiles, does."""
+    first = tl.maximum(context - window, 0)
+    origin = first // tile * tile
+    length = tl.cdiv(tl.cdiv(context - origin, splits), tile) * tile
+    start = origin + part * length
+    return first, start, tl.minimum(start + length, context)
 
 
 @triton.jit(do_not_specialize=["across"])
@@ -62,11 +72,7 @@ def decode_split(
     sequence = tl.load(decoding + at)
     row = tl.load(borders + sequence)
     context = tl.load(contexts + sequence).to(tl.int32)
-    first = tl.maximum(context - window, 0)
-    origin = first // tile * tile
-    length = tl.cdiv(tl.cdiv(context - origin, splits), tile) * tile
-    start = origin + part * length
-    stop = tl.minimum(start + length, context)
+    first, start, stop = split_range(context, window, part, tile, splits)
     member = tl.arange(0, shared_pad)
     dim = tl.arange(0, size_pad)
     vdim = tl.arange(0, value_pad)

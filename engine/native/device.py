@@ -6,29 +6,44 @@ import ctypes
 import itertools
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
 from engine.device import StepInput, StepOutput
 from engine.kv_cache import KVPool
 from engine.native import library
-
-if TYPE_CHECKING:
-    from engine.native.model import NativeLayer, NativeModel
+from engine.native.decoder import NativeWeights
+from engine.native.transcript import NativeTranscript, Storage
 
 
 class NativeDevice:
     """A `Device` whose steps are computed by the compiled library, on its own threads."""
 
     def __init__(
-        self, model: NativeModel, pool: KVPool, *, max_rows: int, max_logit_rows: int
+        self,
+        model: NativeWeights,
+        pool: KVPool,
+        *,
+        max_rows: int,
+        max_logit_rows: int,
+        transcribe: bool = False,
     ) -> None:
+        """Compute a model over `pool`.
+
+        Args:
+            model: the packed weights.
+            pool: keys and values.
+            max_rows: of a step.
+            max_logit_rows: rows of logits of a step.
+            transcribe: whether steps come with a transcript, which the caller closes.
+        """
         self._library = library.load()
         self._model = model
         self._pool = pool
         self._logits = torch.zeros(max_logit_rows, model.vocabulary)
         self._used_logits = 0
+        self._transcribe = transcribe
+        self._storages: list[Storage] = []
         layers = (library.Layer * len(model.layers))(
             *(_layer(model, pool, index) for index in range(len(model.layers)))
         )
@@ -64,17 +79,30 @@ class NativeDevice:
             _array(ctypes.c_int64, [block for span in spans for block in span.blocks]),
             _array(ctypes.c_int32, batch.logit_rows.tolist()),
         )
+        told = self._transcript(batch) if self._transcribe else None
+        structure = None if told is None else told.structure
         step = library.Step(
             embeddings.data_ptr(),
             *(ctypes.addressof(array) for array in numbers),
             logits.data_ptr(),
+            None if structure is None else ctypes.addressof(structure),
             len(positions),
             len(spans),
             wanted,
         )
         self._library.sottovoce_step(self._runner, ctypes.byref(step))
         embeddings.zero_()
-        return StepOutput(logits)
+        return StepOutput(logits, told)
+
+    def _transcript(self, batch: StepInput) -> NativeTranscript:
+        storage = self._storages.pop() if self._storages else Storage()
+        return NativeTranscript(
+            self._model,
+            storage,
+            _scored(batch),
+            len(batch.logit_rows),
+            self._storages.append,
+        )
 
     def finish_step(self) -> None:
         """See `engine.device.Device`."""
@@ -98,8 +126,19 @@ def _borders(lengths: list[int]) -> list[int]:
     return list(itertools.accumulate(lengths, initial=0))
 
 
-def _layer(model: NativeModel, pool: KVPool, index: int) -> library.Layer:
-    layer: NativeLayer = model.layers[index]
+def _scored(batch: StepInput) -> list[int | None]:
+    """Return how many positions the rows see whose scores T checks: those it decodes from."""
+    wanted = set(batch.logit_rows.tolist())
+    contexts: list[int | None] = []
+    for span in batch.spans:
+        first = len(contexts)
+        decoding = all(first + i in wanted for i in range(span.length))
+        contexts += [span.start + i + 1 if decoding else None for i in range(span.length)]
+    return contexts
+
+
+def _layer(model: NativeWeights, pool: KVPool, index: int) -> library.Layer:
+    layer = model.layers[index]
     norms = (
         layer.attention_norm,
         layer.mlp_norm,
@@ -122,7 +161,7 @@ def _layer(model: NativeModel, pool: KVPool, index: int) -> library.Layer:
 
 
 def _model(
-    model: NativeModel,
+    model: NativeWeights,
     layers: ctypes.Array[library.Layer],
     block_size: int,
     max_rows: int,

@@ -89,6 +89,21 @@ class Model(ctypes.Structure):
     )
 
 
+class Transcript(ctypes.Structure):
+    """What a step leaves for whoever checks it."""
+
+    _fields_ = (
+        ("products", _POINTER * 4),
+        ("inputs", _POINTER * 4),
+        ("queries", _POINTER),
+        ("keys", _POINTER),
+        ("values", _POINTER),
+        ("final", _POINTER),
+        ("scores", _POINTER),
+        ("score_at", _POINTER),
+    )
+
+
 class Step(ctypes.Structure):
     """The rows of one step."""
 
@@ -101,6 +116,7 @@ class Step(ctypes.Structure):
         ("blocks", _POINTER),
         ("logit_rows", _POINTER),
         ("logits", _POINTER),
+        ("told", _POINTER),
         ("rows", _INT),
         ("spans", _INT),
         ("wanted", _INT),

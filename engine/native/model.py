@@ -12,85 +12,65 @@ partial and interleaved rotations become rotations of the two halves.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from engine.attention import ShapeProbe
-from engine.device import Device
-from engine.kv_cache import KVPool, LayerShape
+from engine.device import Computation, Device
+from engine.kv_cache import KVPool
 from engine.native import library
+from engine.native.decoder import NativeLayer, NativeWeights
 from engine.native.device import NativeDevice
 from engine.native.families import ACTIVATIONS, FAMILIES, UNKNOWN
 from engine.native.library import NativeUnavailable
 from engine.native.weights import PackedWeights, pack, pack_pairs
+from engine.verification.transcript import Matrix
+
+Observe = Callable[[int, Matrix, Tensor, Tensor | None], None]
+"""Shown the layer, the product, its weights [outputs, inputs] before they are rounded to 8 bits,
+and its bias; outputs in the order in which transcripts have them."""
 
 BLOCK_MULTIPLE = 32
 """Blocks of the KV pool are a multiple of this many tokens."""
 _MAX_HEAD = 256
 
 
+class NativeModel(NativeWeights):
+    """A decoder ready for the library (`engine.device.Computation`)."""
+
+    @property
+    def telling(self) -> Computation:
+        """The same model, whose steps come with a transcript."""
+        return _Telling(self)
+
+    def on(
+        self, pool: KVPool, *, max_rows: int, max_logit_rows: int, transcribe: bool = False
+    ) -> Device:
+        """Return a device that computes this model over `pool`; see `NativeDevice`."""
+        return NativeDevice(
+            self,
+            pool,
+            max_rows=max_rows,
+            max_logit_rows=max_logit_rows,
+            transcribe=transcribe,
+        )
+
+
 @dataclass(frozen=True)
-class NativeLayer:
-    """One layer's weights, packed; norms are float32 vectors, None where the layer has none."""
+class _Telling:
+    """A `Computation` that is transcribed."""
 
-    attention_norm: Tensor | None
-    mlp_norm: Tensor | None
-    attention_post_norm: Tensor | None
-    mlp_post_norm: Tensor | None
-    query_norm: Tensor | None
-    key_norm: Tensor | None
-    qkv: PackedWeights
-    output: PackedWeights
-    gate_up: PackedWeights
-    down: PackedWeights
-    window: int
-    """Positions a row sees, itself included; 0 for all."""
-    rotary: int
-    """Which row of `NativeModel.frequencies` rotates it; -1 for none."""
-
-
-@dataclass(frozen=True)
-class NativeModel:
-    """A decoder ready for the library (`engine.device.Computation`).
-
-    Attributes:
-        embeddings: bfloat16 [vocabulary, hidden].
-        frequencies: float32 [tables, head size / 2], radians a position; 0 where nothing turns.
-        rotary_scales: float32 [tables], of cosines and sines.
-        score_cap: scores become cap * tanh(score / cap); 0 for none. `logit_cap` likewise.
-    """
-
-    layers: tuple[NativeLayer, ...]
-    embeddings: Tensor
-    final_norm: Tensor
-    head: PackedWeights
-    frequencies: Tensor
-    rotary_scales: Tensor
-    epsilon: float
-    scaling: float
-    score_cap: float
-    logit_cap: float
-    embedding_scale: float
-    residual_scale: float
-    logit_scale: float
-    activation: int
-    gated: bool
-    centred: bool
-    parallel: bool
-    whole_norms: bool
-    heads: int
-    shape: LayerShape
-    intermediate: int
-    vocabulary: int
-    threads: int = field(default_factory=torch.get_num_threads)
+    model: NativeModel
 
     def on(self, pool: KVPool, *, max_rows: int, max_logit_rows: int) -> Device:
-        """Return a device that computes this model over `pool`."""
-        return NativeDevice(self, pool, max_rows=max_rows, max_logit_rows=max_logit_rows)
+        """See `Computation`."""
+        return self.model.on(
+            pool, max_rows=max_rows, max_logit_rows=max_logit_rows, transcribe=True
+        )
 
 
 def objections(
@@ -139,14 +119,22 @@ class Packer:
     twice.
     """
 
-    def __init__(self, model: Any, *, int8: bool) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        model: Any,  # noqa: ANN401 - one class an architecture
+        *,
+        int8: bool,
+        observe: Observe | None = None,
+    ) -> None:
         """Start on a model, perhaps without weights yet.
 
         Args:
             model: the transformers model.
             int8: whether weights are rounded to 8 bits.
+            observe: is shown every product of every layer on the way.
         """
         self._model = model
+        self._observe = observe
         self._family = FAMILIES[type(model).__name__]
         self._int8 = int8
         self._parallel = self._family.is_parallel(model.config)
@@ -223,10 +211,10 @@ class Packer:
             mlp_post_norm=self._vector_or_none(_named(layer, family.mlp_post_norm)),
             query_norm=self._head_norm(attention, "q_norm"),
             key_norm=self._head_norm(attention, "k_norm"),
-            qkv=self._pack(weight, _with(bias, weight, before)),
-            output=self._pack(output.weight, output.bias),
+            qkv=self._product(Matrix.QKV, weight, _with(bias, weight, before)),
+            output=self._product(Matrix.OUTPUT, output.weight, output.bias),
             gate_up=self._widening(mlp, before if after is None and self._parallel else after),
-            down=self._pack(down.weight, down.bias),
+            down=self._product(Matrix.DOWN, down.weight, down.bias),
             window=0,
             rotary=self._rotary(attention),
         )
@@ -259,15 +247,19 @@ class Packer:
         """Pack the MLP's first product, which reads what `norm` hands over."""
         fused = getattr(mlp, "gate_up_proj", None)
         if fused is not None:
+            self._show(Matrix.GATE_UP, fused.weight, None)
             gate, up = fused.weight.chunk(2)
             return pack_pairs(gate, up, int8=self._int8)
         up = getattr(mlp, self._family.up)
         up_bias = _with(up.bias, up.weight, norm)
         if not self._family.gated:
-            return self._pack(up.weight, up_bias)
+            return self._product(Matrix.GATE_UP, up.weight, up_bias)
         gate = mlp.gate_proj
         gate_bias = _with(gate.bias, gate.weight, norm)
         biases = None if gate_bias is None or up_bias is None else (gate_bias, up_bias)
+        if self._observe is not None:
+            both = None if biases is None else torch.cat(biases)
+            self._show(Matrix.GATE_UP, torch.cat([gate.weight, up.weight]), both)
         return pack_pairs(gate.weight, up.weight, biases, int8=self._int8)
 
     def _rotary(self, attention: Any) -> int:  # noqa: ANN401
@@ -289,6 +281,15 @@ class Packer:
         if self._order is not None:
             vector = vector.view(-1, len(self._order))[:, self._order].reshape(-1).contiguous()
         return vector
+
+    def _product(self, matrix: Matrix, weight: Tensor, bias: Tensor | None) -> PackedWeights:
+        """Pack one of the layer's products."""
+        self._show(matrix, weight, bias)
+        return self._pack(weight, bias)
+
+    def _show(self, matrix: Matrix, weight: Tensor, bias: Tensor | None) -> None:
+        if self._observe is not None:
+            self._observe(len(self._layers), matrix, weight, bias)
 
     def _pack(self, weight: Tensor, bias: Tensor | None) -> PackedWeights:
         return pack(weight, bias, int8=self._int8)

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from engine.memory import Arena
 from engine.native import library
 
 PANEL = 32
 """Outputs of a panel; matrices are filled up with zeros to whole panels."""
 GROUP = 64
 """Inputs that share one scale of int8; every matrix has a multiple of them."""
+_ARENA = Arena()
+TILE = 16
+"""Rows are read in multiples of these."""
 _HALF = 16
 _ZERO_POINT = 128
 _ROWS = 4096
@@ -73,11 +77,11 @@ def pack(weight: Tensor, bias: Tensor | None = None, *, int8: bool) -> PackedWei
     panels = (outputs + missing) // PANEL
     if not int8:
         halves = weight.to(torch.bfloat16).view(panels, 2, _HALF, inputs // 2, 2)
-        return PackedWeights(halves.permute(0, 1, 3, 2, 4).contiguous(), None, bias)
+        return PackedWeights(_ARENA.copy(halves.permute(0, 1, 3, 2, 4)), None, bias)
     values, scales = quantise(weight)
     return PackedWeights(
-        values.view(panels, 2, _HALF, inputs // 4, 4).permute(0, 1, 3, 2, 4).contiguous(),
-        scales.view(panels, 2, _HALF, inputs // GROUP).permute(0, 1, 3, 2).contiguous(),
+        _ARENA.copy(values.view(panels, 2, _HALF, inputs // 4, 4).permute(0, 1, 3, 2, 4)),
+        _ARENA.copy(scales.view(panels, 2, _HALF, inputs // GROUP).permute(0, 1, 3, 2)),
         bias,
     )
 

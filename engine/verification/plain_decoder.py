@@ -21,7 +21,8 @@ from torch.nn import functional
 from engine.attention import Span
 from engine.device import StepInput
 from engine.kv_cache import KVPool
-from engine.native.model import NativeLayer, NativeModel
+from engine.native.decoder import NativeLayer
+from engine.native.model import NativeModel
 from engine.verification.transcript import Matrix, Opening
 
 

@@ -48,12 +48,20 @@ class Opening:
 class Transcript(Protocol):
     """One step, told by U."""
 
-    keys: Tensor
-    """bfloat16 [layers, rows, key heads, size]: of all rows, as written to the cache."""
-    values: Tensor
-    """bfloat16 [layers, rows, key heads, size]."""
-    final: Tensor
-    """bfloat16 [wanted, hidden]: what the head multiplied, of the rows whose logits were asked."""
+    @property
+    def keys(self) -> Tensor:
+        """bfloat16 [layers, rows, key heads, size]: of all rows, as written to the cache."""
+        ...
+
+    @property
+    def values(self) -> Tensor:
+        """bfloat16 [layers, rows, key heads, size]."""
+        ...
+
+    @property
+    def final(self) -> Tensor:
+        """bfloat16 [wanted, hidden]: what the head multiplied, where logits were asked for."""
+        ...
 
     def open(self, rows: Sequence[int]) -> Opening:
         """Lay rows open; may be asked once a step."""

@@ -9,6 +9,7 @@ from typing import Any
 from server.openai.choices import Answer
 from server.openai.generation import Step
 from server.openai.logprobs import chat_entries
+from server.openai.parts import parts_of
 from server.openai.payloads import random_id
 from server.openai.tokenizer import Tokenizer
 from server.openai.tool_format import Arguments, CallBegun, Content, Part, ToolFormat, ToolReader
@@ -58,7 +59,7 @@ class _Choice:
     def entries(self, step: Step) -> list[Json]:
         if self._begun and self._plain and step.piece is not None and step.finish is None:
             return [self._entry({"content": step.piece.text})]  # one of many: straight on
-        deltas = [self._delta(part) for part in self._parts(step)]
+        deltas = [self._delta(part) for part in parts_of(step, self._reader)]
         if step.piece is not None and self._top >= 0:
             shown = zip((token.data for token in step.piece.tokens), step.logprobs, strict=True)
             self._logprobs += chat_entries(self._tokenizer, shown, self._top)
@@ -69,13 +70,6 @@ class _Choice:
         if step.finish is not None:
             entries += self._ending(step.finish)
         return entries
-
-    def _parts(self, step: Step) -> list[Part]:
-        text = step.piece.text if step.piece else ""
-        if self._reader is None:
-            return [Content(text)] if text else []
-        parts = self._reader.feed(text)
-        return parts + self._reader.finish() if step.finish is not None else parts
 
     def _delta(self, part: Part) -> Json:
         match part:

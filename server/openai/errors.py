@@ -7,6 +7,7 @@
     ├── UnknownPath        404
     ├── WrongMethod        405
     └── EngineFailure      500 or 503: the engine gave up; nothing the client sent is at fault
+        └── Unverified     503: what the accelerator computed did not verify
 
 Each is one HTTP status and one OpenAI error object. Every text is ours, built from field names we
 know and numbers we computed: no message quotes a value, a member name or a prompt it was given.
@@ -91,6 +92,17 @@ class EngineFailure(ApiError):
 
     def __init__(self, code: str, message: str, *, status: int = 500) -> None:
         super().__init__(status, "server_error", code, message)
+
+
+class Unverified(EngineFailure):
+    """The computation did not verify; the answer says so with a receipt, and may be drawn anew."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "verification_failed",
+            "The accelerator's computation did not verify. Nothing of it was released.",
+            status=503,
+        )
 
 
 def error_body(error: ApiError) -> bytes:

@@ -25,7 +25,7 @@ from engine.types import (
     SamplingParams,
     VerificationCounts,
 )
-from server.openai.errors import ApiError, EngineFailure, InvalidRequest
+from server.openai.errors import ApiError, EngineFailure, InvalidRequest, Unverified
 from server.openai.grammar import Matcher
 from server.openai.text_stream import Piece, TextStream
 
@@ -202,10 +202,6 @@ class _Sequence:
 
 _FAILURES: Mapping[ErrorCode, tuple[str, str]] = {
     ErrorCode.NO_CANDIDATE: ("no_candidate", "The request's constraints left no token to choose."),
-    ErrorCode.VERIFICATION_FAILED: (
-        "verification_failed",
-        "The accelerator's computation did not verify. Nothing of it was released.",
-    ),
 }
 
 
@@ -215,6 +211,8 @@ def _failure(error: ErrorCode) -> ApiError:
         return InvalidRequest(
             "context_length_exceeded", "The request is longer than the engine has room for."
         )
+    if error is ErrorCode.VERIFICATION_FAILED:
+        return Unverified()
     if error is ErrorCode.UNSUPPORTED:
         return InvalidRequest(
             "unsupported_by_engine",

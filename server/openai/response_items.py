@@ -14,6 +14,7 @@ from typing import Any
 
 from server.openai.generation import Step
 from server.openai.logprobs import chat_entries
+from server.openai.parts import parts_of
 from server.openai.payloads import random_id
 from server.openai.tokenizer import Tokenizer
 from server.openai.tool_format import Arguments, CallBegun, Content, Part, ToolFormat, ToolReader
@@ -38,19 +39,12 @@ class OutputItems:
         if step.piece is not None and self._top >= 0:
             tokens = zip((token.data for token in step.piece.tokens), step.logprobs, strict=True)
             self._logprobs += chat_entries(self._tokenizer, tokens, self._top)
-        for part in self._parts(step):
+        for part in parts_of(step, self._reader):
             yield from self._part(part)
         if step.finish is not None:
             if not self.items:
                 yield from self._begin_message()
             yield from self._end("completed" if step.finish == "stop" else "incomplete")
-
-    def _parts(self, step: Step) -> list[Part]:
-        text = step.piece.text if step.piece else ""
-        if self._reader is None:
-            return [Content(text)] if text else []
-        parts = self._reader.feed(text)
-        return parts + self._reader.finish() if step.finish is not None else parts
 
     def _part(self, part: Part) -> Iterator[Json]:
         match part:

@@ -1,6 +1,7 @@
 """Benchmarks: what a goal promises, measured by one command.
 
-    line.py        one result: a JSON object a line, or a row of a table
+    line.py        one result: a JSON object a line
+    shown.py       results as a program or a person reads them
     wire.py        `bench wire`: opening, sealing, signing, redeeming, relaying
     path.py        `bench path`: the whole path against the same worker's application in the clear
     stack.py       every party as a process, the worker with a plain face beside its gateway

@@ -1,4 +1,4 @@
-"""One result of a benchmark, for programs and for people.
+"""One result of a benchmark. Imports nothing that is not Python's own: GPU machines have little.
 
 A case that a goal names has the goal's name, then ` @ ` and its parameters; every other begins
 with `sweep `.
@@ -11,13 +11,10 @@ import os
 import platform
 import statistics
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
 
 _ROOT = Path(__file__).parents[2]
 
@@ -40,8 +37,18 @@ class Line:
         return json.dumps(asdict(self), separators=(",", ":"))
 
 
-def line(case: str, unit: str, measured: Sequence[float], *, emulated: bool = False) -> Line:
-    """Return the line of a case from its measurements, at least one."""
+def line(
+    case: str,
+    unit: str,
+    measured: Sequence[float],
+    *,
+    emulated: bool = False,
+    device: str | None = None,
+) -> Line:
+    """Return the line of a case from its measurements, at least one, made on this machine.
+
+    `device` names what was measured where that is not the processor.
+    """
     if len(measured) > 1:
         low, middle, high = statistics.quantiles(measured, n=4, method="inclusive")
     else:
@@ -52,30 +59,10 @@ def line(case: str, unit: str, measured: Sequence[float], *, emulated: bool = Fa
         unit,
         len(measured),
         (_rounded(low), _rounded(high)),
-        machine(),
+        device or machine(),
         commit(),
         emulated,
     )
-
-
-def table(lines: Iterable[Line]) -> Table:
-    """Return the lines as a table for a person."""
-    shown = Table("case", "median", "unit", "quartiles", "samples", box=None, padding=(0, 2))
-    for each in lines:
-        low, high = each.spread
-        shown.add_row(
-            each.case, f"{each.value:g}", each.unit, f"{low:g} .. {high:g}", str(each.samples)
-        )
-    return shown
-
-
-def show(lines: Iterable[Line], console: Console, *, as_json: bool) -> None:
-    """Print each line as soon as it is measured, or all of them as a table at the end."""
-    if as_json:
-        for each in lines:
-            print(each.encode(), flush=True)
-    else:
-        console.print(table(lines))
 
 
 @cache

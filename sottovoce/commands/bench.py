@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from sottovoce.bench.line import Line, show
+from sottovoce.bench.line import Line
+from sottovoce.bench.shown import show
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
@@ -33,6 +34,14 @@ def path(as_json: Json = False, quick: Quick = False) -> None:
     from sottovoce.bench import path as cases  # noqa: PLC0415 - likewise
 
     _show(cases.measure(cases.QUICK if quick else cases.PathSizes()), as_json=as_json)
+
+
+@app.command()
+def pipeline(as_json: Json = False, quick: Quick = False) -> None:
+    """Sealed transfers to an emulated device, against plain ones."""
+    from sottovoce.bench import pipeline as cases  # noqa: PLC0415 - likewise
+
+    _show(cases.measure(cases.QUICK if quick else cases.PipelineSizes()), as_json=as_json)
 
 
 class EngineShape(StrEnum):

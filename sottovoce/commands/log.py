@@ -13,7 +13,15 @@ from engine.policy import engine_policy
 from server.config import UPSTREAM_KINDS
 from server.upstream_policy import upstream_digest, upstream_policy
 from sottovoce.admission import admission
-from sottovoce.engine_config import worker_engine
+from sottovoce.engine_config import (
+    Device,
+    EngineOptions,
+    KvTruncation,
+    Speculation,
+    Verification,
+    Weights,
+    worker_engine,
+)
 from sottovoce.publish import (
     issuer_key_leaf,
     model_leaf,
@@ -144,11 +152,17 @@ def publish_model(
     adapter: Annotated[
         Path | None, typer.Option(help="Folder of a LoRA adapter, merged into the model.")
     ] = None,
+    weights: Weights = None,
+    draft: Annotated[
+        Path | None, typer.Option(help="As the worker's: folder of the draft model.")
+    ] = None,
     upstream_kind: UpstreamKind = None,
 ) -> None:
     """Publish a model's name and digest."""
     if upstream_kind is None:
-        digest = model_digest(worker_engine(folder, adapter))
+        speculation = "none" if draft is None else "draft"
+        options = EngineOptions(weights=weights, speculation=speculation, draft=draft)
+        digest = model_digest(worker_engine(folder, adapter, options=options))
     else:
         digest = upstream_digest(folder, upstream_kind)
     _publish(log, key, model_leaf(name, digest))
@@ -162,14 +176,20 @@ def publish_policy(
     tensor_parallel: Annotated[
         int, typer.Option(min=1, help="As the worker's own option of this name.")
     ] = 1,
+    device: Device = "cpu",
+    speculation: Speculation = "none",
+    kv_truncation: KvTruncation = False,
+    verification: Verification = None,
     upstream_kind: UpstreamKind = None,
 ) -> None:
     """Publish the engine policy of a worker that serves this model."""
-    engine = worker_engine(folder, tensor_parallel=tensor_parallel)
+    # The policy says that there is a draft, the model's digest which one.
+    draft = folder if speculation == "draft" else None
     if upstream_kind is None:
-        text = engine_policy(engine)
+        options = EngineOptions(device, None, speculation, draft, kv_truncation, verification)
+        text = engine_policy(worker_engine(folder, None, tensor_parallel, options))
     else:
-        text = upstream_policy(upstream_kind, engine.device)
+        text = upstream_policy(upstream_kind, device)
     _publish(log, key, policy_leaf(text))
 
 

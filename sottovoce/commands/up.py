@@ -7,6 +7,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from sottovoce.engine_config import (
+    Device,
+    EngineOptions,
+    KvTruncation,
+    Speculation,
+    Verification,
+    Weights,
+)
 from sottovoce.up import Up, UpOptions
 
 app = typer.Typer(add_completion=False, help=__doc__)
@@ -32,7 +40,19 @@ def run(
     direct: Annotated[
         bool, typer.Option(help="Let workers also serve plain HTTPS clients, on ports +50, +51.")
     ] = False,
+    device: Device = "cpu",
+    weights: Weights = None,
+    speculation: Speculation = "none",
+    draft: Annotated[
+        str | None,
+        typer.Option(help="With --speculation draft: folder or hub name of the draft model."),
+    ] = None,
+    kv_truncation: KvTruncation = False,
+    verification: Verification = None,
 ) -> None:
     """Start everything, print the endpoint, and stay until Ctrl-C."""
-    options = UpOptions(port_base, workers, model, list_epoch, stock_ohttp, adapter, direct)
+    engine = EngineOptions(device, weights, speculation, None, kv_truncation, verification)
+    options = UpOptions(
+        port_base, workers, model, list_epoch, stock_ohttp, adapter, direct, engine, draft
+    )
     raise typer.Exit(Up(options, Console()).run())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,15 @@ from engine.parallel.torchrun import Torchrun
 from server.config import UPSTREAM_KINDS, DirectPort, OwnAppraisal, Upstream, WorkerConfig
 from server.launcher import PARTS, run_rank
 from server.launcher import run as run_worker
-from sottovoce.engine_config import worker_engine
+from sottovoce.engine_config import (
+    Device,
+    EngineOptions,
+    KvTruncation,
+    Speculation,
+    Verification,
+    Weights,
+    worker_engine,
+)
 
 app = typer.Typer(add_completion=False, help=__doc__)
 
@@ -55,6 +64,14 @@ def serve(
     tensor_parallel: Annotated[
         int, typer.Option(min=1, help="Processes (or GPUs) that divide every layer.")
     ] = 1,
+    device: Device = "cpu",
+    weights: Weights = None,
+    speculation: Speculation = "none",
+    draft: Annotated[
+        Path | None, typer.Option(help="With --speculation draft: folder of the draft model.")
+    ] = None,
+    kv_truncation: KvTruncation = False,
+    verification: Verification = None,
     upstream: Annotated[
         str | None,
         typer.Option(help="Another engine computes: http://127.0.0.1:PORT or unix:PATH."),
@@ -85,10 +102,19 @@ def serve(
         )
     direct_port = _direct_port(direct, direct_keys)
     other_engine = _upstream(upstream, upstream_kind, upstream_model or name)
-    if other_engine is not None and (tensor_parallel > 1 or adapter is not None):
+    options = EngineOptions(device, weights, speculation, draft, kv_truncation, verification)
+    ours = tensor_parallel > 1 or adapter is not None or not options.only_device
+    if other_engine is not None and ours:
         raise typer.BadParameter(
-            "another engine divides and adapts its model by itself", param_hint="--upstream"
+            "another engine divides, adapts and computes its model by itself",
+            param_hint="--upstream",
         )
+    if other_engine is not None:
+        options = replace(options, verification="none")
+    try:
+        engine = worker_engine(model, adapter, tensor_parallel, options)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
     believed = load_trust(trust)
     accepted = frozenset(Weakness) if believed.simulated else frozenset[Weakness]()
     place = Torchrun.find(os.environ)
@@ -97,7 +123,7 @@ def serve(
         WorkerConfig(
             model=model,
             model_name=name,
-            engine=worker_engine(model, adapter, tensor_parallel),
+            engine=engine,
             host=host,
             port=port,
             log_url=log,

@@ -10,7 +10,8 @@ from attestation.verdict import Step, Verdict
 from attestation.verifier.fresh import appraise_fresh
 from attestation.verifier.node import VerifiedNode, appraise
 from attestation.verifier.policy import ClientPolicy
-from client.nodes import log_steps, reference_of, verify_document
+from client.appraisal import log_steps, reference_of
+from client.node_list import verify_document
 from client.trust import Trust
 from sottovoce.verify.arguments import Unusable
 from sottovoce.verify.output import Failure, Verified

@@ -14,8 +14,8 @@ from attestation.report_data import NO_NONCE
 from attestation.verdict import Outcome
 from attestation.verifier.fresh import appraise_fresh
 from attestation.verifier.policy import ClientPolicy
+from client.appraisal import reference_of
 from client.errors import QuoteRefused, RelayError
-from client.nodes import reference_of
 from client.proxy import ProxyConfig, build_app
 
 POLICY = ClientPolicy(frozenset({"simulated", "compute-unverified"}))

@@ -4,7 +4,7 @@ import base64
 import json
 
 import pytest
-from simulator import EVENTS, Node, Sealed, complete, refuse
+from simulator import EVENTS, Node, Sealed, complete, refuse, unverified
 
 from attestation.verdict import Outcome
 from client.errors import RelayError, ResponseCut, ResponseForged, VerificationFailed
@@ -190,6 +190,57 @@ def test_busy_is_drawn_again_twice_and_then_told(run, world):
 
     assert run(scenario) == (503, "busy", 2)
     assert len({opened.request.tokens for opened in world.nodes[0].seen}) == 1
+
+
+def test_a_signed_failure_is_shown_and_drawn_again_with_other_tokens(run, world):
+    world.nodes[0].answers.append(unverified())
+
+    async def scenario(client):
+        answer, _ = await client.send()
+        return answer.status, client.verdicts, client.transport.redraws
+
+    status, verdicts, redraws = run(scenario)
+    assert (status, redraws) == (200, 1)
+    failed, passed = verdicts
+    assert failed.outcome is Outcome.FAIL
+    assert failed.steps[-1].step == "computation"
+    assert "did not verify" in failed.steps[-1].reason
+    assert passed.outcome is Outcome.PASS
+    first, second = world.nodes[0].seen
+    assert not set(first.request.tokens) & set(second.request.tokens)
+
+
+def test_signed_failures_are_drawn_again_twice_and_then_told(run, world):
+    world.nodes[0].answers += [unverified()] * 3
+
+    async def scenario(client):
+        answer, [payload] = await client.send()
+        return answer.status, json.loads(payload)["error"]["code"], client.verdicts
+
+    status, code, verdicts = run(scenario)
+    assert (status, code) == (503, "verification_failed")
+    assert [verdict.outcome for verdict in verdicts] == [Outcome.FAIL] * 3
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        unverified(attest=False),
+        unverified(change=lambda _: {"response_hash": bytes(32)}),
+        unverified(change=lambda _: {"request_hash": bytes(32)}),
+    ],
+    ids=["unsigned", "of another response", "of another request"],
+)
+def test_a_failure_that_is_not_signed_for_permits_no_other_try(run, world, answer):
+    world.nodes[0].answers.append(answer)
+
+    async def scenario(client):
+        with pytest.raises(VerificationFailed):
+            await client.send()
+        return client.transport.redraws
+
+    assert run(scenario) == 0
+    assert len(world.nodes[0].seen) == 1
 
 
 def test_busy_once_is_not_noticed(run, world):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from engine.native import draws
-from engine.sampler import Row, adjust, logprobs, sample, uniform, unpack_mask
+from engine.sampler import Row, adjust, forbid, logprobs, sample, uniform
 from engine.types import SamplingParams
 
 
@@ -144,12 +144,32 @@ def test_bias_min_tokens_and_mask():
     assert early.tolist() == [1.0, -math.inf, -math.inf, 2.0]
     assert late.tolist() == logits.tolist()
     mask = torch.tensor([0b1001], dtype=torch.uint8)
-    assert unpack_mask(mask, 4).tolist() == [True, False, False, True]
+    masked = logits.clone()
+    forbid(masked, mask)
+    assert masked.tolist() == [1.0, -math.inf, -math.inf, 2.0]
     assert sample(logits[None].clone(), [row(temperature=0.0, mask=mask)]).ids.tolist() == [3]
     drawn = {
         sample(logits[None].clone(), [row(position=i, mask=mask)]).ids.item() for i in range(200)
     }
     assert drawn == {0, 3}
+
+
+def test_every_bit_of_a_mask_counts_and_padding_does_not():
+    torch.manual_seed(3)
+    allowed = torch.rand(1003) < 0.5
+    weights = torch.nn.functional.pad(allowed.int(), (0, 21)).view(-1, 8) << torch.arange(8)
+    logits = torch.randn(2, 1003)
+    expected = logits[1].masked_fill(~allowed, -math.inf)
+    forbid(logits[1], weights.sum(-1).to(torch.uint8))
+    assert torch.equal(logits[1], expected)
+
+
+def test_a_mask_hides_no_number_that_is_none():
+    logits = torch.tensor([1.0, math.nan, math.inf, 2.0])
+    forbid(logits, torch.tensor([0b1001], dtype=torch.uint8))
+    assert logits[0] == 1.0
+    assert logits[1].isnan()
+    assert logits[2:].tolist() == [-math.inf, 2.0]
 
 
 @pytest.mark.parametrize("params", [{}, {"temperature": 0.0}, {"top_k": 2}, {"top_p": 0.5}])

@@ -215,7 +215,7 @@ def test_a_failing_draft_ends_the_sequences_of_its_step(lab, drafted):
 
 
 def test_without_a_draft_or_with_another_vocabulary_it_is_refused(local_engine, tmp_path):
-    with pytest.raises(ModelRefused, match="needs the folder"):
+    with pytest.raises(EngineError, match="needs the folder"):
         local_engine(speculation="draft")
     with pytest.raises(EngineError):
         local_engine(speculation="none", draft=tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.fuzz import (
     amd_targets,
+    engine_targets,
     evidence_targets,
     intel_targets,
     log_targets,
@@ -16,6 +17,7 @@ from tests.fuzz.target import Target
 
 _MODULES = (
     amd_targets,
+    engine_targets,
     evidence_targets,
     intel_targets,
     log_targets,

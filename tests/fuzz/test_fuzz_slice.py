@@ -18,7 +18,16 @@ from tests.fuzz.target import TOKENS
 from tests.fuzz.targets import TARGETS
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("wire", "transparency", "attestation", "client", "server", "relay", "issuer")
+PACKAGES = (
+    "wire",
+    "transparency",
+    "attestation",
+    "client",
+    "server",
+    "relay",
+    "issuer",
+    "engine/transfer",
+)
 DECODER = re.compile(r"(?:decode|parse|split|from_bytes|load_spki)(?:_|$)")
 EACH = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 

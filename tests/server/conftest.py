@@ -63,6 +63,10 @@ class Worker:
         path = self.folder / "engine.journal"
         return path.read_text().splitlines() if path.exists() else []
 
+    def let_go(self) -> None:
+        """Let the engine go on with every sequence that is held, now and later."""
+        (self.folder / "engine.go").touch()
+
     def pid(self, role: str) -> int:
         return int(next(e["pid"] for e in self.logged("RoleStarted") if e["role"] == role))
 

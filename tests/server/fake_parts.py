@@ -5,6 +5,7 @@ The body of a request is JSON; every member is optional:
     stream      an event stream instead of one body
     tokens      how many ids to generate (default 3)
     delay       milliseconds for each
+    held        the engine gives none before the test says so (`Worker.let_go`)
     price       tokens the request costs
     prompt      any text; repeated in the answer
     invalid     refuse the request as OpenAI would
@@ -49,6 +50,8 @@ from wire import canonical_json
 GEOMETRY = SlotGeometry(max_model_len=512, vocab_size=1000)
 MODEL_DIGEST = bytes(range(32))
 DECISIONS = b"d" * 32
+HELD = 999
+"""The delay that means: until the test says so."""
 POLICY = canonical_json.encode(
     {
         "version": 1,
@@ -122,7 +125,8 @@ class FakePlan:
     def _generate(self, engine: EngineConnection, seed: int) -> Iterator[int]:
         (slot,) = engine.open_slots(1)
         params = SamplingParams(max_new_tokens=self.order.get("tokens", 3), seed=seed)
-        slot.submit([self.order.get("delay", 0), 7], params, group=0, index_in_group=0)
+        delay = HELD if self.order.get("held") else self.order.get("delay", 0)
+        slot.submit([delay, 7], params, group=0, index_in_group=0)
         engine.wake(0)
         seen = 0
         while slot.state is not EngineState.ERASED:
@@ -204,6 +208,7 @@ class Sequence:
     limit: int = 0
     next_at: float = 0.0
     running: bool = False
+    held: bool = False
 
 
 @dataclass
@@ -211,6 +216,8 @@ class FakeEngine:
     """Ids 0, 1, 2, ... at the delay that the first id of the prompt names, in milliseconds."""
 
     note: Callable[[str], None] = lambda _: None
+    let_go: Callable[[], bool] = lambda: False
+    """Whether held sequences may go on."""
     capsules: dict[socket.socket, dict[int, Sequence]] = field(default_factory=dict)
     selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
 
@@ -231,7 +238,9 @@ class FakeEngine:
                 self._on_packet(key.data)
         for capsule, slots in list(self.capsules.items()):
             for index, sequence in slots.items():
-                if sequence.running and sequence.next_at <= now:
+                if sequence.held and self.let_go():
+                    sequence.held = False
+                if sequence.running and not sequence.held and sequence.next_at <= now:
                     self._step(capsule, index, sequence)
         return others
 
@@ -257,7 +266,9 @@ class FakeEngine:
 
     def _submit(self, sequence: Sequence) -> None:
         request = sequence.slot.request()
-        sequence.delay = struct.unpack_from("<I", sequence.slot.prompt_buffer())[0] / 1000
+        delay = struct.unpack_from("<I", sequence.slot.prompt_buffer())[0]
+        sequence.held = delay == HELD
+        sequence.delay = 0 if sequence.held else delay / 1000
         sequence.limit = request.params.max_new_tokens
         sequence.next_at = time.monotonic() + sequence.delay
         sequence.running = True
@@ -315,7 +326,7 @@ def run_engine(control: int, config: WorkerConfig, ready: int) -> None:
         with journal.open("a") as file:
             file.write(line + "\n")
 
-    engine = FakeEngine(note)
+    engine = FakeEngine(note, journal.with_name("engine.go").exists)
     control_socket = socket.socket(fileno=control)
     engine.selector.register(control_socket, selectors.EVENT_READ, None)
     os.write(ready, ready_line())

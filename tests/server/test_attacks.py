@@ -205,7 +205,7 @@ def test_a_busy_node_takes_no_token_and_marks_the_bytes(start_worker):
     """Mark comes before admit: a relay cannot keep a refused request for a quieter hour."""
     with start_worker(max_requests=1) as worker:
         worker.wait_for("WorkerReady")
-        long = worker.encapsulate({"delay": 300, "tokens": 3}, tokens=(wallet.draw(),))
+        long = worker.encapsulate({"held": True}, tokens=(wallet.draw(),))
         token = wallet.draw()
         refused = worker.encapsulate({}, tokens=(token,))
         again = ohttp.ChunkedResponseOpener(refused.opener._context, refused.opener._enc)
@@ -213,6 +213,7 @@ def test_a_busy_node_takes_no_token_and_marks_the_bytes(start_worker):
             first = executor.submit(worker.post, long)
             until(lambda: "submit" in worker.journal(), worker=worker)
             assert answer_to(worker, refused).status == 503
+            worker.let_go()
             first.result()
         until(lambda: "sottovoce_requests_admitted 0.0" in worker.metrics(), worker=worker)
         refused.opener = again

@@ -320,7 +320,7 @@ def test_a_full_node_says_busy_inside_the_answer(start_worker):
     with start_worker(max_requests=1) as worker:
         worker.wait_for("WorkerReady")
         until(worker.serves, worker=worker)
-        long = worker.encapsulate({"delay": 500, "tokens": 3}, tokens=(wallet.draw(),))
+        long = worker.encapsulate({"held": True}, tokens=(wallet.draw(),))
         with ThreadPoolExecutor(1) as executor:
             first = executor.submit(worker.post, long)
             until(lambda: "submit" in worker.journal(), worker=worker)
@@ -330,4 +330,5 @@ def test_a_full_node_says_busy_inside_the_answer(start_worker):
             assert response.status == 503
             assert json.loads(response.content)["error"]["code"] == "busy"
             assert len(worker.neighbours.spent.rows) == 1
+            worker.let_go()
             assert long.open(first.result().content).status == 200

@@ -473,7 +473,7 @@ def _replay(world: SimpleNamespace) -> None:
 def _full(world: SimpleNamespace) -> None:
     with world.start_worker(max_requests=1) as worker:
         worker.wait_for("WorkerReady")
-        long = worker.encapsulate({"delay": 300, "tokens": 3}, tokens=(wallet.draw(),))
+        long = worker.encapsulate({"held": True}, tokens=(wallet.draw(),))
         with ThreadPoolExecutor(1) as executor:
             first = executor.submit(worker.post, long)
             until(lambda: "submit" in worker.journal(), worker=worker)
@@ -483,6 +483,7 @@ def _full(world: SimpleNamespace) -> None:
                 assert (answer.status, answer.error["code"]) == (503, "busy")
                 assert answer.headers[b"retry-after"] == b"1"
             assert len(worker.neighbours.spent.orders) == 1
+            worker.let_go()
             assert long.open(first.result().content).status == 200
         until(lambda: "sottovoce_requests_admitted 0.0" in worker.metrics(), worker=worker)
         assert ask(worker, request(tokens=(token,))).status == 200  # the token is still good

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from engine.config import EngineConfig
@@ -18,6 +19,22 @@ def _engine(control: int, config: WorkerConfig, ready: int) -> None:
     from tests.server import fake_parts
 
     fake_parts.run_engine(control, config, ready)
+
+
+def _lying(control: int, config: WorkerConfig, ready: int) -> None:
+    """An engine whose device changes one logit of every step that follows the probe."""
+    from engine.native.device import NativeDevice
+
+    honest = NativeDevice.step
+
+    def step(self, batch):
+        output = honest(self, batch)
+        if output.transcript is not None:
+            output.logits[0, 7] += 2.0
+        return output
+
+    NativeDevice.step = step
+    PARTS.engine(control, config, ready)
 
 
 def _application() -> object:
@@ -36,9 +53,10 @@ def main() -> None:
     if members.get("upstream"):
         members["upstream"] = Upstream(**members["upstream"])
     engine = EngineConfig(members["model"], **members.pop("engine", {}))
-    real = members.pop("real", False)
+    real, lying = members.pop("real", False), members.pop("lying", False)
     config = WorkerConfig(engine=engine, **members)
-    run(config, PARTS if real else Parts(_engine, _application, PARTS.attester, PARTS.gpus))
+    parts = PARTS if real else Parts(_engine, _application, PARTS.attester, PARTS.gpus)
+    run(config, replace(parts, engine=_lying) if lying else parts)
 
 
 if __name__ == "__main__":

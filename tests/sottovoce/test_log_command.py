@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from engine.config import EngineConfig
+from engine.digest import model_digest
 from engine.policy import engine_policy
 from server.upstream_policy import upstream_digest, upstream_policy
 from sottovoce import audit
 from sottovoce.commands import log as command
-from sottovoce.engine_config import worker_engine
 from sottovoce.keys import write_seed
 from sottovoce.publish import model_leaf, policy_leaf, rotation_leaf, withdrawal_leaf
 from tests.transparency.conftest import AT, POLICY, ROLES, FakeLog, key
@@ -138,13 +139,30 @@ def published(monkeypatch):
 
 def test_what_a_worker_of_ranks_or_with_another_engine_needs_in_the_log(published):
     folder = str(MODEL)
-    published("policy", folder, "--tensor-parallel", "2")
+    published("policy", folder, "--tensor-parallel", "2", "--verification", "none")
+    published("policy", folder, "--verification", "full")
     published("policy", folder, "--upstream-kind", "vllm")
     _, leaves = published("model", folder, "--name", "m", "--upstream-kind", "vllm")
     assert leaves == [
-        policy_leaf(engine_policy(worker_engine(MODEL, tensor_parallel=2))),
+        policy_leaf(engine_policy(EngineConfig(MODEL, tensor_parallel=2))),
+        policy_leaf(engine_policy(EngineConfig(MODEL, verification="full"))),
         policy_leaf(upstream_policy("vllm", "cpu")),
         model_leaf("m", upstream_digest(MODEL, "vllm")),
+    ]
+
+
+def test_model_and_policy_are_those_of_a_worker_with_the_same_options(published):
+    folder = str(MODEL)
+    on_device = "--device", "cuda", "--verification", "none"
+    published("policy", folder, *on_device, "--kv-truncation", "--speculation", "draft")
+    published("model", folder, "--name", "m", "--weights", "int8")
+    _, leaves = published("model", folder, "--name", "m", "--draft", folder)
+    draft = {"speculation": "draft", "draft": MODEL}
+    on_gpu = EngineConfig(MODEL, device="cuda", kv_truncation=True, **draft)
+    assert leaves == [
+        policy_leaf(engine_policy(on_gpu)),
+        model_leaf("m", model_digest(EngineConfig(MODEL, weights="int8"))),
+        model_leaf("m", model_digest(EngineConfig(MODEL, **draft))),
     ]
 
 

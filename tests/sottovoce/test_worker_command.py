@@ -7,6 +7,7 @@ from simulator import ORIGIN, World
 from typer.testing import CliRunner
 
 from attestation.verifier.weakness import Weakness
+from engine.config import EngineConfig
 from server.config import Upstream
 from sottovoce.commands import worker
 
@@ -16,7 +17,6 @@ def configured(monkeypatch, tmp_path):
     """Call the command; return its result and the config it would run with."""
     configs = []
     monkeypatch.setattr(worker, "run_worker", lambda config, _parts: configs.append(config))
-    monkeypatch.setattr(worker, "worker_engine", lambda *given: given)
     trust = tmp_path / "trust.toml"
     trust.write_text(World().trust_text())
 
@@ -74,10 +74,54 @@ def test_what_cannot_be_meant_is_refused(configured, arguments):
 
 
 def test_ranks_and_the_engine_are_as_told(configured):
-    result, [config] = configured("--tensor-parallel", "2")
+    result, [config] = configured("--tensor-parallel", "2", "--verification", "none")
     assert result.exit_code == 0
-    assert config.engine == (Path("m"), None, 2)
+    assert config.engine == EngineConfig(Path("m"), tensor_parallel=2)
     assert config.upstream is None
+
+
+def test_how_the_model_is_computed_is_as_told(configured):
+    _, [config] = configured("--weights", "int8", "--speculation", "draft", "--draft", "d")
+    assert config.engine == EngineConfig(
+        Path("m"), weights="int8", speculation="draft", draft=Path("d"), verification="audit"
+    )
+    unverified = "--verification", "none"
+    _, configs = configured(
+        "--device", "cuda:1", "--kv-truncation", "--speculation", "ngram", *unverified
+    )
+    assert configs[-1].engine == EngineConfig(
+        Path("m"), device="cuda:1", kv_truncation=True, speculation="ngram"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--device", "tpu"), "the device is cpu, cuda or cuda:N"),
+        (("--weights", "int4"), "weights are"),
+        (("--weights", "int8", "--device", "cuda"), "int8 weights are for one process on a CPU"),
+        (("--weights", "int8", "--tensor-parallel", "2"), "int8 weights are for one process"),
+        (("--speculation", "oracle"), "speculation is none, ngram or draft"),
+        (("--speculation", "draft"), "needs the folder of a draft model"),
+        (("--draft", "d"), "a draft model needs speculation"),
+        (("--kv-truncation",), "kv_truncation is for one process on a GPU"),
+        (("--kv-truncation", "--device", "cuda", "--tensor-parallel", "2"), "kv_truncation is for"),
+        (("--device", "cuda"), "--verification none serves anything"),
+        (("--verification", "sometimes"), "verification is none, audit, full or ship"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused_in_a_sentence(
+    configured, arguments, sentence
+):
+    result, configs = configured(*arguments)
+    assert (result.exit_code, configs) == (2, [])
+    assert sentence in " ".join(result.output.replace("│", " ").split())
+
+
+def test_another_engine_has_a_device_too(configured):
+    words = ("--upstream", "unix:/run/e", "--upstream-kind", "vllm", "--device", "cuda")
+    _, [config] = configured(*words)
+    assert config.engine.device == "cuda"
 
 
 def test_another_engine_by_url_and_kind(configured):
@@ -96,6 +140,8 @@ def test_another_engine_by_url_and_kind(configured):
         ("--upstream", "unix:/run/e", "--upstream-kind", "llama"),
         ("--upstream", "unix:/run/e", "--upstream-kind", "vllm", "--tensor-parallel", "2"),
         ("--upstream", "unix:/run/e", "--upstream-kind", "vllm", "--adapter", "a"),
+        ("--upstream", "unix:/run/e", "--upstream-kind", "vllm", "--weights", "int8"),
+        ("--upstream", "unix:/run/e", "--upstream-kind", "vllm", "--speculation", "ngram"),
         ("--tensor-parallel", "0"),
     ],
 )
@@ -113,5 +159,5 @@ def test_under_torchrun_the_first_is_the_worker(configured, monkeypatch, rank, r
     names = {"RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
     for name, value in names.items():
         monkeypatch.setenv(name, value)
-    result, _ = configured("--tensor-parallel", "2")
+    result, _ = configured("--tensor-parallel", "2", "--verification", "none")
     assert (result.exit_code, ran) == (0, [role])

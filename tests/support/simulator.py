@@ -259,6 +259,30 @@ def body(node, opened, change, attest, trailers=()):
     yield sealed.final(trailers)
 
 
+def unverified(*, change=lambda claims: claims, attest=True):
+    """Answer like a worker whose accelerator's work did not verify: with a failure receipt."""
+
+    def answer(node, opened):
+        sealed = Sealed(opened, 503, ((b"content-type", b"application/json"),))
+        yield sealed.head()
+        digest = receipt.ResponseHash(
+            opened.context.export(ohttp.RESPONSE_SALT_LABEL, ohttp.SALT_LENGTH)
+        )
+        digest.add(UNVERIFIED)
+        claims = {"response_hash": digest.digest(), "completion_tokens": 0, **change({})}
+        body = attested(UNVERIFIED, node.sign(opened, **claims))
+        yield sealed.content(body if attest else UNVERIFIED)
+        yield sealed.final()
+
+    return answer
+
+
+UNVERIFIED = (
+    b'{"error":{"message":"not verified","type":"server_error","param":null,'
+    b'"code":"verification_failed"},"attestation":null}'
+)
+
+
 def attested(payload, signed):
     member = json.dumps({"receipt": base64.b64encode(signed).decode()}).encode()
     return receipt.with_attestation(payload, member)

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from attestation.bundle import Bundle
 from attestation.collateral import Collateral
 from attestation.errors import Code, Refused
 from attestation.verifier.amd import snp
 from attestation.verifier.amd.claims import SnpClaims
-from attestation.verifier.quote import compare_report_data
+from attestation.verifier.quote import PlatformPolicies, compare_report_data
 from attestation.verifier.weakness import Weakness
-
-if TYPE_CHECKING:
-    from attestation.verifier.policy import ClientPolicy
 
 NAME = "snp"
 CHAIN, CRL = "amd-chain", "amd-crl"
@@ -52,7 +48,7 @@ class VerifiedSnpQuote:
         self.claims.check_dates(at=at)
         return "the chain is within its dates; a report has none: its key document has"
 
-    def check_policy(self, policy: ClientPolicy, *, at: int) -> str:
+    def check_policy(self, policy: PlatformPolicies, *, at: int) -> str:
         """Check the report against the policy for `snp`."""
         return policy.snp.check(self.claims, at=at)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from attestation.errors import Code, Refused
 from attestation.verifier.intel.quote import Report
 
 _NUMBERS = frozenset({"isv_prod_id", "isv_svn", "misc_select", "vmid"})
@@ -39,6 +40,17 @@ class IntelClaims:
     collateral_issued_at: int
     valid_from: int
     valid_until: int
+
+    def check_dates(self, *, at: int) -> None:
+        """Check the dates of chains and collateral at unix time `at`.
+
+        Raises:
+            Refused: one is not valid yet, or not any more.
+        """
+        if at < self.valid_from:
+            raise Refused(Code.TDX_COLLATERAL_NOT_YET_VALID, "the collateral is from the future")
+        if at > self.valid_until:
+            raise Refused(Code.TDX_COLLATERAL_EXPIRED, "the collateral has expired")
 
     def to_json(self) -> dict[str, object]:
         """Return the claims for a JSON text: bytes in hexadecimal, the report's members inline."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from attestation.bundle import Bundle
 from attestation.collateral import Collateral
@@ -12,12 +11,9 @@ from attestation.errors import Code, MalformedEvidence, Refused
 from attestation.verifier.intel.claims import IntelClaims
 from attestation.verifier.intel.quote import EnclaveReport, TdReport
 from attestation.verifier.intel.verify import verify
-from attestation.verifier.quote import compare_report_data
+from attestation.verifier.quote import PlatformPolicies, compare_report_data
 from attestation.verifier.tpm.event_log import replay_rtmrs
 from attestation.verifier.weakness import Weakness
-
-if TYPE_CHECKING:
-    from attestation.verifier.policy import ClientPolicy
 
 NAME = "tdx"
 COLLATERAL = "intel-dcap"
@@ -69,13 +65,10 @@ class VerifiedTdxQuote:
         max_age_s: int,  # noqa: ARG002 - a quote has no date; its key document has
     ) -> str:
         """Check the dates of certificates, revocation lists and statements."""
-        if at < self.claims.valid_from:
-            raise Refused(Code.TDX_COLLATERAL_NOT_YET_VALID, "the collateral is from the future")
-        if at > self.claims.valid_until:
-            raise Refused(Code.TDX_COLLATERAL_EXPIRED, "the collateral has expired")
+        self.claims.check_dates(at=at)
         return "chains and collateral are within their dates; a quote has none"
 
-    def check_policy(self, policy: ClientPolicy, *, at: int) -> str:
+    def check_policy(self, policy: PlatformPolicies, *, at: int) -> str:
         """Check the claims against the policy for `tdx`."""
         return policy.tdx.check(self.claims, at=at)
 

@@ -13,21 +13,18 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from attestation.bundle import Bundle
 from attestation.collateral import Collateral
 from attestation.errors import Code, Refused
 from attestation.verifier.amd.claims import SnpClaims
+from attestation.verifier.quote import PlatformPolicies
 from attestation.verifier.tpm import azure, gce, quote
 from attestation.verifier.tpm.azure import AzureClaims
 from attestation.verifier.tpm.claims import TpmClaims
 from attestation.verifier.tpm.event_log import Registers
 from attestation.verifier.tpm.policy import MEASURED, MEASURED_BANK
 from attestation.verifier.weakness import WARNINGS, Weakness
-
-if TYPE_CHECKING:
-    from attestation.verifier.policy import ClientPolicy
 
 LABEL = b"sottovoce tpm measurement v1"
 TPM, GCE, AZURE = "tpm", "gce-vtpm", "azure-vtpm"
@@ -83,7 +80,7 @@ class VerifiedTpmQuote:
         self.claims.check_dates(at=at)
         return "the chain is within its dates; a quote has none: its key document has"
 
-    def check_policy(self, policy: ClientPolicy, *, at: int) -> str:
+    def check_policy(self, policy: PlatformPolicies, *, at: int) -> str:
         """Check the quote against the policy for TPMs."""
         return policy.tpm.check(self.claims, at=at)
 
@@ -123,7 +120,7 @@ class VerifiedAzureQuote:
         self.claims.check_dates(at=at)
         return "the hardware's chain is within its dates; quote and report have none"
 
-    def check_policy(self, policy: ClientPolicy, *, at: int) -> str:
+    def check_policy(self, policy: PlatformPolicies, *, at: int) -> str:
         """Check the quote against the policies for its hardware and for TPMs."""
         hardware = self.claims.hardware
         if isinstance(hardware, SnpClaims):

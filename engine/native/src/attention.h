@@ -48,6 +48,8 @@ struct Queries {
   alignas(64) std::int32_t upto[kTile];
   float scaling;
   float cap;  // scores become cap * tanh(score / cap); 0 for none
+  float* scores[kTile];  // [upto]: scores before the cap, of the rows that are to be checked; null for the others
+  bool told;             // whether there are any
 };
 
 // Memory of one thread, kept between calls.
@@ -82,38 +84,6 @@ inline void pack_queries(const Queries& queries, int size, Scratch& scratch) {
   }
 }
 
-// Scores of keys [first, last) into scratch; returns their maximum by query. Keys nobody sees are -inf.
-inline __m512 score(const Cache& cache, int head, const Queries& queries, int first, int last, Scratch& scratch) {
-  const __m512i from = _mm512_load_si512(queries.from), upto = _mm512_load_si512(queries.upto);
-  const __m512 scaling = _mm512_set1_ps(queries.scaling);
-  const __m512 nothing = _mm512_set1_ps(-INFINITY);
-  const int open_from = _mm512_reduce_max_epi32(from), open_upto = _mm512_reduce_min_epi32(upto);
-  __m512 largest = nothing;
-  for (int key = first; key < last; key += kTile) {
-    float* scores = scratch.scores + static_cast<std::size_t>(key - first) * kTile;
-    const bfloat16* keys = cache.keys + cache.at(key, head);
-    _tile_zero(0);
-    for (int d = 0; d < cache.size; d += 32) {
-      _tile_loadd(1, keys + d, cache.stride() * 2);
-      _tile_loadd(2, scratch.queries + d * kTile, 64);
-      _tile_dpbf16ps(0, 1, 2);
-    }
-    _tile_stored(0, scores, 64);
-    for (int i = 0; i < kTile; ++i, scores += kTile) {
-      __m512 row = _mm512_mul_ps(_mm512_load_ps(scores), scaling);
-      if (queries.cap > 0) row = capped(row, queries.cap);
-      if (key + i < open_from || key + i >= open_upto) {
-        const __m512i index = _mm512_set1_epi32(key + i);
-        const __mmask16 seen = _mm512_cmple_epi32_mask(from, index) & _mm512_cmplt_epi32_mask(index, upto);
-        row = _mm512_mask_blend_ps(seen, nothing, row);
-      }
-      _mm512_store_ps(scores, row);
-      largest = _mm512_max_ps(largest, row);
-    }
-  }
-  return largest;
-}
-
 // Transpose 16 by 16 floats held in registers.
 inline void transpose(__m512 (&r)[kTile]) {
   __m512 t[kTile];
@@ -139,6 +109,51 @@ inline void transpose(__m512 (&r)[kTile]) {
     r[i + 8] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0xdd);
     r[i + 12] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0xdd);
   }
+}
+
+// Take down the scores of 16 keys for whoever checks them.
+inline void tell(const Queries& queries, const float* scores, __m512 scaling, int key) {
+  __m512 of_query[kTile];
+  for (int i = 0; i < kTile; ++i) of_query[i] = _mm512_mul_ps(_mm512_load_ps(scores + i * kTile), scaling);
+  transpose(of_query);
+  for (int row = 0; row < kTile; ++row) {
+    const int left = queries.upto[row] - key;
+    if (queries.scores[row] == nullptr || left <= 0) continue;
+    _mm512_mask_storeu_ps(queries.scores[row] + key, left >= kTile ? 0xffff : (1u << left) - 1, of_query[row]);
+  }
+}
+
+// Scores of keys [first, last) into scratch; returns their maximum by query. Keys nobody sees are -inf.
+inline __m512 score(const Cache& cache, int head, const Queries& queries, int first, int last, Scratch& scratch) {
+  const __m512i from = _mm512_load_si512(queries.from), upto = _mm512_load_si512(queries.upto);
+  const __m512 scaling = _mm512_set1_ps(queries.scaling);
+  const __m512 nothing = _mm512_set1_ps(-INFINITY);
+  const int open_from = _mm512_reduce_max_epi32(from), open_upto = _mm512_reduce_min_epi32(upto);
+  __m512 largest = nothing;
+  for (int key = first; key < last; key += kTile) {
+    float* scores = scratch.scores + static_cast<std::size_t>(key - first) * kTile;
+    const bfloat16* keys = cache.keys + cache.at(key, head);
+    _tile_zero(0);
+    for (int d = 0; d < cache.size; d += 32) {
+      _tile_loadd(1, keys + d, cache.stride() * 2);
+      _tile_loadd(2, scratch.queries + d * kTile, 64);
+      _tile_dpbf16ps(0, 1, 2);
+    }
+    _tile_stored(0, scores, 64);
+    if (queries.told) tell(queries, scores, scaling, key);
+    for (int i = 0; i < kTile; ++i, scores += kTile) {
+      __m512 row = _mm512_mul_ps(_mm512_load_ps(scores), scaling);
+      if (queries.cap > 0) row = capped(row, queries.cap);
+      if (key + i < open_from || key + i >= open_upto) {
+        const __m512i index = _mm512_set1_epi32(key + i);
+        const __mmask16 seen = _mm512_cmple_epi32_mask(from, index) & _mm512_cmplt_epi32_mask(index, upto);
+        row = _mm512_mask_blend_ps(seen, nothing, row);
+      }
+      _mm512_store_ps(scores, row);
+      largest = _mm512_max_ps(largest, row);
+    }
+  }
+  return largest;
 }
 
 // Scores become weights exp(score - maximum), bfloat16, queries by keys; returns their sums by query.

@@ -5,8 +5,9 @@
 // projections) is settled when they are packed (engine/native/model.py) and not known here.
 //
 // The step is one call: Python hands over the rows of all sequences, the team of threads walks through the layers
-// with a barrier between phases, and logits come back. Activations between phases are bfloat16 where they are
-// multiplied and float32 where they are added up.
+// with a barrier between phases, and logits come back. Activations between phases are bfloat16: what is multiplied,
+// and what a product gave; the residual stream, which adds them up, is float32. So whoever checks a product sees
+// exactly what was gone on with, and a step that is transcribed computes what it would compute anyhow.
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -61,6 +62,19 @@ struct Model {
   std::int32_t layer_count, hidden, heads, key_heads, size, intermediate, vocabulary, block_size, max_rows;
 };
 
+// What a step leaves for whoever checks it: [layers][rows rounded up to 16][...], in the order of the matrices that
+// `Layer` lists. The inputs of `gate_up` are those of `qkv` where a parallel layer has one norm for both.
+struct Transcript {
+  bfloat16* products[4];   // outputs, gates before ups
+  bfloat16* inputs[4];
+  bfloat16* queries;       // [heads][size], normalised and rotated
+  bfloat16* keys;          // [key heads][size], as they go into the pool
+  bfloat16* values;
+  bfloat16* final;         // [wanted rounded up to 16][hidden]: what the head multiplies
+  float* scores;           // of the rows that `score_at` names: [layers][heads][position + 1], scaled, not capped
+  const std::int64_t* score_at;  // [rows]: where in `scores`; -1: not wanted
+};
+
 // The rows of one step. Spans are consecutive positions of one sequence; span i has the rows
 // [first_row[i], first_row[i + 1]) and the blocks [first_block[i], first_block[i + 1]) of `blocks`.
 struct Step {
@@ -72,6 +86,7 @@ struct Step {
   const std::int64_t* blocks;       // block numbers of all sequences
   const std::int32_t* logit_rows;   // [wanted], ascending
   float* logits;                    // [wanted][vocabulary]
+  const Transcript* told;           // or null
   std::int32_t rows, spans, wanted;
 };
 
@@ -80,6 +95,12 @@ struct Step {
 namespace {
 
 int rounded(int rows) { return (rows + kTile - 1) / kTile * kTile; }
+
+// What a product gives, as it is gone on with.
+__m512 bf16(__m512 values) { return widen(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(values))); }
+
+__m512 load(const float* from) { return _mm512_loadu_ps(from); }
+__m512 load(const bfloat16* from) { return load_bf16(from); }
 
 // Zeroed memory, aligned for tiles and given back in huge pages where there are any.
 template <class T>
@@ -156,6 +177,30 @@ struct Runner {
   }
 
  private:
+  // Where a layer's activations go: shared between layers, or kept in the transcript.
+  struct Places {
+    bfloat16 *attention_input, *qkv, *queries, *attended, *output, *mlp_input, *gate_up, *activated, *down;  // null: not kept
+    bfloat16 *keys, *values;
+    std::size_t index;
+  };
+
+  Places places(int layer) const {
+    const Transcript* told = step->told;
+    if (told == nullptr) {
+      return {normed.get(), projected.get(), queries.get(), attended.get(), projected.get(), normed.get(), nullptr, activated.get(), projected.get(), nullptr, nullptr, 0};
+    }
+    const std::size_t first = static_cast<std::size_t>(layer) * rounded(step->rows);
+    const int heads = model.heads * model.size, key_heads = model.key_heads * model.size;
+    const int outputs[4] = {heads + 2 * key_heads, model.hidden, (1 + model.gated) * model.intermediate, model.hidden};
+    const int inputs[4] = {model.hidden, heads, model.hidden, model.intermediate};
+    bfloat16 *y[4], *x[4];
+    for (int i = 0; i < 4; ++i) {
+      y[i] = told->products[i] + first * outputs[i];
+      x[i] = told->inputs[i] + first * inputs[i];
+    }
+    return {x[0], y[0], told->queries + first * heads, x[1], y[1], x[2], y[2], x[3], y[3], told->keys + first * key_heads, told->values + first * key_heads, static_cast<std::size_t>(layer)};
+  }
+
   // Each phase draws its pieces from the counter of its turn; the counter two turns back is reset meanwhile.
   struct Turn {
     int number = 0;
@@ -193,24 +238,24 @@ struct Runner {
   }
 
   // RMSNorm or LayerNorm of a row; store(index, 16 values). A null weight changes nothing.
-  template <class Store>
-  void norm(const float* weight, const float* x, int count, Store&& store) const {
+  template <class Number, class Store>
+  void norm(const float* weight, const Number* x, int count, Store&& store) const {
     if (weight == nullptr) {
-      for (int i = 0; i < count; i += 16) store(i, _mm512_loadu_ps(x + i));
+      for (int i = 0; i < count; i += 16) store(i, load(x + i));
       return;
     }
     __m512 mean = _mm512_setzero_ps(), squares = _mm512_setzero_ps();
     if (model.centred) {
-      for (int i = 0; i < count; i += 16) mean = _mm512_add_ps(mean, _mm512_loadu_ps(x + i));
+      for (int i = 0; i < count; i += 16) mean = _mm512_add_ps(mean, load(x + i));
       mean = _mm512_set1_ps(_mm512_reduce_add_ps(mean) / count);
     }
     for (int i = 0; i < count; i += 16) {
-      const __m512 part = _mm512_sub_ps(_mm512_loadu_ps(x + i), mean);
+      const __m512 part = _mm512_sub_ps(load(x + i), mean);
       squares = _mm512_fmadd_ps(part, part, squares);
     }
     const __m512 factor = _mm512_set1_ps(1.0f / std::sqrt(_mm512_reduce_add_ps(squares) / count + model.epsilon));
     for (int i = 0; i < count; i += 16) {
-      store(i, _mm512_mul_ps(_mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(x + i), mean), factor), _mm512_loadu_ps(weight + i)));
+      store(i, _mm512_mul_ps(_mm512_mul_ps(_mm512_sub_ps(load(x + i), mean), factor), _mm512_loadu_ps(weight + i)));
     }
   }
 
@@ -218,31 +263,34 @@ struct Runner {
     norm(weight, x, model.hidden, [out](int i, __m512 values) { store_bf16(out + i, values); });
   }
 
-  // Leave a product in `projected`.
-  auto project(int width) {
-    return [this, width](int row, int panel, __m512 a, __m512 b) {
-      float* at = projected.get() + static_cast<std::size_t>(row) * width + panel * kPanel;
-      _mm512_storeu_ps(at, a);
-      _mm512_storeu_ps(at + kTile, b);
+  // Leave a product in `to`.
+  static auto project(bfloat16* to, int width) {
+    return [to, width](int row, int panel, __m512 a, __m512 b) {
+      bfloat16* at = to + static_cast<std::size_t>(row) * width + panel * kPanel;
+      store_bf16(at, a);
+      store_bf16(at + kTile, b);
     };
   }
 
-  // Add a product of `x` to the residual stream, normalised first where the layer says so.
-  void add(Turn& turn, const Weights& w, const bfloat16* x, const float* post_norm) {
+  // Add a product of `x` to the residual stream, normalised first where the layer says so; `y` takes it down.
+  void add(Turn& turn, const Weights& w, const bfloat16* x, bfloat16* y, const float* post_norm) {
     const int hidden = model.hidden;
     const __m512 scale = _mm512_set1_ps(model.residual_scale);
     if (post_norm == nullptr) {
+      const bool keep = step->told != nullptr;
+      const auto store = project(y, hidden);
       linear(turn, w, x, step->rows, [&](int row, int panel, __m512 a, __m512 b) {
         float* at = residual.get() + static_cast<std::size_t>(row) * hidden + panel * kPanel;
-        _mm512_storeu_ps(at, _mm512_fmadd_ps(a, scale, _mm512_loadu_ps(at)));
-        _mm512_storeu_ps(at + kTile, _mm512_fmadd_ps(b, scale, _mm512_loadu_ps(at + kTile)));
+        _mm512_storeu_ps(at, _mm512_fmadd_ps(bf16(a), scale, _mm512_loadu_ps(at)));
+        _mm512_storeu_ps(at + kTile, _mm512_fmadd_ps(bf16(b), scale, _mm512_loadu_ps(at + kTile)));
+        if (keep) store(row, panel, a, b);
       });
       return;
     }
-    linear(turn, w, x, step->rows, project(hidden));
+    linear(turn, w, x, step->rows, project(y, hidden));
     phase(turn, step->rows, 4, [&](int row) {
       const std::size_t from = static_cast<std::size_t>(row) * hidden;
-      norm(post_norm, projected.get() + from, hidden, [&](int i, __m512 values) {
+      norm(post_norm, y + from, hidden, [&](int i, __m512 values) {
         float* at = residual.get() + from + i;
         _mm512_storeu_ps(at, _mm512_fmadd_ps(values, scale, _mm512_loadu_ps(at)));
       });
@@ -253,7 +301,7 @@ struct Runner {
     const Tiles tiles;
     Turn turn;
     phase(turn, step->rows, 1, [&](int row) { begin(row); });
-    for (int layer = 0; layer < model.layer_count; ++layer) run_layer(turn, model.layers[layer], member);
+    for (int layer = 0; layer < model.layer_count; ++layer) run_layer(turn, model.layers[layer], places(layer), member);
     finish(turn);
   }
 
@@ -272,23 +320,27 @@ struct Runner {
     }
   }
 
-  void run_layer(Turn& turn, const Layer& layer, int member) {
+  void run_layer(Turn& turn, const Layer& layer, const Places& at, int member) {
     const int width = (model.heads + 2 * model.key_heads) * model.size;
-    normalise(turn, layer.attention_norm);
-    linear(turn, layer.qkv, normed.get(), step->rows, project(width));
-    phase(turn, step->rows, 1, [&](int row) { place(layer, row); });
-    if (model.parallel) widen_mlp(turn, layer);
-    attend_all(turn, layer, scratch[member]);
-    add(turn, layer.output, attended.get(), layer.attention_post_norm);
-    if (!model.parallel) widen_mlp(turn, layer);
-    add(turn, layer.down, activated.get(), layer.mlp_post_norm);
+    normalise(turn, layer.attention_norm, at.attention_input);
+    linear(turn, layer.qkv, at.attention_input, step->rows, project(at.qkv, width));
+    phase(turn, step->rows, 1, [&](int row) { place(layer, at, row); });
+    if (model.parallel) widen_mlp(turn, layer, at);
+    attend_all(turn, layer, at, scratch[member]);
+    add(turn, layer.output, at.attended, at.output, layer.attention_post_norm);
+    if (!model.parallel) widen_mlp(turn, layer, at);
+    add(turn, layer.down, at.activated, at.down, layer.mlp_post_norm);
   }
 
-  // The first half of the MLP, from the residual stream to `activated`.
-  void widen_mlp(Turn& turn, const Layer& layer) {
-    if (!model.parallel || layer.mlp_norm != nullptr) normalise(turn, layer.mlp_norm);
-    linear(turn, layer.gate_up, normed.get(), step->rows, [&](int row, int panel, __m512 a, __m512 b) {
-      bfloat16* to = activated.get() + static_cast<std::size_t>(row) * model.intermediate;
+  // The first half of the MLP, from the residual stream to its activated rows.
+  void widen_mlp(Turn& turn, const Layer& layer, const Places& at) {
+    const bool shared = model.parallel && layer.mlp_norm == nullptr;
+    if (!shared) normalise(turn, layer.mlp_norm, at.mlp_input);
+    linear(turn, layer.gate_up, shared ? at.attention_input : at.mlp_input, step->rows, [&](int row, int panel, __m512 a, __m512 b) {
+      a = bf16(a);
+      b = bf16(b);
+      if (at.gate_up != nullptr) keep_widened(at.gate_up, row, panel, a, b);
+      bfloat16* to = at.activated + static_cast<std::size_t>(row) * model.intermediate;
       if (model.gated) {
         store_bf16(to + panel * kTile, _mm512_mul_ps(activate(a), b));
       } else {
@@ -296,6 +348,13 @@ struct Runner {
         store_bf16(to + panel * kPanel + kTile, activate(b));
       }
     });
+  }
+
+  // Take down a panel of gates and ups, each with its own kind.
+  void keep_widened(bfloat16* to, int row, int panel, __m512 a, __m512 b) const {
+    to += static_cast<std::size_t>(row) * model.intermediate * (1 + model.gated) + panel * (model.gated ? kTile : kPanel);
+    store_bf16(to, a);
+    store_bf16(to + (model.gated ? model.intermediate : kTile), b);
   }
 
   __m512 activate(__m512 x) const {
@@ -310,15 +369,15 @@ struct Runner {
     }
   }
 
-  void normalise(Turn& turn, const float* weight) {
+  void normalise(Turn& turn, const float* weight, bfloat16* to) {
     phase(turn, step->rows, 4, [&](int row) {
       const std::size_t at = static_cast<std::size_t>(row) * model.hidden;
-      norm_row(weight, residual.get() + at, normed.get() + at);
+      norm_row(weight, residual.get() + at, to + at);
     });
   }
 
   // Normalise and rotate heads of queries or keys of one row.
-  void turn_heads(const Layer& layer, const float* from, const float* weight, int heads, int row, bfloat16* to) const {
+  void turn_heads(const Layer& layer, const bfloat16* from, const float* weight, int heads, int row, bfloat16* to) const {
     float factor = 1.0f;
     if (weight != nullptr && model.whole_norms) factor = inverse_length(from, heads * model.size);
     for (int head = 0; head < heads; ++head, from += model.size, to += model.size) {
@@ -328,16 +387,19 @@ struct Runner {
     }
   }
 
-  float inverse_length(const float* from, int count) const {
-    float squares = 0;
-    for (int i = 0; i < count; ++i) squares += from[i] * from[i];
-    return 1.0f / std::sqrt(squares / count + model.epsilon);
+  float inverse_length(const bfloat16* from, int count) const {
+    __m512 squares = _mm512_setzero_ps();
+    for (int i = 0; i < count; i += 16) squares = _mm512_fmadd_ps(load(from + i), load(from + i), squares);
+    return 1.0f / std::sqrt(_mm512_reduce_add_ps(squares) / count + model.epsilon);
   }
 
-  void turn_head(const Layer& layer, const float* from, const float* weight, float factor, int row, bfloat16* to) const {
+  void turn_head(const Layer& layer, const bfloat16* from, const float* weight, float factor, int row, bfloat16* to) const {
     const int half = model.size / 2;
     alignas(64) float head[kMaxHead];
-    for (int i = 0; i < model.size; ++i) head[i] = weight != nullptr ? from[i] * factor * weight[i] : from[i];
+    for (int i = 0; i < model.size; i += 16) {
+      const __m512 part = load(from + i);
+      _mm512_store_ps(head + i, weight != nullptr ? _mm512_mul_ps(_mm512_mul_ps(part, _mm512_set1_ps(factor)), load(weight + i)) : part);
+    }
     const bool rotary = layer.rotary >= 0;
     const std::size_t table = (static_cast<std::size_t>(row) * model.tables + (rotary ? layer.rotary : 0)) * half;
     const float* cosine = cosines.get() + table;
@@ -351,20 +413,21 @@ struct Runner {
   }
 
   // A row's queries to their buffer, its keys and values into the pool.
-  void place(const Layer& layer, int row) {
-    const int size = model.size, width = (model.heads + 2 * model.key_heads) * size;
-    const float* from = projected.get() + static_cast<std::size_t>(row) * width;
-    turn_heads(layer, from, layer.query_norm, model.heads, row, queries.get() + static_cast<std::size_t>(row) * model.heads * size);
+  void place(const Layer& layer, const Places& at, int row) {
+    const int size = model.size, width = (model.heads + 2 * model.key_heads) * size, count = model.key_heads * size;
+    const bfloat16* from = at.qkv + static_cast<std::size_t>(row) * width;
+    turn_heads(layer, from, layer.query_norm, model.heads, row, at.queries + static_cast<std::size_t>(row) * model.heads * size);
     from += model.heads * size;
-    const std::size_t slot = static_cast<std::size_t>(step->slots[row]) * model.key_heads * size;
+    const std::size_t slot = static_cast<std::size_t>(step->slots[row]) * count;
     turn_heads(layer, from, layer.key_norm, model.key_heads, row, layer.keys + slot);
-    from += model.key_heads * size;
-    bfloat16* to = layer.values + slot;
-    for (int i = 0; i < model.key_heads * size; i += 16) store_bf16(to + i, _mm512_loadu_ps(from + i));
+    std::copy_n(from + count, count, layer.values + slot);
+    if (at.keys == nullptr) return;
+    std::copy_n(layer.keys + slot, count, at.keys + static_cast<std::size_t>(row) * count);
+    std::copy_n(layer.values + slot, count, at.values + static_cast<std::size_t>(row) * count);
   }
 
   // A task is a tile of 16 queries of one span and one key head; tasks are numbered span by span.
-  void attend_all(Turn& turn, const Layer& layer, Scratch& mine) {
+  void attend_all(Turn& turn, const Layer& layer, const Places& at, Scratch& mine) {
     const int shared = model.heads / model.key_heads, positions = std::max(1, kTile / shared);
     const int parts = (shared + kTile - 1) / kTile;
     int tasks = 0;
@@ -373,13 +436,13 @@ struct Runner {
       int span = 0;
       for (int own; task >= (own = tiles_of(span, positions) * parts * model.key_heads); ++span) task -= own;
       const int head = task % model.key_heads, tile = task / model.key_heads;
-      attend_tile(layer, span, head, tile / parts * positions, positions, tile % parts * kTile, mine);
+      attend_tile(layer, at, span, head, tile / parts * positions, positions, tile % parts * kTile, mine);
     });
   }
 
   int tiles_of(int span, int positions) const { return (step->first_row[span + 1] - step->first_row[span] + positions - 1) / positions; }
 
-  void attend_tile(const Layer& layer, int span, int head, int first, int positions, int first_shared, Scratch& mine) {
+  void attend_tile(const Layer& layer, const Places& places, int span, int head, int first, int positions, int first_shared, Scratch& mine) {
     const int shared = model.heads / model.key_heads, rows = step->first_row[span + 1] - step->first_row[span];
     const int count = std::min(positions, rows - first), of_tile = std::min(shared - first_shared, kTile);
     Queries tile{};
@@ -391,20 +454,30 @@ struct Runner {
       tile.from[i] = layer.window > 0 ? std::max(0, position - layer.window + 1) : 0;
       tile.upto[i] = position + 1;
       if (i / of_tile >= count) continue;
-      const std::size_t at = (static_cast<std::size_t>(step->first_row[span] + first + i / of_tile) * model.heads + head * shared + first_shared + i % of_tile) * model.size;
-      tile.rows[i] = queries.get() + at;
-      tile.out[i] = attended.get() + at;
+      const int row = step->first_row[span] + first + i / of_tile, query_head = head * shared + first_shared + i % of_tile;
+      const std::size_t at = (static_cast<std::size_t>(row) * model.heads + query_head) * model.size;
+      tile.rows[i] = places.queries + at;
+      tile.out[i] = places.attended + at;
+      tile.scores[i] = scores_of(places, row, query_head, position + 1);
+      tile.told = tile.told || tile.scores[i] != nullptr;
     }
     const Cache cache{layer.keys, layer.values, step->blocks + step->first_block[span], model.block_size, model.key_heads, model.size};
     attend(cache, head, tile, tile.from[0], earliest + count, mine);
   }
 
+  // Where the scores of one head of a row are taken down, if they are.
+  float* scores_of(const Places& at, int row, int head, int context) const {
+    if (step->told == nullptr || step->told->score_at[row] < 0) return nullptr;
+    return step->told->scores + step->told->score_at[row] + (at.index * model.heads + head) * context;
+  }
+
   void finish(Turn& turn) {
     if (step->wanted == 0) return;
+    bfloat16* final = step->told == nullptr ? normed.get() : step->told->final;
     phase(turn, step->wanted, 4, [&](int index) {
-      norm_row(model.final_norm, residual.get() + static_cast<std::size_t>(step->logit_rows[index]) * model.hidden, normed.get() + static_cast<std::size_t>(index) * model.hidden);
+      norm_row(model.final_norm, residual.get() + static_cast<std::size_t>(step->logit_rows[index]) * model.hidden, final + static_cast<std::size_t>(index) * model.hidden);
     });
-    linear(turn, model.head, normed.get(), step->wanted, [&](int row, int panel, __m512 a, __m512 b) {
+    linear(turn, model.head, final, step->wanted, [&](int row, int panel, __m512 a, __m512 b) {
       const int left = model.vocabulary - panel * kPanel;
       float* at = step->logits + static_cast<std::size_t>(row) * model.vocabulary + panel * kPanel;
       _mm512_mask_storeu_ps(at, left >= 16 ? 0xffff : (1u << left) - 1, finished(a));
@@ -424,7 +497,7 @@ struct Runner {
   int padded, widest, wide;  // rows, and the widest input and output of a product
   Buffer<float> residual;
   Buffer<bfloat16> normed;
-  Buffer<float> projected;
+  Buffer<bfloat16> projected;
   Buffer<bfloat16> queries, attended, activated;
   Buffer<std::int8_t> quantised;
   Buffer<float> scales;

@@ -1,6 +1,6 @@
 // One id from each row of logits: temperature, top-k, top-p, min-p, draw. T's side; it shares no memory with a device.
 //
-// A row is read two or three times and sorted only as far as its nucleus reaches. What is drawn is what
+// A row is read two or three times and sorted only around where its nucleus ends and where the draw falls. What is drawn is what
 // engine/sampler.py defines, with weights of float32 added up in float64.
 #include <algorithm>
 #include <cmath>
@@ -29,6 +29,8 @@ namespace {
 
 constexpr int kBlock = 512;        // logits whose weights are added up together
 constexpr float kFirstReach = 8;   // natural logarithms below the best that are looked at first
+
+constexpr std::size_t kSorted = 32;  // candidates that are put in order rather than divided further
 
 struct Candidate {
   float weight;
@@ -151,31 +153,62 @@ class Drawer {
     return wish.top_p < 1 && mass >= wish.top_p * total;
   }
 
+  static bool likelier(const Candidate& a, const Candidate& b) { return a.weight != b.weight ? a.weight > b.weight : a.id < b.id; }
+
   std::int64_t from_candidates(const Draw& wish, double total) {
-    const auto likelier = [](const Candidate& a, const Candidate& b) { return a.weight != b.weight ? a.weight > b.weight : a.id < b.id; };
-    if (wish.top_k > 0 && candidates_.size() > static_cast<std::size_t>(wish.top_k)) {
-      std::nth_element(candidates_.begin(), candidates_.begin() + wish.top_k, candidates_.end(), likelier);
-      candidates_.resize(wish.top_k);
-    }
-    std::sort(candidates_.begin(), candidates_.end(), likelier);
     if (wish.top_k > 0) {
-      total = 0;
-      for (const Candidate& candidate : candidates_) total += candidate.weight;
+      keep(wish.top_k);
+      total = mass(0, candidates_.size());
+    }
+    if (wish.min_p > 0) {
+      const float least = wish.min_p;  // the best has weight 1
+      candidates_.erase(std::remove_if(candidates_.begin(), candidates_.end(), [least](const Candidate& each) { return each.weight < least; }), candidates_.end());
     }
     // An id stays while the mass before it is below top_p; the first always stays.
-    double kept = candidates_[0].weight;
-    std::size_t stay = 1;
-    for (; stay < candidates_.size(); ++stay) {
-      if (wish.top_p < 1 && kept >= wish.top_p * total) break;
-      if (candidates_[stay].weight < wish.min_p * candidates_[0].weight) break;
-      kept += candidates_[stay].weight;
+    if (wish.top_p < 1) {
+      const Place end = pass(wish.top_p * total);
+      keep(std::max<std::size_t>(1, end.index + (end.before < wish.top_p * total)));
     }
-    double left = wish.uniform * kept;
-    for (std::size_t i = 0; i + 1 < stay; ++i) {
-      if (left < candidates_[i].weight) return candidates_[i].id;
-      left -= candidates_[i].weight;
+    const Place drawn = pass(wish.uniform * mass(0, candidates_.size()));
+    return candidates_[std::min(drawn.index, candidates_.size() - 1)].id;
+  }
+
+  // Drop all but the `count` likeliest.
+  void keep(std::size_t count) {
+    if (count >= candidates_.size()) return;
+    std::nth_element(candidates_.begin(), candidates_.begin() + count, candidates_.end(), likelier);
+    candidates_.resize(count);
+  }
+
+  double mass(std::size_t first, std::size_t last) const {
+    double sum = 0;
+    for (std::size_t i = first; i < last; ++i) sum += candidates_[i].weight;
+    return sum;
+  }
+
+  struct Place {
+    std::size_t index;
+    double before;  // mass of all likelier ones
+  };
+
+  // Where the running mass passes `target`, likeliest first. Halves that are not it are not sorted.
+  Place pass(double target) {
+    std::size_t first = 0, last = candidates_.size();
+    double before = 0;
+    while (last - first > kSorted) {
+      const std::size_t middle = first + (last - first) / 2;
+      std::nth_element(candidates_.begin() + first, candidates_.begin() + middle, candidates_.begin() + last, likelier);
+      const double half = mass(first, middle);
+      if (before + half > target) {
+        last = middle;
+      } else {
+        before += half;
+        first = middle;
+      }
     }
-    return candidates_[stay - 1].id;
+    std::sort(candidates_.begin() + first, candidates_.begin() + last, likelier);
+    while (first < last && before + candidates_[first].weight <= target) before += candidates_[first++].weight;
+    return {first, before};
   }
 
   std::vector<double> sums_;

@@ -1,4 +1,4 @@
-"""Every party as a real process on loopback, started once for all tests of the path."""
+"""Every party as a real process on loopback."""
 
 import io
 import os
@@ -7,7 +7,6 @@ import time
 from contextlib import closing
 
 import httpx
-import pytest
 from rich.console import Console
 
 from sottovoce.local import PROXY
@@ -37,10 +36,10 @@ def free_port_base():
 class Stack:
     """A running `sottovoce up`, and what tests do to it."""
 
-    def __init__(self):
+    def __init__(self, workers=2):
         self.printed = io.StringIO()
         options = UpOptions(
-            free_port_base(), workers=2, model=None, list_epoch_s=LIST_EPOCH_S, direct=True
+            free_port_base(), workers=workers, model=None, list_epoch_s=LIST_EPOCH_S, direct=True
         )
         self.up = Up(options, Console(file=self.printed, width=120))
         self.local = self.up.local
@@ -91,13 +90,3 @@ class Stack:
             return self.chat(timeout=20).status_code == 200
         except httpx.HTTPError:
             return False
-
-
-@pytest.fixture(scope="session")
-def stack():
-    running = Stack()
-    try:
-        running.up.start()
-        yield running
-    finally:
-        running.up.stop()

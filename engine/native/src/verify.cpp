@@ -1,0 +1,203 @@
+// T's side of Freivalds' check: what is left of a product's rows when they are multiplied with secrets.
+//
+// With R secret and W the weights, a row y = x W^T leaves z = y R - x (W^T R): nothing but rounding, if the row is
+// right. Rows come as [Y|X|X], bfloat16; the second X is for devices that do this as one product, and not read here.
+// All layers are one call. The sketch of a layer is [(outputs + 2 * inputs) / 2][16][2]: R, then -W^T R in two terms.
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "linear.h"
+#include "replay.h"
+#include "tiles.h"
+
+using namespace sottovoce;
+
+extern "C" {
+
+struct SketchedRows {
+  const bfloat16* rows;    // [layers][count][stride]
+  const bfloat16* sketch;  // [layers][(outputs + 2 * inputs) / 2][16][2]
+  const float* spread;     // [layers][outputs]: how strongly the secrets, together, see an output
+  const float* bias;       // [layers][16]: b R, taken away
+  float* out;              // [layers][count][18]: z, the noise that rounding explains (see `noise`), |x|^2
+  std::int32_t layers, count, outputs, inputs, stride;
+};
+
+}  // extern "C"
+
+namespace {
+
+constexpr int kOut = kTile + 2;
+
+struct Job {
+  const bfloat16* rows;
+  const bfloat16* sketch;
+  const float* spread;
+  const float* bias;
+  float* out;
+  int outputs, inputs, stride;
+
+  const bfloat16* high() const { return sketch + static_cast<std::size_t>(outputs) * kTile; }
+  const bfloat16* low() const { return high() + static_cast<std::size_t>(inputs) * kTile; }
+};
+
+__m512bh pair(const bfloat16* at) { return reinterpret_cast<__m512bh>(_mm512_set1_epi32(detail::broadcast_word(at))); }
+__m512bh secrets(const bfloat16* at) { return reinterpret_cast<__m512bh>(_mm512_loadu_si512(at)); }
+
+// Sum of 4^exponent * spread. Rounding to bfloat16 is off by 2^(exponent - 8) at most and evenly spread, so this over
+// 3 * 2^16 is the variance of what it leaves in z, whatever the row holds.
+float noise(const bfloat16* y, const float* spread, int count) {
+  const __m256i exponents = _mm256_set1_epi16(0x7f80);
+  __m512 sums[2] = {};  // two, so that they do not wait for themselves
+  for (int i = 0; i < count; i += 32) {
+    for (int half = 0; half < 2; ++half) {
+      const int at = i + half * 16;
+      const __m512 power = widen(_mm256_and_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(y + at)), exponents));
+      sums[half] = _mm512_fmadd_ps(_mm512_mul_ps(power, power), _mm512_loadu_ps(spread + at), sums[half]);
+    }
+  }
+  return _mm512_reduce_add_ps(_mm512_add_ps(sums[0], sums[1]));
+}
+
+float squares(const bfloat16* x, int count) {
+  __m512 sums[2] = {};
+  for (int i = 0; i < count; i += 64) {
+    for (int half = 0; half < 2; ++half) {
+      const __m512bh part = secrets(x + i + half * 32);
+      sums[half] = _mm512_dpbf16_ps(sums[half], part, part);
+    }
+  }
+  return _mm512_reduce_add_ps(_mm512_add_ps(sums[0], sums[1]));
+}
+
+void finish(const Job& job, int row, __m512 z) {
+  const bfloat16* y = job.rows + static_cast<std::size_t>(row) * job.stride;
+  float* out = job.out + static_cast<std::size_t>(row) * kOut;
+  _mm512_storeu_ps(out, _mm512_sub_ps(z, _mm512_loadu_ps(job.bias)));
+  out[kTile] = noise(y, job.spread, job.outputs);
+  out[kTile + 1] = squares(y + job.outputs, job.inputs);
+}
+
+// One or two rows, in AVX-512; `kChains` sums a row, so that they do not wait for themselves.
+template <int kRows, int kChains>
+void few(const Job& job, int first) {
+  __m512 sums[kRows][kChains] = {};
+  const bfloat16* at = job.rows + static_cast<std::size_t>(first) * job.stride;
+  const auto add = [&](const bfloat16* sketch, const bfloat16* from, int count) {
+    for (int i = 0; i < count; i += 2 * kChains) {
+      for (int chain = 0; chain < kChains; ++chain) {
+        _mm_prefetch(reinterpret_cast<const char*>(sketch + (i + 2 * chain) * kTile) + kPrefetch, _MM_HINT_T0);
+        const __m512bh r = secrets(sketch + static_cast<std::size_t>(i + 2 * chain) * kTile);
+        for (int row = 0; row < kRows; ++row) sums[row][chain] = _mm512_dpbf16_ps(sums[row][chain], r, pair(from + static_cast<std::size_t>(row) * job.stride + i + 2 * chain));
+      }
+    }
+  };
+  add(job.sketch, at, job.outputs);
+  add(job.high(), at + job.outputs, job.inputs);
+  add(job.low(), at + job.outputs, job.inputs);
+  for (int row = 0; row < kRows; ++row) {
+    for (int chain = 1; chain < kChains; ++chain) sums[row][0] = _mm512_add_ps(sums[row][0], sums[row][chain]);
+    finish(job, first + row, sums[row][0]);
+  }
+}
+
+// Tiles as high as there are rows: reading beyond the last one would leave the buffer.
+void configure(int above, int below) {
+  struct alignas(64) Config {
+    unsigned char palette = 1, start_row = 0, reserved[14] = {};
+    unsigned short bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    unsigned char rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+  } config;
+  config.rows[0] = config.rows[2] = config.rows[4] = static_cast<unsigned char>(above);
+  if (below > 0) config.rows[1] = config.rows[3] = config.rows[5] = static_cast<unsigned char>(below);
+  asm volatile("ldtilecfg %0" : : "m"(config));
+}
+
+// Up to 16 rows, or more and up to 32, on tiles.
+template <bool kBelow>
+void many(const Job& job, int first, int count) {
+  configure(std::min(count, kTile), count - kTile);
+  const std::size_t stride = static_cast<std::size_t>(job.stride) * 2;
+  const char* above = reinterpret_cast<const char*>(job.rows) + first * stride;
+  const char* below = above + kTile * stride;
+  _tile_zero(0);
+  _tile_zero(2);
+  if constexpr (kBelow) {
+    _tile_zero(1);
+    _tile_zero(3);
+  }
+  for (int k = 0; k < job.outputs; k += 32) {
+    _tile_loadd(4, above + k * 2, stride);
+    _tile_loadd(6, job.sketch + static_cast<std::size_t>(k) * kTile, 64);
+    _tile_dpbf16ps(0, 4, 6);
+    if constexpr (kBelow) {
+      _tile_loadd(5, below + k * 2, stride);
+      _tile_dpbf16ps(1, 5, 6);
+    }
+  }
+  above += job.outputs * 2;
+  below += job.outputs * 2;
+  for (int k = 0; k < job.inputs; k += 32) {
+    _tile_loadd(4, above + k * 2, stride);
+    _tile_loadd(6, job.high() + static_cast<std::size_t>(k) * kTile, 64);
+    _tile_loadd(7, job.low() + static_cast<std::size_t>(k) * kTile, 64);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(2, 4, 7);
+    if constexpr (kBelow) {
+      _tile_loadd(5, below + k * 2, stride);
+      _tile_dpbf16ps(1, 5, 6);
+      _tile_dpbf16ps(3, 5, 7);
+    }
+  }
+  alignas(64) float tiles[4][kTile * kTile];
+  _tile_stored(0, tiles[0], 64);
+  _tile_stored(2, tiles[2], 64);
+  if constexpr (kBelow) {
+    _tile_stored(1, tiles[1], 64);
+    _tile_stored(3, tiles[3], 64);
+  }
+  for (int row = 0; row < count; ++row) {
+    const int tile = row / kTile, at = row % kTile * kTile;
+    finish(job, first + row, _mm512_add_ps(_mm512_load_ps(tiles[tile] + at), _mm512_load_ps(tiles[tile + 2] + at)));
+  }
+}
+
+void residuals(const Job& job, int count) {
+  for (int row = 0; row < count; row += 2 * kTile) {
+    const int left = std::min(count - row, 2 * kTile);
+    if (left == 1) {
+      few<1, 8>(job, row);
+    } else if (left == 2) {
+      few<2, 4>(job, row);
+    } else if (left <= kTile) {
+      many<false>(job, row, left);
+    } else {
+      many<true>(job, row, left);
+    }
+  }
+}
+
+}  // namespace
+
+extern "C" {
+
+void sottovoce_residuals(const SketchedRows* all) {
+  const std::size_t depth = static_cast<std::size_t>(all->outputs) + 2 * all->inputs;
+  for (std::size_t layer = 0; layer < static_cast<std::size_t>(all->layers); ++layer) {
+    const Job job{
+        all->rows + layer * all->count * all->stride, all->sketch + layer * depth * kTile, all->spread + layer * all->outputs,
+        all->bias + layer * kTile, all->out + layer * all->count * kOut, all->outputs, all->inputs, all->stride,
+    };
+    residuals(job, all->count);
+  }
+  _tile_release();
+}
+
+void sottovoce_replay(const Replay* replay) {
+  Replayer replayer(*replay);
+  for (int row = 0; row < replay->count; ++row) replayer.row(row);
+}
+
+}  // extern "C"
