@@ -40,7 +40,7 @@ class Outsourced(Products):
 
     def __init__(self, device: Products, check: Check) -> None:
         """Let `device` multiply."""
-        super().__init__(device.head, device.weights, device.biases)
+        super().__init__(device.head, device.weights, device.biases, device.head_bias)
         self._device = device
         self._check = check
         self.meter = Meter()

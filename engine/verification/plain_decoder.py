@@ -103,6 +103,8 @@ class Products:
     weights: dict[tuple[int, Matrix], Tensor] = field(default_factory=dict)
     """bfloat16 [outputs, inputs]."""
     biases: dict[tuple[int, Matrix], Tensor | None] = field(default_factory=dict)
+    head_bias: Tensor | None = None
+    """float32 [vocabulary]: what a final norm with a bias left there."""
 
     def observe(self, layer: int, matrix: Matrix, weight: Tensor, bias: Tensor | None) -> None:
         """Keep a copy of a product's weights while they are packed."""
@@ -117,7 +119,8 @@ class Products:
 
     def logits(self, x: Tensor) -> Tensor:
         """Return the head's product, float32; x bfloat16 [rows, hidden]."""
-        return x.float() @ self.head.float().T
+        logits = x.float() @ self.head.float().T
+        return logits if self.head_bias is None else logits + self.head_bias
 
     def scores(self, queries: Tensor, keys: Tensor) -> Tensor:
         """Return q k^T, float32 [heads, rows, context].
