@@ -36,7 +36,7 @@ test: $(VENV)/.ready $(PEERS)
 # Floods, slow clients and thousands of streams against real processes, for minutes.
 soak: $(VENV)/.ready $(PEERS)
 	$(BIN)/python -m pytest -m soak --timeout 900 \
-		tests/relay tests/server tests/path tests/attestation tests/transparency tests/fuzz
+		tests/relay tests/server tests/path tests/attestation tests/transparency tests/engine tests/fuzz
 
 interop: $(VENV)/.ready $(PEERS)
 	$(BIN)/python -m pytest tests/interop tests/client/test_proxy.py
@@ -54,6 +54,8 @@ coverage: $(VENV)/.ready
 bench: $(VENV)/.ready
 	$(BIN)/sottovoce bench wire
 	$(BIN)/sottovoce bench path
+	$(BIN)/sottovoce bench engine
+	$(BIN)/sottovoce bench pipeline
 
 check: lint types floors test
 

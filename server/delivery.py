@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from engine.connection import EngineConnection
 from server.answers import JSON_TYPE
+from server.connections import WatchedEngine
 from server.openai.errors import Unverified
 from server.openai.outputs import Body, Event, Head, Output, Plan
 from server.receipts import Receipts
@@ -28,7 +28,7 @@ class Delivery:
     refund: Callable[[int], bhttp.Fields] = lambda _: ()
     _streaming: bool = False
 
-    def run(self, engine: EngineConnection, seed: Callable[[], int], now: int) -> None:
+    def run(self, engine: WatchedEngine, seed: Callable[[], int], now: int) -> None:
         """Compute the answer, and send every part of it as it comes.
 
         If the computation does not verify before anything was sent, the answer is a failure
@@ -36,6 +36,7 @@ class Delivery:
 
         Raises:
             ApiError: as the plan does.
+            EngineGone: the engine ended before it had erased what did not verify.
             ClientGone: the client has gone.
         """
         try:
@@ -43,11 +44,12 @@ class Delivery:
         except Unverified as failure:
             if self._streaming or self.respond.begun:
                 raise
+            engine.abandon()  # the request's other choices: a receipt leaves when all are erased
             body = self.receipts.failure(failure, self.plan)
             trailers = self.refund(0)
             self.respond.whole(bhttp.Response(failure.status, (JSON_TYPE,), body, trailers))
 
-    def _run(self, engine: EngineConnection, seed: Callable[[], int], now: int) -> None:
+    def _run(self, engine: WatchedEngine, seed: Callable[[], int], now: int) -> None:
         head = Head(200, ())
         for output in self.plan.run(engine, seed, now):
             if isinstance(output, Head):

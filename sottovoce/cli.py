@@ -25,7 +25,7 @@ COMMANDS = {
     "proxy": "Run the local proxy that OpenAI clients talk to.",
     "verify": "Judge evidence, a node, a receipt, a log or a policy, offline.",
     "calibrate": "Measure how a model rounds here, and write its verification thresholds.",
-    "bench": "Measure what the goals promise; `bench wire`, `bench path`, `bench engine`.",
+    "bench": "Measure what the goals promise; `bench wire`, `path`, `engine`, `pipeline`.",
 }
 """Command name to its one-line description; the module is `sottovoce.commands.<name>`."""
 

@@ -38,3 +38,9 @@ def test_named_make_targets_exist(document):
 def test_named_commands_exist(document):
     for command in re.findall(r"`sottovoce ([a-z]+)", document.read_text()):
         assert command in COMMANDS, command
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_no_merge_was_left_half_done(document):
+    text = document.read_text()
+    assert not re.search(r"^(<{7}|>{7}|={7}$)", text, re.MULTILINE)

@@ -8,12 +8,14 @@ kept from step to step, as large as the largest step was.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+import mmap
+from collections.abc import Callable, Iterator, Sequence
 from math import prod
 
 import torch
 from torch import Tensor
 
+from engine.memory import region
 from engine.native import library
 from engine.native.decoder import NativeWeights
 from engine.native.weights import TILE
@@ -24,7 +26,7 @@ class Storage:
     """Memory that transcripts are carved out of, one at a time; zeros while there is none."""
 
     def __init__(self) -> None:
-        self._memory = {dtype: _zeros(dtype, 0) for dtype in (torch.bfloat16, torch.float)}
+        self._memory = {dtype: _zeros(dtype, 1) for dtype in (torch.bfloat16, torch.float)}
         self._used = dict.fromkeys(self._memory, 0)
 
     def reserve(self, dtype: torch.dtype, count: int) -> None:
@@ -39,10 +41,8 @@ class Storage:
         return self._memory[dtype][first : self._used[dtype]].view(shape)
 
     def clear(self) -> None:
-        """Zero what was taken, and take it back."""
-        for dtype, used in self._used.items():
-            self._memory[dtype][:used].zero_()
-            self._used[dtype] = 0
+        """Take back what was taken; whoever wrote there has zeroed it."""
+        self._used = dict.fromkeys(self._used, 0)
 
 
 class NativeTranscript:
@@ -137,13 +137,26 @@ class NativeTranscript:
         """See `Transcript`."""
         if self._storage is not None:
             storage, self._storage = self._storage, None
+            for written in self._written():
+                written.zero_()
             storage.clear()
             self._done(storage)
 
+    def _written(self) -> Iterator[Tensor]:
+        """Yield what the library wrote: not the rows that only fill up a tile."""
+        rows = len(self._contexts)
+        for kept in (*self._outputs.values(), *self._inputs.values(), self._queries):
+            yield kept[:, :rows]
+        yield from (self.keys, self.values, self.final, self._scores)
+
 
 def _zeros(dtype: torch.dtype, count: int) -> Tensor:
+    """Return memory like the KV pool's: in large pages, in no core dump, in no forked child."""
+    taken = region(count * dtype.itemsize)
+    taken.madvise(mmap.MADV_DONTDUMP)
+    taken.madvise(mmap.MADV_DONTFORK)
     with torch.inference_mode(False):  # it is zeroed by T, in no such mode
-        return torch.zeros(count, dtype=dtype)
+        return torch.frombuffer(taken, dtype=dtype, count=count)
 
 
 def _widths(model: NativeWeights) -> dict[Matrix, tuple[int, int]]:

@@ -75,9 +75,22 @@ def delivered(*outputs):
     return keeper, respond, refunds, Delivery(Plan(*outputs), respond, receipts, refund)
 
 
+class Engine:
+    """One whose slots are erased when it is asked to; nothing may be signed before."""
+
+    def __init__(self, keeper):
+        self.keeper, self.erased = keeper, False
+
+    def abandon(self):
+        assert not self.keeper.statements
+        self.erased = True
+
+
 def test_a_failure_before_the_first_byte_is_signed_for_and_costs_nothing():
     keeper, respond, refunds, delivery = delivered()
-    delivery.run(None, lambda: 0, 0)
+    engine = Engine(keeper)
+    delivery.run(engine, lambda: 0, 0)
+    assert engine.erased
     [response], [statement] = respond.wholes, keeper.statements
     assert response.status == 503
     assert response.trailers == ((b"back", b"all"),)

@@ -209,3 +209,11 @@ def test_int8_products_are_told_as_used(tmp_path, monkeypatch):
     weights = case.loaded.computation.layers[1].down.unpack()
     y, x, _ = told.open(range(70)).products[Matrix.DOWN][1].split([192, 320, 320], -1)
     assert relative(y, x.float() @ weights[:192].T) < 0.02  # activations are rounded to 8 bits
+
+
+def test_nothing_of_a_step_is_left_in_its_memory(case):
+    device = case.device()
+    for batch in (a_step(0, 70, [69]), a_step(70, 1, [0]), a_step(71, 5, range(5))):
+        device.step(batch).transcript.close()
+        [storage] = device._storages
+        assert not any(bool(memory.any()) for memory in storage._memory.values())
