@@ -117,3 +117,27 @@ def _response(content: bytes, status: int) -> Response:
     if status in RETRY_AFTER_S:
         headers["retry-after"] = str(RETRY_AFTER_S[status])
     return Response(content, status, headers=headers, media_type="application/json")
+
+
+REMEDIES = {
+    "trust_file": "Get the file again from where you got it, by a way that you trust.",
+    "insecure_url": "Name the party by an https:// address, or run it on this machine.",
+    "unavailable": "Check the relay's address and that it runs; then ask again.",
+    "stale_epoch": "Check this machine's clock; if it is right, the log or its witnesses are down.",
+    "node_list": "Do not send anything: tell the log's operator, and keep what was written down.",
+    "no_node": "Ask for a model of `GET /v1/models`, or accept a weakness by name (--accept).",
+    "wallet_empty": "Wait some seconds; if it stays so, check issuer and account.",
+    "issuer": "Check the issuer's address, the account key and its quota.",
+    "relay_error": "Check that the relay runs; the next request goes to the same node.",
+    "relay_timeout": "Ask again later, or for a shorter answer.",
+    "response_cut": "Ask again; what was shown of the answer is not to be relied on.",
+    "response_forged": "Do not believe what was shown; somebody changed the answer on its way.",
+    "quote_refused": "Ask again in a minute: a node gives few fresh quotes.",
+    "verification_failed": "Do not believe the answer; `GET /verification` has the step at fault.",
+}
+"""What to do about a failure, by its code: a sentence for a person."""
+
+
+def remedy(code: str) -> str | None:
+    """Return what to do about a failure with this code; None where its message says it all."""
+    return REMEDIES.get(code)

@@ -23,6 +23,9 @@ COMMANDS = {
     "log": "Run the transparency log; `log publish` adds a signed leaf.",
     "witness": "Run a witness of the log.",
     "proxy": "Run the local proxy that OpenAI clients talk to.",
+    "chat": "Talk to a model, with the verdict under each answer.",
+    "nodes": "List the nodes, and which of them a prompt would be sent to.",
+    "wallet": "Show how many requests can be paid for.",
     "verify": "Judge evidence, a node, a receipt, a log or a policy, offline.",
     "calibrate": "Measure how a model rounds here, and write its verification thresholds.",
     "bench": "Measure what the goals promise; `bench wire`, `path`, `engine`, `pipeline`.",
@@ -46,8 +49,10 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         module.app(rest, prog_name=f"sottovoce {name}")
     except (ClientError, OSError, ValueError) as error:
+        from sottovoce.remedies import explain  # noqa: PLC0415 - its imports take a while
+
         # What a wrong file, address or key ends in: a sentence for a person, not a trace.
-        Console(stderr=True).print(f"sottovoce {name}: {error}", markup=False, highlight=False)
+        explain(Console(stderr=True), f"sottovoce {name}", error)
         sys.exit(1)
 
 
