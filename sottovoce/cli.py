@@ -29,6 +29,7 @@ COMMANDS = {
     "verify": "Judge evidence, a node, a receipt, a log or a policy, offline.",
     "calibrate": "Measure how a model rounds here, and write its verification thresholds.",
     "bench": "Measure what the goals promise; `bench wire`, `path`, `engine`, `pipeline`.",
+    "completion": "Let bash, zsh or fish complete the words of this command.",
 }
 """Command name to its one-line description; the module is `sottovoce.commands.<name>`."""
 
