@@ -125,7 +125,7 @@ REMEDIES = {
     "unavailable": "Check the relay's address and that it runs; then ask again.",
     "stale_epoch": "Check this machine's clock; if it is right, the log or its witnesses are down.",
     "node_list": "Do not send anything: tell the log's operator, and keep what was written down.",
-    "no_node": "Ask for a model of `GET /v1/models`, or accept a weakness by name (--accept).",
+    "no_node": "Ask for a model that is served, or accept a weakness by name (--accept).",
     "wallet_empty": "Wait some seconds; if it stays so, check issuer and account.",
     "issuer": "Check the issuer's address, the account key and its quota.",
     "relay_error": "Check that the relay runs; the next request goes to the same node.",

@@ -15,6 +15,9 @@ _OWN = {
     "broke_off": "Ask again; if it stays so, `sottovoce nodes` shows what the path is like.",
     "profile_file": "Compare it with the example in docs/tutorial.md.",
     "state_in_use": "Stop the other client, or give this one a state folder of its own.",
+    "model_not_found": "Ask for a model that `sottovoce nodes` shows.",
+    "busy": "Ask again in a second: no place is free.",
+    "context_length_exceeded": "Begin anew with /forget, or say it in fewer words.",
     "no_model": "Wait for a node to be listed; `sottovoce nodes` shows why none is.",
 }
 _SYSTEM = {
