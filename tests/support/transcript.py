@@ -66,15 +66,14 @@ class Shell:
     def __init__(self, folder, stack=None):
         self._folder = folder
         self._base = None if stack is None else stack.local.port_base
-        program = folder / "bin" / "sottovoce"
-        program.parent.mkdir()
-        program.write_text(
-            f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m sottovoce "$@"\n'
-        )
-        program.chmod(0o755)
-        (program.parent / "python").symlink_to(sys.executable)
+        programs = folder / "bin"
+        programs.mkdir()
+        for name, command in (("sottovoce", "-m sottovoce"), ("python", "")):
+            program = programs / name
+            program.write_text(f'#!/bin/sh\nexec {sys.executable} {command} "$@"\n')
+            program.chmod(0o755)
         self._env = {
-            "PATH": f"{program.parent}:{os.environ['PATH']}",
+            "PATH": f"{programs}:{os.environ['PATH']}",
             "HOME": str(folder),
             "PYTHONPATH": str(ROOT),
             "COLUMNS": "200",
