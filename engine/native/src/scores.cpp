@@ -1,0 +1,165 @@
+// T's side of decode attention: one row's scores and output, against running sketches of keys and values.
+//
+// With r secret, sum_j r_j s_j is c q.(sum_j r_j k_j) if the scores s are right; and with p their softmax and R'
+// secret, O R' is sum_j p_j (v_j R') if the output O is. All layers and heads are one call, and no cache is read.
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+
+#include "exponential.h"
+#include "linear.h"
+
+using namespace sottovoce;
+
+extern "C" {
+
+struct SketchedScores {
+  const float* scores;           // [layers][heads][score stride]: scaled
+  const bfloat16* queries;       // [layers][heads][size]
+  const bfloat16* outputs;       // [layers][heads][size]
+  const double* sums;            // [layers][key heads][size][4]: of r k
+  const double* power;           // [layers][key heads]: of |k|^2
+  const float* key_numbers;      // [every layer][key heads][4][key stride]: r
+  const float* value_numbers;    // [every layer][key heads][size][16]: R'
+  const float* values;           // [layers][key heads][room][16]: v R'
+  const float* squares;          // [layers][key heads][room]: |v|^2
+  const std::int32_t* which;     // [layers]: which of every layer
+  float* out;                    // [2][layers][heads]: how far scores and outputs are off
+  std::int32_t layers, heads, key_heads, size, count, score_stride, key_stride, room;
+  float scaling;
+};
+
+}  // extern "C"
+
+namespace {
+
+constexpr int kSums = 4, kWide = 16, kBlock = 256;
+constexpr float kSmallest = 1e-30f, kInfinity = std::numeric_limits<float>::infinity();
+constexpr double kMeanSquare = 127.0 * 128.0 / 3.0;             // of a secret number
+constexpr float kUnit = static_cast<float>(kMeanSquare / 65536);  // times u^2, u = 2^-8
+
+__mmask16 lanes(int left) { return left >= kWide ? 0xffff : static_cast<__mmask16>((1u << left) - 1); }
+float widened(bfloat16 x) { return _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(x << 16))); }
+
+struct Head {
+  const SketchedScores& all;
+  const float *scores, *key_numbers, *value_numbers, *values, *squares;
+  const bfloat16 *query, *output;
+  const double* sums;
+  double power;
+
+  // The largest of four secret sums, in units of rms(r) |q| sqrt(sum |k|^2) c; leaves the largest score.
+  float scores_off(float& largest) const {
+    double right[kSums] = {}, told[kSums] = {}, length = 0;
+    for (int i = 0; i < all.size; ++i) {
+      const double q = widened(query[i]);
+      length += q * q;
+      for (int sum = 0; sum < kSums; ++sum) right[sum] += q * sums[i * kSums + sum];
+    }
+    __m512 most = _mm512_set1_ps(-kInfinity);
+    for (int first = 0; first < all.count; first += kBlock) add(first, told, most);
+    largest = _mm512_reduce_max_ps(most);
+    double off = 0, poison = 0;
+    for (int sum = 0; sum < kSums; ++sum) {
+      const double error = std::abs(told[sum] - right[sum] * all.scaling);
+      off = std::max(off, error);
+      poison += error - error;  // not a number, if one of them is none: `max` would lose it
+    }
+    return static_cast<float>((off + poison) / (std::sqrt(length * power * kMeanSquare) * all.scaling + kSmallest));
+  }
+
+  // Sums a block in float32, and blocks in float64.
+  void add(int first, double* told, __m512& most) const {
+    __m512 parts[kSums] = {};
+    const int stop = std::min(first + kBlock, all.count);
+    for (int at = first; at < stop; at += kWide) {
+      const __mmask16 mask = lanes(stop - at);
+      const __m512 s = _mm512_maskz_loadu_ps(mask, scores + at);
+      most = _mm512_mask_max_ps(most, mask, most, s);
+      for (int sum = 0; sum < kSums; ++sum) {
+        const __m512 r = _mm512_maskz_loadu_ps(mask, key_numbers + static_cast<std::size_t>(sum) * all.key_stride + at);
+        parts[sum] = _mm512_fmadd_ps(s, r, parts[sum]);
+      }
+    }
+    for (int sum = 0; sum < kSums; ++sum) told[sum] += _mm512_reduce_add_ps(parts[sum]);
+  }
+
+  // Mean square of 16 secret sums, in the square of u sqrt(|o|^2 + sum p^2 |v|^2) rms(R').
+  float output_off(float largest) const {
+    __m512 mixed[4] = {}, total = {}, spread = {};
+    alignas(64) float weights[kBlock];
+    for (int first = 0; first < all.count; first += kBlock) {
+      const int stop = std::min(first + kBlock, all.count);
+      for (int at = first; at < stop; at += kWide) {
+        const __mmask16 mask = lanes(stop - at);
+        const __m512 s = _mm512_maskz_loadu_ps(mask, scores + at);
+        const __m512 p = _mm512_maskz_mov_ps(mask, exponential(_mm512_sub_ps(s, _mm512_set1_ps(largest))));
+        total = _mm512_add_ps(total, p);
+        spread = _mm512_fmadd_ps(_mm512_mul_ps(p, p), _mm512_maskz_loadu_ps(mask, squares + at), spread);
+        _mm512_store_ps(weights + at - first, p);
+      }
+      mix(first, stop, weights, mixed);
+    }
+    __m512 told = {};
+    float length = 0;
+    for (int i = 0; i < all.size; ++i) {
+      const float o = widened(output[i]);
+      length += o * o;
+      told = _mm512_fmadd_ps(_mm512_set1_ps(o), _mm512_loadu_ps(value_numbers + i * kWide), told);
+    }
+    const float share = 1 / _mm512_reduce_add_ps(total);
+    const __m512 sum = _mm512_add_ps(_mm512_add_ps(mixed[0], mixed[1]), _mm512_add_ps(mixed[2], mixed[3]));
+    const __m512 error = _mm512_fnmadd_ps(sum, _mm512_set1_ps(share), told);
+    const float energy = _mm512_reduce_add_ps(_mm512_mul_ps(error, error)) / kWide;
+    return energy / ((length + _mm512_reduce_add_ps(spread) * share * share) * kUnit + kSmallest);
+  }
+
+  // Four sums, so that they do not wait for themselves.
+  void mix(int first, int stop, const float* weights, __m512* mixed) const {
+    const float* from = values + static_cast<std::size_t>(first) * kWide;
+    const int count = stop - first;
+    int at = 0;
+    for (; at + 4 <= count; at += 4) {
+      for (int chain = 0; chain < 4; ++chain) {
+        mixed[chain] = _mm512_fmadd_ps(_mm512_set1_ps(weights[at + chain]), _mm512_loadu_ps(from + (at + chain) * kWide), mixed[chain]);
+      }
+    }
+    for (; at < count; ++at) mixed[0] = _mm512_fmadd_ps(_mm512_set1_ps(weights[at]), _mm512_loadu_ps(from + at * kWide), mixed[0]);
+  }
+};
+
+Head head_of(const SketchedScores& all, std::size_t layer, std::size_t head) {
+  const std::size_t row = layer * all.heads + head, size = all.size;
+  const std::size_t shared = head / (all.heads / all.key_heads);
+  const std::size_t own = layer * all.key_heads + shared, every = static_cast<std::size_t>(all.which[layer]) * all.key_heads + shared;
+  return {
+      all,
+      all.scores + row * all.score_stride,
+      all.key_numbers + every * kSums * all.key_stride,
+      all.value_numbers + every * size * kWide,
+      all.values + own * all.room * kWide,
+      all.squares + own * all.room,
+      all.queries + row * size,
+      all.outputs + row * size,
+      all.sums + own * size * kSums,
+      all.power[own],
+  };
+}
+
+}  // namespace
+
+extern "C" {
+
+void sottovoce_scores(const SketchedScores* all) {
+  const std::size_t rows = static_cast<std::size_t>(all->layers) * all->heads;
+  for (std::size_t row = 0; row < rows; ++row) {
+    const Head head = head_of(*all, row / all->heads, row % all->heads);
+    float largest;
+    all->out[row] = head.scores_off(largest);
+    all->out[rows + row] = head.output_off(largest);
+  }
+}
+
+}  // extern "C"
