@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <vector>
 
 #include "exponential.h"
 #include "linear.h"
@@ -43,24 +44,25 @@ constexpr float kUnit = static_cast<float>(kMeanSquare / 65536);  // times u^2, 
 __mmask16 lanes(int left) { return left >= kWide ? 0xffff : static_cast<__mmask16>((1u << left) - 1); }
 float widened(bfloat16 x) { return _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(x << 16))); }
 
+// The heads that share a key head go through blocks of positions together, so that secrets are read from near.
 struct Head {
   const SketchedScores& all;
   const float *scores, *key_numbers, *value_numbers, *values, *squares;
   const bfloat16 *query, *output;
   const double* sums;
   double power;
+  double told[kSums] = {};
+  __m512 mixed[4] = {}, total = {}, spread = {};
+  float largest = -kInfinity;
 
-  // The largest of four secret sums, in units of rms(r) |q| sqrt(sum |k|^2) c; leaves the largest score.
-  float scores_off(float& largest) const {
-    double right[kSums] = {}, told[kSums] = {}, length = 0;
+  // The largest of four secret sums, in units of rms(r) |q| sqrt(sum |k|^2) c.
+  float scores_off() const {
+    double right[kSums] = {}, length = 0;
     for (int i = 0; i < all.size; ++i) {
       const double q = widened(query[i]);
       length += q * q;
       for (int sum = 0; sum < kSums; ++sum) right[sum] += q * sums[i * kSums + sum];
     }
-    __m512 most = _mm512_set1_ps(-kInfinity);
-    for (int first = 0; first < all.count; first += kBlock) add(first, told, most);
-    largest = _mm512_reduce_max_ps(most);
     double off = 0, poison = 0;
     for (int sum = 0; sum < kSums; ++sum) {
       const double error = std::abs(told[sum] - right[sum] * all.scaling);
@@ -70,9 +72,9 @@ struct Head {
     return static_cast<float>((off + poison) / (std::sqrt(length * power * kMeanSquare) * all.scaling + kSmallest));
   }
 
-  // Sums a block in float32, and blocks in float64.
-  void add(int first, double* told, __m512& most) const {
-    __m512 parts[kSums] = {};
+  // Sums a block of scores in float32, and blocks in float64.
+  void add(int first) {
+    __m512 parts[kSums] = {}, most = _mm512_set1_ps(largest);
     const int stop = std::min(first + kBlock, all.count);
     for (int at = first; at < stop; at += kWide) {
       const __mmask16 mask = lanes(stop - at);
@@ -84,24 +86,36 @@ struct Head {
       }
     }
     for (int sum = 0; sum < kSums; ++sum) told[sum] += _mm512_reduce_add_ps(parts[sum]);
+    grow(_mm512_reduce_max_ps(most));
+  }
+
+  // Weights so far were relative to a smaller score.
+  void grow(float most) {
+    if (!(most > largest)) return;
+    const __m512 less = exponential(_mm512_set1_ps(largest - most));
+    for (__m512& sum : mixed) sum = _mm512_mul_ps(sum, less);
+    total = _mm512_mul_ps(total, less);
+    spread = _mm512_mul_ps(spread, _mm512_mul_ps(less, less));
+    largest = most;
+  }
+
+  // What a block of scores adds to the sums of weights.
+  void weigh(int first) {
+    alignas(64) float weights[kBlock];
+    const int stop = std::min(first + kBlock, all.count);
+    for (int at = first; at < stop; at += kWide) {
+      const __mmask16 mask = lanes(stop - at);
+      const __m512 s = _mm512_maskz_loadu_ps(mask, scores + at);
+      const __m512 p = _mm512_maskz_mov_ps(mask, exponential(_mm512_sub_ps(s, _mm512_set1_ps(largest))));
+      total = _mm512_add_ps(total, p);
+      spread = _mm512_fmadd_ps(_mm512_mul_ps(p, p), _mm512_maskz_loadu_ps(mask, squares + at), spread);
+      _mm512_store_ps(weights + at - first, p);
+    }
+    mix(values + static_cast<std::size_t>(first) * kWide, stop - first, weights);
   }
 
   // Mean square of 16 secret sums, in the square of u sqrt(|o|^2 + sum p^2 |v|^2) rms(R').
-  float output_off(float largest) const {
-    __m512 mixed[4] = {}, total = {}, spread = {};
-    alignas(64) float weights[kBlock];
-    for (int first = 0; first < all.count; first += kBlock) {
-      const int stop = std::min(first + kBlock, all.count);
-      for (int at = first; at < stop; at += kWide) {
-        const __mmask16 mask = lanes(stop - at);
-        const __m512 s = _mm512_maskz_loadu_ps(mask, scores + at);
-        const __m512 p = _mm512_maskz_mov_ps(mask, exponential(_mm512_sub_ps(s, _mm512_set1_ps(largest))));
-        total = _mm512_add_ps(total, p);
-        spread = _mm512_fmadd_ps(_mm512_mul_ps(p, p), _mm512_maskz_loadu_ps(mask, squares + at), spread);
-        _mm512_store_ps(weights + at - first, p);
-      }
-      mix(first, stop, weights, mixed);
-    }
+  float output_off() const {
     __m512 told = {};
     float length = 0;
     for (int i = 0; i < all.size; ++i) {
@@ -117,16 +131,16 @@ struct Head {
   }
 
   // Four sums, so that they do not wait for themselves.
-  void mix(int first, int stop, const float* weights, __m512* mixed) const {
-    const float* from = values + static_cast<std::size_t>(first) * kWide;
-    const int count = stop - first;
+  void mix(const float* from, int count, const float* weights) {
+    __m512 sums[4] = {mixed[0], mixed[1], mixed[2], mixed[3]};
     int at = 0;
     for (; at + 4 <= count; at += 4) {
       for (int chain = 0; chain < 4; ++chain) {
-        mixed[chain] = _mm512_fmadd_ps(_mm512_set1_ps(weights[at + chain]), _mm512_loadu_ps(from + (at + chain) * kWide), mixed[chain]);
+        sums[chain] = _mm512_fmadd_ps(_mm512_set1_ps(weights[at + chain]), _mm512_loadu_ps(from + (at + chain) * kWide), sums[chain]);
       }
     }
-    for (; at < count; ++at) mixed[0] = _mm512_fmadd_ps(_mm512_set1_ps(weights[at]), _mm512_loadu_ps(from + at * kWide), mixed[0]);
+    for (; at < count; ++at) sums[0] = _mm512_fmadd_ps(_mm512_set1_ps(weights[at]), _mm512_loadu_ps(from + at * kWide), sums[0]);
+    std::copy_n(sums, 4, mixed);
   }
 };
 
@@ -135,17 +149,30 @@ Head head_of(const SketchedScores& all, std::size_t layer, std::size_t head) {
   const std::size_t shared = head / (all.heads / all.key_heads);
   const std::size_t own = layer * all.key_heads + shared, every = static_cast<std::size_t>(all.which[layer]) * all.key_heads + shared;
   return {
-      all,
-      all.scores + row * all.score_stride,
-      all.key_numbers + every * kSums * all.key_stride,
-      all.value_numbers + every * size * kWide,
-      all.values + own * all.room * kWide,
-      all.squares + own * all.room,
-      all.queries + row * size,
-      all.outputs + row * size,
-      all.sums + own * size * kSums,
-      all.power[own],
+      .all = all,
+      .scores = all.scores + row * all.score_stride,
+      .key_numbers = all.key_numbers + every * kSums * all.key_stride,
+      .value_numbers = all.value_numbers + every * size * kWide,
+      .values = all.values + own * all.room * kWide,
+      .squares = all.squares + own * all.room,
+      .query = all.queries + row * size,
+      .output = all.outputs + row * size,
+      .sums = all.sums + own * size * kSums,
+      .power = all.power[own],
   };
+}
+
+void judge(std::vector<Head>& heads, int count, float* scores_off, float* outputs_off) {
+  for (int first = 0; first < count; first += kBlock) {
+    for (Head& head : heads) {
+      head.add(first);
+      head.weigh(first);
+    }
+  }
+  for (const Head& head : heads) {
+    *scores_off++ = head.scores_off();
+    *outputs_off++ = head.output_off();
+  }
 }
 
 }  // namespace
@@ -153,12 +180,12 @@ Head head_of(const SketchedScores& all, std::size_t layer, std::size_t head) {
 extern "C" {
 
 void sottovoce_scores(const SketchedScores* all) {
-  const std::size_t rows = static_cast<std::size_t>(all->layers) * all->heads;
-  for (std::size_t row = 0; row < rows; ++row) {
-    const Head head = head_of(*all, row / all->heads, row % all->heads);
-    float largest;
-    all->out[row] = head.scores_off(largest);
-    all->out[rows + row] = head.output_off(largest);
+  const std::size_t shared = all->heads / all->key_heads, rows = static_cast<std::size_t>(all->layers) * all->heads;
+  std::vector<Head> heads;
+  for (std::size_t row = 0; row < rows; row += shared) {
+    heads.clear();
+    for (std::size_t at = row; at < row + shared; ++at) heads.push_back(head_of(*all, at / all->heads, at % all->heads));
+    judge(heads, all->count, all->out + row, all->out + rows + row);
   }
 }
 
