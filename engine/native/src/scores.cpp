@@ -52,7 +52,8 @@ struct Head {
   const double* sums;
   double power;
   double told[kSums] = {};
-  __m512 mixed[4] = {}, total = {}, spread = {};
+  __m512 mixed = {}, total = {}, spread = {};
+  alignas(64) float weights[kBlock] = {};  // of one block
   float largest = -kInfinity;
 
   // The largest of four secret sums, in units of rms(r) |q| sqrt(sum |k|^2) c.
@@ -93,15 +94,14 @@ struct Head {
   void grow(float most) {
     if (!(most > largest)) return;
     const __m512 less = exponential(_mm512_set1_ps(largest - most));
-    for (__m512& sum : mixed) sum = _mm512_mul_ps(sum, less);
+    mixed = _mm512_mul_ps(mixed, less);
     total = _mm512_mul_ps(total, less);
     spread = _mm512_mul_ps(spread, _mm512_mul_ps(less, less));
     largest = most;
   }
 
-  // What a block of scores adds to the sums of weights.
+  // The weights of a block of scores, and what it adds to their sums.
   void weigh(int first) {
-    alignas(64) float weights[kBlock];
     const int stop = std::min(first + kBlock, all.count);
     for (int at = first; at < stop; at += kWide) {
       const __mmask16 mask = lanes(stop - at);
@@ -111,7 +111,6 @@ struct Head {
       spread = _mm512_fmadd_ps(_mm512_mul_ps(p, p), _mm512_maskz_loadu_ps(mask, squares + at), spread);
       _mm512_store_ps(weights + at - first, p);
     }
-    mix(values + static_cast<std::size_t>(first) * kWide, stop - first, weights);
   }
 
   // Mean square of 16 secret sums, in the square of u sqrt(|o|^2 + sum p^2 |v|^2) rms(R').
@@ -124,25 +123,44 @@ struct Head {
       told = _mm512_fmadd_ps(_mm512_set1_ps(o), _mm512_loadu_ps(value_numbers + i * kWide), told);
     }
     const float share = 1 / _mm512_reduce_add_ps(total);
-    const __m512 sum = _mm512_add_ps(_mm512_add_ps(mixed[0], mixed[1]), _mm512_add_ps(mixed[2], mixed[3]));
-    const __m512 error = _mm512_fnmadd_ps(sum, _mm512_set1_ps(share), told);
+    const __m512 error = _mm512_fnmadd_ps(mixed, _mm512_set1_ps(share), told);
     const float energy = _mm512_reduce_add_ps(_mm512_mul_ps(error, error)) / kWide;
     return energy / ((length + _mm512_reduce_add_ps(spread) * share * share) * kUnit + kSmallest);
   }
-
-  // Four sums, so that they do not wait for themselves.
-  void mix(const float* from, int count, const float* weights) {
-    __m512 sums[4] = {mixed[0], mixed[1], mixed[2], mixed[3]};
-    int at = 0;
-    for (; at + 4 <= count; at += 4) {
-      for (int chain = 0; chain < 4; ++chain) {
-        sums[chain] = _mm512_fmadd_ps(_mm512_set1_ps(weights[at + chain]), _mm512_loadu_ps(from + (at + chain) * kWide), sums[chain]);
-      }
-    }
-    for (; at < count; ++at) sums[0] = _mm512_fmadd_ps(_mm512_set1_ps(weights[at]), _mm512_loadu_ps(from + at * kWide), sums[0]);
-    std::copy_n(sums, 4, mixed);
-  }
 };
+
+// Adds a block's values, weighted, for some heads at once: each value is read once for all of them. `kChains` sums a
+// head, so that they do not wait for themselves.
+template <int kHeads, int kChains>
+void mix(Head* heads, const float* values, int count) {
+  __m512 sums[kHeads][kChains] = {};
+  const auto add = [&](int at, int chain) {
+    const __m512 value = _mm512_loadu_ps(values + at * kWide);
+    for (int head = 0; head < kHeads; ++head) {
+      sums[head][chain] = _mm512_fmadd_ps(_mm512_set1_ps(heads[head].weights[at]), value, sums[head][chain]);
+    }
+  };
+  int at = 0;
+  for (; at + kChains <= count; at += kChains) {
+    for (int chain = 0; chain < kChains; ++chain) add(at + chain, chain);
+  }
+  for (; at < count; ++at) add(at, 0);
+  for (int head = 0; head < kHeads; ++head) {
+    for (const __m512 sum : sums[head]) heads[head].mixed = _mm512_add_ps(heads[head].mixed, sum);
+  }
+}
+
+void mix_all(std::vector<Head>& heads, int first, int count) {
+  const float* values = heads[0].values + static_cast<std::size_t>(first) * kWide;
+  std::size_t at = 0;
+  for (; at + 4 <= heads.size(); at += 4) mix<4, 4>(&heads[at], values, count);
+  switch (heads.size() - at) {
+    case 3: return mix<3, 4>(&heads[at], values, count);
+    case 2: return mix<2, 4>(&heads[at], values, count);
+    case 1: return mix<1, 8>(&heads[at], values, count);
+    default: return;
+  }
+}
 
 Head head_of(const SketchedScores& all, std::size_t layer, std::size_t head) {
   const std::size_t row = layer * all.heads + head, size = all.size;
@@ -168,6 +186,7 @@ void judge(std::vector<Head>& heads, int count, float* scores_off, float* output
       head.add(first);
       head.weigh(first);
     }
+    mix_all(heads, first, std::min(kBlock, count - first));
   }
   for (const Head& head : heads) {
     *scores_off++ = head.scores_off();
