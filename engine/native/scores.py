@@ -55,10 +55,12 @@ class Sketches:
 
 @functools.cache
 def available() -> ctypes.CDLL | None:
-    """Return the library, or None where torch has to do."""
+    """Return the library, or None where torch has to do: also one that was built without this."""
     try:
         found = library.load()
     except library.NativeUnavailable:
+        return None
+    if not hasattr(found, "sottovoce_scores"):
         return None
     found.sottovoce_scores.restype = None
     found.sottovoce_scores.argtypes = (_POINTER,)

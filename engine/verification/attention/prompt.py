@@ -145,5 +145,8 @@ def full_in_blocks(
     Raises:
         Exception: what `fetch` raised.
     """
-    judged = overlapped(blocks, [fetch, lambda told: full(*told, terms, limit)])
-    return torch.stack(judged).all(0)
+
+    def judge(told: tuple[Rows, Tensor, Tensor]) -> Tensor:
+        return full(*told, terms, limit)
+
+    return torch.stack(overlapped(blocks, [fetch, judge])).all(0)
