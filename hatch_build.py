@@ -16,7 +16,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCES = tuple(f"engine/native/src/{name}.cpp" for name in ("model", "sampler", "verify"))
+SOURCES = tuple(f"engine/native/src/{name}.cpp" for name in ("model", "sampler", "verify", "scores"))
 LIBRARY = Path("engine/native/_decoder.so")
 FLAGS = (
     "-std=c++20", "-O3", "-fPIC", "-shared", "-pthread", "-Wall", "-Wextra",
