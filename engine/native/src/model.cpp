@@ -147,7 +147,8 @@ struct Runner {
         cosines(static_cast<std::size_t>(padded) * m.tables * m.size / 2),
         sines(static_cast<std::size_t>(padded) * m.tables * m.size / 2),
         scratch(new Scratch[threads]),
-        team(threads) {
+        team(threads),
+        counters(new Counter[3 * threads]) {
     model.layers = layers.data();
   }
 
@@ -155,7 +156,7 @@ struct Runner {
     step = &next;
     step_rows = next.rows;
     step_wanted = next.wanted;
-    for (auto& counter : counters) counter.reset();
+    for (int i = 0; i < 3 * team.size(); ++i) counters[i].reset();
     team.run([](void* self, int member) { static_cast<Runner*>(self)->work(member); }, this);
   }
 
@@ -203,18 +204,36 @@ struct Runner {
 
   // Each phase draws its pieces from the counter of its turn; the counter two turns back is reset meanwhile.
   struct Turn {
+    int member;
     int number = 0;
   };
 
   template <class Work>
   void phase(Turn& turn, int count, int piece, Work&& work) {
-    Counter& counter = counters[turn.number % 3];
+    Counter& counter = counters[turn.number % 3 * team.size()];
     for (int first; (first = counter.take(piece)) < count;) {
       for (int i = first; i < std::min(first + piece, count); ++i) work(i);
     }
+    finish_turn(turn);
+  }
+
+  void finish_turn(Turn& turn) {
     team.barrier();
-    counters[(turn.number + 2) % 3].reset();
+    counters[(turn.number + 2) % 3 * team.size() + turn.member].reset();
     ++turn.number;
+  }
+
+  // The same where each member has a share of its own and goes through it in order, as the memory likes it; who is
+  // done helps the others. `blocks` times over: work(block, index).
+  template <class Work>
+  void shares(Turn& turn, int count, int blocks, Work&& work) {
+    Counter* of_turn = counters.get() + static_cast<std::size_t>(turn.number % 3) * team.size();
+    for (int i = 0; i < team.size(); ++i) {
+      const int owner = (turn.member + i) % team.size();
+      const int begin = count * owner / team.size(), own = count * (owner + 1) / team.size() - begin;
+      for (int at; (at = of_turn[owner].take(1)) < own * blocks;) work(at / own, begin + at % own);
+    }
+    finish_turn(turn);
   }
 
   // All rows against all panels. Long inputs go block by block, so that a block stays in the cache.
@@ -227,13 +246,9 @@ struct Runner {
         quantise(x + static_cast<std::size_t>(row) * w.depth, w.depth, row, rows.padded, quantised.get() + static_cast<std::size_t>(row) * w.depth, scales.get(), sums.get());
       });
     }
-    const int pieces = (w.panels + kPanels - 1) / kPanels, blocks = (count + stay - 1) / stay;
-    phase(turn, pieces * blocks, 1, [&](int index) {
-      const int first = index / pieces * stay, last = std::min(first + stay, count);
-      const int begin = index % pieces * kPanels, end = std::min(begin + kPanels, w.panels);
-      for (int panel = begin; panel < end; ++panel) {
-        multiply(w, rows, first, last, panel, [&](int row, __m512 a, __m512 b) { store(row, panel, a, b); });
-      }
+    shares(turn, w.panels, (count + stay - 1) / stay, [&](int block, int panel) {
+      const int first = block * stay, last = std::min(first + stay, count);
+      multiply(w, rows, first, last, panel, [&](int row, __m512 a, __m512 b) { store(row, panel, a, b); });
     });
   }
 
@@ -299,7 +314,7 @@ struct Runner {
 
   void work(int member) {
     const Tiles tiles;
-    Turn turn;
+    Turn turn{member};
     phase(turn, step->rows, 1, [&](int row) { begin(row); });
     for (int layer = 0; layer < model.layer_count; ++layer) run_layer(turn, model.layers[layer], places(layer), member);
     finish(turn);
@@ -490,8 +505,6 @@ struct Runner {
     return model.logit_cap > 0 ? capped(logits, model.logit_cap) : logits;
   }
 
-  static constexpr int kPanels = 4;  // panels taken at once
-
   Model model;
   std::vector<Layer> layers;
   int padded, widest, wide;  // rows, and the widest input and output of a product
@@ -506,8 +519,8 @@ struct Runner {
   std::unique_ptr<Scratch[]> scratch;
   const Step* step = nullptr;
   int step_rows = 0, step_wanted = 0;
-  Counter counters[3];
   Team team;
+  std::unique_ptr<Counter[]> counters;  // [turn % 3][member]
 };
 
 extern "C" {
