@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -90,9 +91,25 @@ def build(
         max_batch_tokens=config.max_batch_tokens,
         max_mixed_tokens=min(config.max_mixed_tokens, config.max_batch_tokens),
         prompt_logit_rows=config.prompt_logit_rows,
+        horizon=_horizon(loaded.computation),
         share_within=None if gate is None else SHARED,
     )
     return Engine(device, trusted, scheduler, changed, speculation, gate=gate), geometry
+
+
+def _horizon(model: Computation) -> float:
+    """Return the context at which attention costs as much as the products; see `Scheduler`.
+
+    Only of models whose products are known. Attention is counted twice: its kernels reach half the
+    speed of products.
+    """
+    if not isinstance(model, NativeModel):
+        return math.inf
+    layer = model.layers[0]
+    products = sum(
+        each.values.numel() for each in (layer.qkv, layer.output, layer.gate_up, layer.down)
+    )
+    return products / (2 * 2 * model.heads * model.shape.key_size)
 
 
 def _telling(config: EngineConfig, model: Computation) -> Computation:

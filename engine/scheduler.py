@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ from engine.errors import EngineError, OutOfBlocks
 from engine.slot import Slot
 from engine.speculative import Pace
 from engine.types import SamplingParams
+
+_FEWEST = 32
+"""Prompt rows of a step, at least, however long their context."""
 
 
 @dataclass(eq=False)
@@ -155,6 +159,7 @@ class Scheduler:
         max_batch_tokens: int,
         max_mixed_tokens: int,
         prompt_logit_rows: int,
+        horizon: float = math.inf,
         share_within: int | None = None,
         outside: Outside | None = None,
     ) -> None:
@@ -168,12 +173,15 @@ class Scheduler:
             max_batch_tokens: prompt rows of a step.
             max_mixed_tokens: prompt rows of a step that also decodes.
             prompt_logit_rows: rows of a step for prompt logprobs.
+            horizon: positions at which a row's attention costs as much as all else of it. Beside
+                streams a prompt's later rows are fewer a step, for they are dearer.
             share_within: a prompt is taken over only from a sequence with at most so many ids of
                 its own; None: from any.
             outside: where blocks of preempted sequences stay; None: nowhere.
         """
         self._outside = outside
         self._share_within = share_within
+        self._horizon = horizon
         self._allocator = allocator
         self._zero = zero
         self._block_size = block_size
@@ -208,9 +216,10 @@ class Scheduler:
             if alive and single and sequence.ready and self._grow(sequence):
                 rows.append(self._work(sequence, 1))
         rows.sort(key=lambda work: work.sequence.blocks[0])
-        budget = _Budget(
-            self._max_mixed_tokens if rows else self._max_batch_tokens, self._prompt_logit_rows
-        )
+        if rows:
+            budget = _Budget(self._max_mixed_tokens, self._prompt_logit_rows, self._horizon)
+        else:
+            budget = _Budget(self._max_batch_tokens, self._prompt_logit_rows)
         planned = {work.sequence for work in rows}
         chunks = [
             self._work(sequence, count)
@@ -353,6 +362,12 @@ class _Budget:
     tokens: int
     scored: int
     """Rows of prompts whose logprobs are wanted."""
+    horizon: float = math.inf
+    """See `Scheduler`."""
+    _work: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._work = self.tokens * self._dearness(0, self.tokens)
 
     def take(self, sequence: Sequence) -> int:
         """Return how many of the sequence's rows join the step."""
@@ -360,5 +375,14 @@ class _Budget:
         if sequence.scoring:
             count = min(count, self.scored)
             self.scored -= count
+        dearness = self._dearness(sequence.computed, count)
+        if count * dearness > self._work:
+            count = min(count, max(_FEWEST, int(self._work / dearness)))
+            self.tokens = count
+        self._work -= count * dearness
         self.tokens -= count
         return count
+
+    def _dearness(self, start: int, count: int) -> float:
+        """What a row costs from `start` on, on average, in rows without a context."""
+        return 1 + (start + count / 2) / self.horizon

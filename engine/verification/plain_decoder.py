@@ -96,13 +96,15 @@ HONEST = Hands()
 
 @dataclass
 class Products:
-    """The weights of a decoder's products, in natural order."""
+    """Who multiplies, and the weights it does it with, in natural order."""
 
     head: Tensor
     """bfloat16 [vocabulary, hidden]."""
     weights: dict[tuple[int, Matrix], Tensor] = field(default_factory=dict)
     """bfloat16 [outputs, inputs]."""
     biases: dict[tuple[int, Matrix], Tensor | None] = field(default_factory=dict)
+    head_bias: Tensor | None = None
+    """float32 [vocabulary]: what a final norm with a bias left there."""
 
     def observe(self, layer: int, matrix: Matrix, weight: Tensor, bias: Tensor | None) -> None:
         """Keep a copy of a product's weights while they are packed."""
@@ -114,6 +116,34 @@ class Products:
         y = x.float() @ self.weights[layer, matrix].float().T
         bias = self.biases[layer, matrix]
         return y if bias is None else y + bias
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return the head's product, float32; x bfloat16 [rows, hidden]."""
+        logits = x.float() @ self.head.float().T
+        return logits if self.head_bias is None else logits + self.head_bias
+
+    def scores(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """Return q k^T, float32 [heads, rows, context].
+
+        Args:
+            queries: bfloat16 [heads, rows, size].
+            keys: bfloat16 [key heads, context, size].
+        """
+        return queries.float() @ _shared(keys, len(queries)).transpose(1, 2)
+
+    def mixed(self, weights: Tensor, values: Tensor) -> Tensor:
+        """Return p v, float32 [heads, rows, size].
+
+        Args:
+            weights: float32 [heads, rows, context].
+            values: bfloat16 [key heads, context, size].
+        """
+        return weights @ _shared(values, len(weights))
+
+
+def _shared(cache: Tensor, heads: int) -> Tensor:
+    """Repeat every key head for the query heads that share it."""
+    return cache.float().repeat_interleave(heads // len(cache), dim=0)
 
 
 class PlainDecoder:
@@ -147,7 +177,7 @@ class PlainDecoder:
             h = self._see(Op.RESIDUAL, index, self._layer(index, h, batch.spans))
         final = bf16(norm(model, model.final_norm, h[batch.logit_rows]))
         final = self._see(Op.FINAL, -1, final)
-        logits = (final.float() @ self._products.head.float().T) * model.logit_scale
+        logits = self._products.logits(final) * model.logit_scale
         if model.logit_cap:
             logits = model.logit_cap * torch.tanh(logits / model.logit_cap)
         return self._see(Op.LOGITS, -1, logits), told
@@ -204,17 +234,15 @@ class PlainDecoder:
         """Return float32 [rows, heads * size] of one span's queries, [rows, heads, size]."""
         model, layer = self._model, self._model.layers[index]
         keys, values = (
-            cached(cache[index], self._pool.block_size, span)
-            .repeat_interleave(model.heads // model.shape.heads, dim=1)
-            .transpose(0, 1)
+            cached(cache[index], self._pool.block_size, span).transpose(0, 1)
             for cache in (self._pool.keys, self._pool.values)
         )
-        scores = q.float().transpose(0, 1) @ keys.transpose(1, 2) * model.scaling
+        scores = self._products.scores(q.transpose(0, 1), keys) * model.scaling
         scores = self._see(Op.SCORES, index, scores)
         if model.score_cap:
             scores = model.score_cap * torch.tanh(scores / model.score_cap)
         scores = scores.masked_fill(~visible(span, layer.window), -torch.inf)
-        return (scores.softmax(-1) @ values).transpose(0, 1).flatten(1)
+        return self._products.mixed(scores.softmax(-1), values).transpose(0, 1).flatten(1)
 
 
 @dataclass
@@ -323,8 +351,8 @@ def activate(kind: int, x: Tensor) -> Tensor:
 
 
 def cached(cache: Tensor, block_size: int, span: Span) -> Tensor:
-    """Return what a layer's cache holds of a sequence, float32 [context, key heads, size]."""
-    return cache[slots_of(span, block_size)].float()
+    """Return what a layer's cache holds of a sequence, bfloat16 [context, key heads, size]."""
+    return cache[slots_of(span, block_size)]
 
 
 def slots_of(span: Span, block_size: int) -> Tensor:

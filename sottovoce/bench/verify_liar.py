@@ -19,7 +19,7 @@ class Liar:
 
     Attributes:
         steps: which steps are lied in, counted from 0.
-        step: how many were computed, less one.
+        count: how many were computed.
     """
 
     model: NativeModel
@@ -46,7 +46,8 @@ class Liar:
             answer = self._honest.step(batch)
         self.count += 1
         self._before = copy.deepcopy(answer)  # what T closes is zeroed
-        return StepOutput(*answer)
+        logits, told = answer
+        return StepOutput(logits, told)
 
     def finish_step(self) -> None:
         """See `engine.device.Device`; nothing of a test's is worth zeroing."""

@@ -7,7 +7,7 @@ element by at least one root mean square of its row, a row by 3 % of its norm.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
@@ -26,6 +26,13 @@ _ANY = (
     *_PRODUCTS, Op.ATTENTION_INPUT, Op.QUERIES, Op.KEYS, Op.VALUES, Op.ATTENDED, Op.MLP_INPUT,
     Op.ACTIVATED,
 )  # fmt: skip
+PROMPTS = (40, 9)
+"""Rows of a trial's first steps; each other step has one."""
+STEPS = range(6)
+_FIRST, _PROMPTS, _DECODED = STEPS[:1], STEPS[: len(PROMPTS)], STEPS[len(PROMPTS) :]
+_NOTICEABLE = (*_FIRST, *_DECODED)
+"""Where 8 bits for keys and values show. A few positions of a prompt, among many that are right,
+move its outputs by less than their own rounding; the first row decoded over them tells."""
 _DTYPES = {torch.bfloat16: torch.int16, torch.float32: torch.int32}
 
 
@@ -42,6 +49,8 @@ class Lie:
     """What it says, of what it said a step before and of what it found."""
     place: str = ""
     """Where, for the table."""
+    steps: Sequence[int] = STEPS
+    """In which steps of a trial it can be told: a drawn one of them."""
 
 
 @dataclass
@@ -176,7 +185,7 @@ def _weights(change: Callable[[Tensor], Tensor], place: str) -> Callable[[Drawin
         }
         return replace(products, weights=weights)
 
-    return lambda _drawing: Lie(products=changed, place=place)
+    return lambda _drawing: Lie(products=changed, place=place, steps=_FIRST)
 
 
 def _other_head(products: Products) -> Products:
@@ -212,14 +221,16 @@ def _smaller(weight: Tensor) -> Tensor:
     return best
 
 
-def _cache(change: Callable[[Tensor], Tensor], place: str) -> Callable[[Drawing], Lie]:
+def _cache(
+    change: Callable[[Tensor], Tensor], place: str, steps: Sequence[int] = STEPS
+) -> Callable[[Drawing], Lie]:
     """Return lies that keep other keys and values than they ship."""
 
     def touch(op: Op, _layer: int, tensor: Tensor) -> Tensor:
         stored = op in (Op.STORED_KEYS, Op.STORED_VALUES)
         return change(tensor.float()).to(tensor.dtype) if stored else tensor
 
-    return lambda _drawing: Lie(touch=touch, place=place)
+    return lambda _drawing: Lie(touch=touch, place=place, steps=steps)
 
 
 def _kv_int8(rows: Tensor) -> Tensor:
@@ -253,7 +264,7 @@ def _replayed(_drawing: Drawing) -> Lie:
     def answers(before: Answer, now: Answer) -> Answer:
         return before if len(before[0]) == len(now[0]) else now
 
-    return Lie(answers=answers, place="the answer")
+    return Lie(answers=answers, place="the answer", steps=_DECODED[1:])
 
 
 def _position(model: NativeModel, drawing: Drawing) -> Lie:
@@ -280,7 +291,7 @@ def _prompt(change: Callable[[Tensor], Tensor], place: str) -> Callable[[Drawing
         rows = change(batch.rows.clone()) if len(batch.rows) > 1 else batch.rows
         return replace(batch, rows=rows)
 
-    return lambda _drawing: Lie(inputs=inputs, place=place)
+    return lambda _drawing: Lie(inputs=inputs, place=place, steps=_PROMPTS)
 
 
 def _dropped(rows: Tensor) -> Tensor:
@@ -331,8 +342,8 @@ def lies(model: NativeModel) -> Mapping[str, Callable[[Drawing], Lie]]:
         "weights int4": _weights(_int4, "all weights"),
         "pruned weights": _weights(_pruned, "all weights"),
         "smaller model": _weights(_smaller, "all weights"),
-        "head int8": lambda _drawing: Lie(products=_other_head, place="the head"),
-        "KV int8": _cache(_kv_int8, "the cache"),
+        "head int8": lambda _drawing: Lie(products=_other_head, place="the head", steps=_FIRST),
+        "KV int8": _cache(_kv_int8, "the cache", _NOTICEABLE),
         "window truncated": _unseen(lambda _drawing, n: list(range(n // 2)), "attention"),
         "key dropped": _unseen(_middle, "attention"),
         "stale KV": _cache(torch.zeros_like, "the cache"),

@@ -44,6 +44,14 @@ def pipeline(as_json: Json = False, quick: Quick = False) -> None:
     _show(cases.measure(cases.QUICK if quick else cases.PipelineSizes()), as_json=as_json)
 
 
+@app.command()
+def verify(as_json: Json = False, quick: Quick = False) -> None:
+    """What checks cost, and whether lies are caught; an emulated device."""
+    from sottovoce.bench import verify as cases  # noqa: PLC0415 - likewise
+
+    _show(cases.measure(cases.QUICK if quick else cases.VerifySizes()), as_json=as_json)
+
+
 class EngineShape(StrEnum):
     """Shapes of `bench engine`."""
 

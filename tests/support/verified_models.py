@@ -83,6 +83,8 @@ def products(name):
     """Return a model's matrices, for the plain decoder."""
     model = native_model(name)
     found = Products(model.head.unpack()[: model.vocabulary].bfloat16())
+    if model.head.bias is not None:
+        found.head_bias = model.head.bias[: model.vocabulary]
     for layer in range(len(model.layers)):
         for matrix in Matrix:
             weight, bias = weights(model, layer, matrix)
@@ -116,10 +118,7 @@ class Plain:
         """Return logits and transcript of ids, int64 [rows]."""
         model = native_model(self.name)
         decoder = PlainDecoder(model, products(self.name), self.pool, self.hands)
-        logits, told = decoder.step(StepInput(ids, spans, torch.tensor(logit_rows)))
-        if model.head.bias is not None:  # which a norm left there; the plain decoder has none
-            logits = logits + model.head.bias[: model.vocabulary]
-        return logits, told
+        return decoder.step(StepInput(ids, spans, torch.tensor(logit_rows)))
 
 
 def prompt(length, seed=3):
