@@ -315,6 +315,37 @@ def test_preempted_sequences_go_on_without_being_computed_again(local_engine, of
     assert not private(tight.ends)
 
 
+@pytest.mark.parametrize("speculation", ["ngram", "draft"])
+def test_proposals_and_their_pool_do_not_come_between(
+    local_engine, offloading, model_folder, speculation
+):
+    model = model_folder("llama")
+    draft = model if speculation == "draft" else None
+    tight = offloading(model=model, kv_blocks=18, speculation=speculation, draft=draft)
+    assert ids_of(tight) == ids_of(local_engine())
+    assert tight.ends.host.counts.returned > 0
+    tight.assert_clean()
+
+
+def test_a_thousand_preemptions_of_an_engine_change_no_id(local_engine, offloading):
+    tight = offloading()
+    scheduler = tight.engine._scheduler
+    slots = [tight.submit(prompt, max_new_tokens=300) for prompt in PROMPTS]
+    while tight.engine.busy:
+        tight.engine.step()
+        for sequence in list(scheduler.running):
+            if sequence.computed:
+                scheduler._preempt(sequence)
+    counts = tight.ends.host.counts
+    assert counts.left > 1000
+    assert counts.failed == counts.without == 0
+    roomy = local_engine()
+    others = [roomy.submit(prompt, max_new_tokens=300) for prompt in PROMPTS]
+    roomy.run()
+    assert [s.ids(0, s.sampled) for s in slots] == [s.ids(0, s.sampled) for s in others]
+    tight.assert_clean()
+
+
 def test_offload_saves_rows(local_engine, offloading):
     def rows(local):
         device, count = local.engine._device, [0]
