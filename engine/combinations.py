@@ -10,7 +10,7 @@ from engine.errors import EngineError
 
 SPECULATIONS = ("none", "ngram", "draft")
 WEIGHTS = ("as stored", "int8")
-VERIFICATIONS = ("none", "audit", "full", "ship")
+VERIFICATIONS = ("none", "audit", "full")
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 
@@ -41,7 +41,7 @@ def _contradictions(config: EngineConfig) -> Iterator[str]:
     if config.kv_truncation and (on_cpu or not alone):
         yield "kv_truncation is for one process on a GPU"
     if config.verification not in VERIFICATIONS:
-        yield "verification is none, audit, full or ship"
+        yield "verification is none, audit or full"
     if config.audit_rows < 1:
         yield "an audit opens at least one row"
     if config.verification != "none" and not (on_cpu and alone and config.dtype == "bfloat16"):

@@ -54,8 +54,7 @@ class EngineConfig:
     only, and never while the computation is verified."""
     verification: str = "none"
     """What of the device's computation is checked before an id is released
-    (`engine.verification`): "none", "audit", "full" or "ship". A model of the compiled kernels
-    only."""
+    (`engine.verification`): "none", "audit" or "full". A model of the compiled kernels only."""
     audit_rows: int = 32
     """Secret rows of a prompt's part that "audit" lays open in a step, besides its last."""
     max_logprobs: int = 20

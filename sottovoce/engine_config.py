@@ -26,7 +26,7 @@ Speculation = Annotated[
 Verification = Annotated[
     str | None,
     typer.Option(
-        help="What of the computation is checked before a token leaves: audit, full, ship; "
+        help="What of the computation is checked before a token leaves: audit, full; "
         "or none, where the model or the device cannot be checked."
     ),
 ]

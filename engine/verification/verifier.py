@@ -27,7 +27,7 @@ from engine.verification.thresholds import BOUNDS, Thresholds
 from engine.verification.transcript import Matrix, Opening, Transcript
 
 _DISTANCES = ("attention_input", "mlp_input", "activated", "queries", "keys")
-MODES = ("audit", "full", "ship")
+MODES = ("audit", "full")
 AUDIT_ROWS = 32
 _ONE_ROUNDING = 1.25
 """Steps of bfloat16 that the exact recheck allows: rounding once is off by one at most."""

@@ -76,7 +76,6 @@ def test_both_kems_are_served(worker):
 def test_a_capsule_holds_its_three_sockets_its_slot_and_nothing_else(worker):
     order = {"stream": True, "delay": 100, "tokens": 20}
     sent = worker.encapsulate(order, tokens=(wallet.draw(),))
-    idle = worker.capsules()
     headers = {"content-type": sent.media_type}
     with (
         httpx.Client(trust_env=False) as client,
@@ -85,7 +84,7 @@ def test_a_capsule_holds_its_three_sockets_its_slot_and_nothing_else(worker):
         ) as response,
     ):
         assert next(response.iter_raw())
-        held = [_descriptors(pid) for pid in idle]
+        held = [_descriptors(pid) for pid in worker.capsules()]
         (busy,) = (names for names in held if any("memfd" in name for name in names))
     kinds = [name.split(":")[0] for name in busy]
     assert {kind: kinds.count(kind) for kind in kinds if kind != "/memfd"} == {

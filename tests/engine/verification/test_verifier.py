@@ -192,6 +192,6 @@ def test_a_false_alarm_is_settled_by_computing_the_row_again():
     assert Talk("llama", thresholds=strict, weights=by_weights).step(prompt(30)).accepted
 
 
-def test_the_mode_is_one_of_three():
-    with pytest.raises(ValueError, match="audit, full, ship"):
+def test_the_mode_is_one_of_two():
+    with pytest.raises(ValueError, match="audit, full"):
         Verifier(trusted("llama"), SketchedAttention(trusted("llama"), Secrets(bytes)), mode="none")
