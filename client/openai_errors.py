@@ -23,6 +23,7 @@ from client.errors import (
     VerificationFailed,
     WalletEmpty,
 )
+from client.remedies import explain, sentence
 
 NO_RETRY = {"x-should-retry": "false"}
 
@@ -53,7 +54,7 @@ _HTTP_MESSAGES = {
 
 def body(error: ClientError) -> bytes:
     """Return the error object of `error` as JSON."""
-    return _encode(str(error), _kind(_status(error)), error.code)
+    return _encode(explain(error), _kind(_status(error)), error.code)
 
 
 def response(error: ClientError) -> Response:
@@ -85,13 +86,13 @@ def of_answer(content: bytes, status: int) -> Response:
 
 def unknown_model() -> Response:
     """Return the 404 for a model that no verified node serves."""
-    text = "no verified node serves the model that was asked for; GET /v1/models lists those served"
+    text = sentence("no verified node serves the model that was asked for", "model_not_found")
     return _response(_encode(text, "invalid_request_error", "model_not_found", "model"), 404)
 
 
 def token_refused() -> Response:
     """Return the answer where the worker took none of our tokens."""
-    text = "the worker refused this client's token; it is not used again"
+    text = sentence("the worker refused this client's token", "token_refused")
     return _response(_encode(text, "sottovoce_error", "token_refused"), 503)
 
 
@@ -117,27 +118,3 @@ def _response(content: bytes, status: int) -> Response:
     if status in RETRY_AFTER_S:
         headers["retry-after"] = str(RETRY_AFTER_S[status])
     return Response(content, status, headers=headers, media_type="application/json")
-
-
-REMEDIES = {
-    "trust_file": "Get the file again from where you got it, by a way that you trust.",
-    "insecure_url": "Name the party by an https:// address, or run it on this machine.",
-    "unavailable": "Check the relay's address and that it runs; then ask again.",
-    "stale_epoch": "Check this machine's clock; if it is right, the log or its witnesses are down.",
-    "node_list": "Do not send anything: tell the log's operator, and keep what was written down.",
-    "no_node": "Ask for a model that is served, or accept a weakness by name (--accept).",
-    "wallet_empty": "Wait some seconds; if it stays so, check issuer and account.",
-    "issuer": "Check the issuer's address, the account key and its quota.",
-    "relay_error": "Check that the relay runs; the next request goes to the same node.",
-    "relay_timeout": "Ask again later, or for a shorter answer.",
-    "response_cut": "Ask again; what was shown of the answer is not to be relied on.",
-    "response_forged": "Do not believe what was shown; somebody changed the answer on its way.",
-    "quote_refused": "Ask again in a minute: a node gives few fresh quotes.",
-    "verification_failed": "Do not believe the answer; `GET /verification` has the step at fault.",
-}
-"""What to do about a failure, by its code: a sentence for a person."""
-
-
-def remedy(code: str) -> str | None:
-    """Return what to do about a failure with this code; None where its message says it all."""
-    return REMEDIES.get(code)

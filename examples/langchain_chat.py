@@ -1,6 +1,7 @@
 """LangChain through the proxy, and the verdict on its answer.
 
-LangChain drops members that it does not know, the attestation among them; the verdict is looked up by the id that came with the answer.
+LangChain drops members that it does not know, the attestation among them; the verdict
+is looked up by the id that came with the answer.
 """
 
 import httpx

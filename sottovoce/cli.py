@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from client.errors import ClientError
+from sottovoce.failures import tell
 
 COMMANDS = {
     "up": "Start every party on this machine and serve a model.",
@@ -50,10 +51,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         module.app(rest, prog_name=f"sottovoce {name}")
     except (ClientError, OSError, ValueError) as error:
-        from sottovoce.remedies import explain  # noqa: PLC0415 - its imports take a while
-
-        # What a wrong file, address or key ends in: a sentence for a person, not a trace.
-        explain(Console(stderr=True), f"sottovoce {name}", error)
+        # What a wrong file, address or key ends in: sentences for a person, not a trace.
+        tell(Console(stderr=True), f"sottovoce {name}", error)
         sys.exit(1)
 
 

@@ -11,8 +11,9 @@ from pydantic import ValidationError
 
 from client import sse
 from client.errors import ClientError
+from sottovoce.failures import Answered
 from sottovoce.sdk.attestation import Attestation
-from sottovoce.way import Refused, check, fetch
+from sottovoce.way import check, fetch
 
 
 class BrokeOff(ClientError):
@@ -93,7 +94,7 @@ class Conversation:
         try:
             chunk: dict[str, Any] = json.loads(payload)
             if (error := chunk.get("error")) is not None:
-                raise Refused(str(error["message"]), error.get("code"))
+                raise Answered(str(error["message"]), error.get("code"))
             if (written := chunk.get("attestation")) is not None:
                 self.attestation = Attestation.model_validate(written)
             choices = chunk["choices"]

@@ -12,6 +12,7 @@ import typer
 
 from client.errors import ClientError
 from client.exchange import TIMEOUT
+from sottovoce.failures import Answered
 
 LOCAL_PROXY = "http://127.0.0.1:8080"
 
@@ -27,17 +28,6 @@ class NoProxy(ClientError):
     """Nothing answers where the proxy should be."""
 
     code = "no_proxy"
-
-
-class Refused(ClientError):
-    """The proxy answered with an error; `code` is the one that it gave."""
-
-    code = "answered"
-
-    def __init__(self, message: str, code: str | None) -> None:
-        super().__init__(message)
-        if code is not None:
-            self.code = code
 
 
 @contextmanager
@@ -75,18 +65,19 @@ def fetch(client: httpx.Client, path: str) -> Any:  # noqa: ANN401 - as JSON has
     """Return the JSON at `path`.
 
     Raises:
-        Refused: the answer is an error, or no JSON: then something else listens there.
+        Answered: the answer is an error.
+        NoProxy: it is no JSON; something else listens there.
     """
     answer = client.get(path)
     check(answer)
     try:
         return answer.json()
     except ValueError:
-        raise Refused("what answers there is no sottovoce proxy", "no_proxy") from None
+        raise NoProxy("what answers there is no sottovoce proxy") from None
 
 
 def check(answer: httpx.Response) -> None:
-    """Raise Refused if an answer, read to its end, is an error."""
+    """Raise Answered if an answer, read to its end, is an error."""
     if answer.is_success:
         return
     try:
@@ -94,4 +85,4 @@ def check(answer: httpx.Response) -> None:
         message, code = str(error["message"]), error.get("code")
     except (ValueError, KeyError, TypeError, AttributeError):
         message, code = f"the answer is an HTTP error ({answer.status_code})", None
-    raise Refused(message, code)
+    raise Answered(message, code)

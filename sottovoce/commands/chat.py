@@ -12,7 +12,7 @@ from rich.console import Console
 
 from client.errors import ClientError
 from sottovoce.conversation import Conversation
-from sottovoce.remedies import explain
+from sottovoce.failures import tell
 from sottovoce.shown import printable, steps_table, verdict
 from sottovoce.way import LOCAL_PROXY, Profile, Proxy, way
 
@@ -81,7 +81,7 @@ class _Shown:
                 self.turn(line)
             except ClientError as error:
                 self.failed = True
-                explain(Console(stderr=True), "sottovoce chat", error)
+                tell(Console(stderr=True), "sottovoce chat", error)
 
     def turn(self, text: str) -> None:
         """Ask, and show answer and verdict."""

@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from sottovoce.failures import Answered
 from sottovoce.sdk.attestation import Outcome, Step
 from sottovoce.shown import SIMULATED, count, steps_table
-from sottovoce.way import LOCAL_PROXY, Profile, Proxy, Refused, fetch, way
+from sottovoce.way import LOCAL_PROXY, Profile, Proxy, fetch, way
 
 app = typer.Typer(add_completion=False, help=__doc__)
 
@@ -28,7 +29,7 @@ def nodes(
     with way(proxy, profile) as client:
         found = fetch(client, "/verification")
     if found["error"] is not None and not found["nodes"]:
-        raise Refused(found["error"]["message"], found["error"]["code"])
+        raise Answered(found["error"]["message"], found["error"]["code"])
     if as_json:
         for node in found["nodes"]:
             print(json.dumps(node))

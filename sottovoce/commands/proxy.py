@@ -13,7 +13,6 @@ from attestation.verifier.weakness import Weakness
 from client.proxy import ProxyConfig
 from client.proxy import serve as serve_proxy
 from client.trust import load_policy, load_trust
-from sottovoce.ports import require_free
 
 app = typer.Typer(add_completion=False, help=__doc__)
 
@@ -39,7 +38,6 @@ def serve(
     ] = None,
 ) -> None:
     """Serve OpenAI's API on loopback, the private path behind it."""
-    require_free([port], host)
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     serve_proxy(
         ProxyConfig(

@@ -14,10 +14,11 @@ from client.proxy import build_app
 from sottovoce.cli import main
 from sottovoce.commands import chat, nodes, wallet
 from sottovoce.conversation import BrokeOff, Conversation, NoModel
+from sottovoce.failures import Answered
 from sottovoce.sdk.attestation import Attestation
 from sottovoce.sdk.profile import load_profile
 from sottovoce.shown import printable, verdict
-from sottovoce.way import NoProxy, Refused, way
+from sottovoce.way import NoProxy, way
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_an_answer_that_fails_is_not_said_again(run, world, proxy):
     result = run(chat, "--proxy", proxy, given="one\ntwo\n")
     assert result.exit_code == 1
     assert "not to be believed" in result.stderr
-    assert "what to do: Do not believe the answer" in result.stderr
+    assert "Do not rely on any of it" in result.stderr
     last = json.loads(world.nodes[0].seen[-1].request.body)["messages"]
     assert [message["content"] for message in last] == ["two"]
 
@@ -90,14 +91,14 @@ def test_the_error_of_a_refusal_is_the_worker_s(world, profile):
     with way("", profile) as client:
         conversation = Conversation(client, model=None, system=None)
         world.nodes[0].answers += [refuse(503, "payment_unavailable")]
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(Answered) as refused:
             list(conversation.ask("Hello", max_tokens=3))
     assert refused.value.code == "payment_unavailable"
 
 
 def test_no_model_is_said(world, profile):
     world.nodes.clear()
-    with pytest.raises((NoModel, Refused)), way("", profile) as client:
+    with pytest.raises((NoModel, Answered)), way("", profile) as client:
         Conversation(client, model=None, system=None)
 
 
@@ -112,7 +113,7 @@ def test_what_is_no_proxy_is_noticed(sent):
     with serving(app, lifespan="off") as url, way(url, None) as client:
         with pytest.raises(BrokeOff):
             list(Conversation(client, model="m", system=None).ask("Hello"))
-        with pytest.raises(Refused, match="no sottovoce proxy"):
+        with pytest.raises(NoProxy, match="no sottovoce proxy"):
             Conversation(client, model=None, system=None)
 
 
@@ -165,7 +166,7 @@ def test_a_refused_node_is_listed_with_the_reason(run, profile):
 
 def test_no_list_is_an_error_with_its_reason(run, world, profile):
     world.spoil_document = lambda document: document[:-1]
-    with pytest.raises(Refused, match="node list"):
+    with pytest.raises(Answered, match="node list"):
         run(nodes, "--profile", str(profile))
 
 
@@ -188,6 +189,7 @@ def test_cause_and_remedy_are_a_sentence_each(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["wallet", "--proxy", "http://127.0.0.1:9"])
     assert ended.value.code == 1
-    cause, remedy = capsys.readouterr().err.splitlines()
+    [line] = capsys.readouterr().err.splitlines()
+    cause, _, remedy = line.partition(". Start ")
     assert cause == "sottovoce wallet: no proxy answers at http://127.0.0.1:9"
-    assert remedy.startswith("what to do: Start one with `sottovoce up`")
+    assert remedy == "one with `sottovoce up`, or say with --proxy where yours is."

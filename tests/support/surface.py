@@ -57,7 +57,7 @@ def _name(node):
 
 
 _ROUTES = {
-    "proxy": ("client/proxy.py",),
+    "proxy": ("client/proxy.py", "client/page/routes.py"),
     "relay": ("relay/app.py", "relay/stock.py"),
     "issuer": ("issuer/app.py", "issuer/returning.py"),
     "spent-token store": ("issuer/spent.py",),
