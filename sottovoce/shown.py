@@ -9,7 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sottovoce.sdk.attestation import Attestation, Outcome, Step
+from attestation.verdict import Outcome
+from attestation.verdict import Step as Verified
+from sottovoce.sdk.attestation import Attestation, Step
 
 COLOURS = {Outcome.PASS: "green", Outcome.FAIL: "bold red", Outcome.SKIP: "yellow"}
 
@@ -50,7 +52,7 @@ def count(steps: Sequence[Step]) -> str:
     )
 
 
-def steps_table(steps: Iterable[Step]) -> Table:
+def steps_table(steps: Iterable[Step | Verified]) -> Table:
     """Return every step as a row."""
     table = Table("step", "outcome", "reason", box=None, padding=(0, 2))
     for step in steps:

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from attestation.verdict import Outcome
 from sottovoce.failures import Answered
-from sottovoce.sdk.attestation import Outcome, Step
+from sottovoce.sdk.attestation import Step
 from sottovoce.shown import SIMULATED, count, steps_table
 from sottovoce.way import LOCAL_PROXY, Profile, Proxy, fetch, way
 

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from pydantic import BaseModel, ConfigDict
 
-
-class Outcome(StrEnum):
-    """How a step of the verification ended."""
-
-    PASS = "pass"  # noqa: S105 - an outcome
-    FAIL = "fail"
-    SKIP = "skip"
+from attestation.verdict import Outcome
 
 
 class _Member(BaseModel):

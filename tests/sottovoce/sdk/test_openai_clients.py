@@ -10,7 +10,8 @@ import pytest
 from simulator import complete, refuse
 
 import sottovoce
-from sottovoce.sdk.attestation import Attestation, Outcome
+from attestation.verdict import Outcome
+from sottovoce.sdk.attestation import Attestation
 
 ROOT = Path(__file__).parents[3]
 ASKED = {"model": "tiny", "messages": [{"role": "user", "content": "canary-prompt-8812"}]}
