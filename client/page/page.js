@@ -7,6 +7,10 @@ let way = null; // the passage that the glass box shows
 let state = null; // the last of /verification
 let asking = null; // the AbortController of the request under way
 
+const folds = new Map(); // which folds a person opened or closed, by title
+
+const RETRY_MS = 2000; // while there is no model to ask
+
 const at = (id) => document.getElementById(id);
 const plural = (n, word) => `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
 const short = (hex) => `${hex.slice(0, 8)}…${hex.slice(-8)}`;
@@ -129,9 +133,16 @@ function listed(steps) {
 }
 
 function section(title, steps) {
-  const notable = steps.some((step) => step.outcome !== "pass");
-  const summary = make("summary", {}, make("b", {}, title), " ", make("span", { class: "tally" }, tally(steps)));
-  return make("details", notable ? { open: "" } : {}, summary, listed(steps));
+  const notable = steps.some((step) => step.outcome !== "pass") || title === GROUPS[2][0];
+  return fold(title, notable, make("span", { class: "tally" }, tally(steps)), listed(steps));
+}
+
+/** A part that opens and closes, and stays as a person left it when the box is drawn again. */
+function fold(title, open, beside, content) {
+  const summary = make("summary", {}, make("b", {}, title), " ", beside);
+  const part = make("details", folds.get(title) ?? open ? { open: "" } : {}, summary, content);
+  summary.addEventListener("click", () => folds.set(title, !part.open));
+  return part;
 }
 
 function showSteps() {
@@ -146,7 +157,7 @@ function showReceipt() {
   const receipt = way?.receipt;
   if (!receipt) return at("receipt").replaceChildren(make("p", { class: "hint" }, "A node signs one for each answer."));
   const hashes = ["key_document", "request_hash", "response_hash", "model_digest"].map((name) => [name.replace("_", " "), code(receipt[name])]);
-  at("receipt").replaceChildren(make("details", {}, make("summary", {}, `Signed by node ${short(receipt.key_document)}`), rows([
+  at("receipt").replaceChildren(fold("Signed", false, make("span", { class: "tally" }, `by node ${short(receipt.key_document)}`), rows([
     ["issued", `${receipt.issued_at.slice(0, 16).replace("T", " ")} UTC, to the minute`],
     ["tokens", `${receipt.prompt_tokens} in, ${receipt.completion_tokens} out`],
     ["verification", `${receipt.verification.mode}, ${plural(receipt.verification.checks, "check")}`],
@@ -324,6 +335,7 @@ async function begin() {
   } catch (error) {
     showProblem(problemOf(error));
   }
+  if (!at("model").length) setTimeout(begin, RETRY_MS);
 }
 
 at("ask").addEventListener("submit", (event) => {
