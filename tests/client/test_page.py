@@ -1,6 +1,5 @@
 """The page in a real browser, with a simulated world behind the proxy."""
 
-import contextlib
 import json
 import re
 import time
@@ -11,16 +10,15 @@ import chromium
 import httpx
 import pytest
 from serving import serving
-from simulator import ACCOUNT_KEY, World, complete
+from simulator import World, complete
+from troubles import TROUBLES, proxy_of
 
 from attestation.verifier.policy import ClientPolicy
-from client.connection import CallerConnection
 from client.page.routes import warnings
-from client.proxy import ProxyConfig, build_app
+from client.remedies import REMEDIES
 from wire import bhttp
 
 AXE = Path(__file__).parents[1] / "interop" / "node_modules" / "axe-core" / "axe.min.js"
-ACCEPTED = frozenset({"simulated", "compute-unverified"})
 PROMPT = "canary-prompt-7720 <b>quietly</b>"
 INTERACTIVE_MS = 300
 
@@ -42,21 +40,6 @@ class Relay:
             await send(message)
 
         await self.app(scope, receive, counted)
-
-
-@contextlib.contextmanager
-def proxy_of(world, state, *, accepted=ACCEPTED, relay=None):
-    with serving(world.app()) as issuer:
-        config = ProxyConfig(
-            trust=world.trust(),
-            policy=ClientPolicy(accepted),
-            relay_url=relay or issuer,
-            issuer_url=issuer,
-            account_key=ACCOUNT_KEY,
-            state=state,
-        )
-        with serving(build_app(config), http=CallerConnection) as url:
-            yield url
 
 
 @pytest.fixture(scope="module")
@@ -320,9 +303,26 @@ def test_no_script_but_its_own_may_run(url, opened):
     assert not ran, "text cannot become markup"
 
 
-def test_bad_input_shows_its_cause_and_its_remedy(world, tmp_path, opened):
-    with proxy_of(world, tmp_path, accepted=frozenset()) as url:
+@pytest.mark.parametrize("trouble", list(TROUBLES))
+def test_trouble_shows_its_cause_and_its_remedy(trouble, tmp_path, monkeypatch, opened):
+    with TROUBLES[trouble].proxy(tmp_path, monkeypatch) as url:
+        page = opened(url, ready=False)
+        if trouble == "no tokens left":
+            page.wait_for_selector("#model option", state="attached")
+            page.fill("#prompt", PROMPT)
+            page.press("#prompt", "Enter")
+        page.locator("#problem").wait_for()
+        shown = page.locator("#problem").inner_text()
+    assert TROUBLES[trouble].cause.lower() in shown.lower()
+    assert REMEDIES[TROUBLES[trouble].code] in shown
+
+
+def test_a_page_that_found_no_node_goes_on_when_there_is_one(world, tmp_path, monkeypatch, opened):
+    monkeypatch.setattr("client.nodes.RETRIES", 1)
+    world.spoil_document = lambda _: 503
+    with proxy_of(world, tmp_path) as url:
         page = opened(url, ready=False)
         page.locator("#problem").wait_for()
-        assert "every listed node is simulated" in page.locator("#problem").inner_text().lower()
-        assert "--accept simulated" in page.locator("#problem").inner_text()
+        world.spoil_document = None
+        page.wait_for_selector("#model option", state="attached")
+        assert page.locator("#problem").is_hidden()
