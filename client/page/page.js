@@ -59,7 +59,8 @@ function judged() {
 function showVerdict() {
   const [kind, title, text] = judged();
   at("verdict").className = `verdict ${kind}`;
-  at("verdict").replaceChildren(make("b", {}, title), make("span", {}, text));
+  const strip = make("div", { class: "strip", "aria-hidden": "true" }, ...(way?.steps ?? []).map((step) => make("i", { class: step.outcome })));
+  at("verdict").replaceChildren(make("b", {}, title), make("span", {}, text), ...(way?.steps.length ? [strip] : []));
 }
 
 function showDraw() {
@@ -217,7 +218,7 @@ async function send(text) {
     look(shown, mark);
     for await (const piece of pieces(answer.body)) {
       turn.content += piece;
-      said.textContent = turn.content;
+      following(item, () => { said.textContent = turn.content; });
     }
     turn.good = true;
   } catch (error) {
@@ -228,7 +229,14 @@ async function send(text) {
   }
   if (control.forgotten) return;
   await look(shown, mark);
-  settle(turn, item, mark, shown, control.signal.aborted);
+  following(item, () => settle(turn, item, mark, shown, control.signal.aborted));
+}
+
+/** Change an answer, and keep its end in view if it was: who scrolled away to read is left alone. */
+function following(item, change) {
+  const near = item.getBoundingClientRect().bottom < innerHeight;
+  change();
+  if (near) item.scrollIntoView({ block: "nearest" });
 }
 
 function post(signal) {
@@ -280,9 +288,10 @@ function settle(turn, item, mark, shown, stopped) {
   if (turn.good && !failed) {
     talk.push(turn);
     const simulated = shown.passage?.draws.at(-1)?.weaknesses.includes("simulated");
-    const words = `${shown.passage?.steps.length ?? 0} steps: ${tally(shown.passage?.steps ?? [])}`;
+    const steps = shown.passage?.steps ?? [];
+    const words = `${plural(steps.length, "step")}: ${tally(steps)}`;
     mark.className = `mark ${simulated ? "fail" : shown.passage?.outcome ?? "skip"}`;
-    mark.textContent = simulated ? `SIMULATED; ${words}` : words;
+    mark.textContent = simulated ? `SIMULATED. ${words}` : words;
     say(`Answer: ${turn.content}. ${mark.textContent}.`);
   } else {
     talk.pop(); // the question that got no answer that holds
