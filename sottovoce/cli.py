@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from client.errors import ClientError
+from client.remedies import explain
 
 COMMANDS = {
     "up": "Start every party on this machine and serve a model.",
@@ -46,8 +47,9 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         module.app(rest, prog_name=f"sottovoce {name}")
     except (ClientError, OSError, ValueError) as error:
-        # What a wrong file, address or key ends in: a sentence for a person, not a trace.
-        Console(stderr=True).print(f"sottovoce {name}: {error}", markup=False, highlight=False)
+        # What a wrong file, address or key ends in: sentences for a person, not a trace.
+        text = explain(error) if isinstance(error, ClientError) else str(error)
+        Console(stderr=True).print(f"sottovoce {name}: {text}", markup=False, highlight=False)
         sys.exit(1)
 
 
