@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import nullcontext
 from enum import StrEnum
 from typing import Annotated
 
@@ -12,6 +11,7 @@ import typer
 from rich.console import Console
 
 from sottovoce.bench.line import Line
+from sottovoce.bench.progress import watched
 from sottovoce.bench.shown import show
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
@@ -125,7 +125,6 @@ def stub_worker(port: Annotated[int, typer.Option(help="Port.")]) -> None:
 
 
 def _show(lines: Iterator[Line], *, as_json: bool) -> None:
-    console = Console()
-    busy = nullcontext() if as_json else console.status("measuring ...")
-    with busy:
-        show(lines, console, as_json=as_json)
+    # A program reads standard output; the bar is for whoever waits in front of it.
+    watched_lines = watched(lines, Console(stderr=as_json))
+    show(watched_lines, Console(), as_json=as_json)
