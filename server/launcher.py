@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
+from server import sandbox
 from server.allocator import ensure_scrubbing
 from server.config import WorkerConfig
 from server.engine_ready import EngineReadyLine
@@ -84,6 +85,7 @@ class Parts:
 
 
 def _engine(control: int, config: WorkerConfig, ready: int) -> None:
+    sandbox.confine(Role.ENGINE, sandbox.engine(config))
     if config.upstream is not None:
         from server import upstream
 
@@ -204,12 +206,16 @@ def fork_roles(config: WorkerConfig, parts: Parts, roles: Roles) -> Ends:
 
     def be_keeper() -> None:
         from server import keeper
+        from server.keeper_rehearsal import rehearse
 
+        rehearse()
+        sandbox.confine(Role.KEEPER, sandbox.KEEPER)
         keeper.run(to_keeper, to_checks, keeper_in)
 
     def be_front() -> None:
         from server import front
 
+        sandbox.confine(Role.FRONT, sandbox.front(config))
         front.run(config, to_front, front_in, checks, to_quotes)
 
     def be_zygote() -> None:
@@ -230,6 +236,7 @@ def fork_roles(config: WorkerConfig, parts: Parts, roles: Roles) -> Ends:
         from server import door
 
         if config.direct is not None and listener is not None:
+            sandbox.confine(Role.DOOR, sandbox.DOOR)
             door.run(listener, door_in, config.direct)
 
     def be_engine() -> None:
