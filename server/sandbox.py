@@ -21,7 +21,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -41,7 +41,8 @@ _ROOTS = (Path("/etc/ssl"), Path("/etc/pki/tls"))
 _MACHINE = tuple(
     Path(name)
     for name in (
-        "/dev/null", "/dev/urandom", "/proc/cpuinfo", "/proc/meminfo", "/proc/self", "/sys/devices/system"
+        "/dev/null", "/dev/urandom", "/proc/cpuinfo", "/proc/meminfo", "/proc/self",
+        "/sys/devices/system",
     )
 )  # fmt: skip
 
@@ -51,7 +52,7 @@ class Confinement:
     """The calls and the access of one role."""
 
     calls: frozenset[str]
-    access: Access = Access()
+    access: Access = field(default_factory=Access)
 
 
 KEEPER = Confinement(system_calls.KEEPER)
@@ -118,7 +119,12 @@ def _libraries() -> Iterator[Path]:
     yield from (Path(each) for each in (sys.prefix, sys.base_prefix) if each)
     yield from (Path(each) for each in sys.path if each)
     yield from (Path("/usr/lib"), Path("/usr/lib64"), Path("/lib"), Path("/lib64"))
-    yield from (Path("/usr/share/zoneinfo"), Path("/etc/ld.so.cache"), Path("/etc/localtime"), _ROOT)
+    yield from (
+        Path("/usr/share/zoneinfo"),
+        Path("/etc/ld.so.cache"),
+        Path("/etc/localtime"),
+        _ROOT,
+    )
 
 
 def _port(url: str) -> int:

@@ -48,22 +48,24 @@ CAPSULE = frozenset(
     recvmsg exit fcntl ftruncate gettimeofday getppid sigaltstack gettid futex sched_getaffinity
     clock_gettime clock_nanosleep exit_group tgkill newfstatat pselect6 ppoll set_robust_list
     getrandom memfd_create rseq
-    """.split()
+    """.split()  # noqa: SIM905
 )
 """Memory, its three sockets, slots, and the clock."""
 
 _EVENTS = frozenset(
-    "epoll_create1 epoll_ctl epoll_wait epoll_pwait eventfd2 ioctl getsockname getsockopt".split()
+    """
+    epoll_create1 epoll_ctl epoll_wait epoll_pwait eventfd2 ioctl getsockname getsockopt
+    """.split()  # noqa: SIM905
 )
-_CONNECTIONS = frozenset("accept4 setsockopt getpeername shutdown".split())
+_CONNECTIONS = frozenset({"accept4", "setsockopt", "getpeername", "shutdown"})
 _FILES = frozenset(
     """
     open openat stat lstat access faccessat faccessat2 readlink readlinkat statx getcwd getdents64
     pread64 uname getuid getgid geteuid getegid sysinfo
-    """.split()
+    """.split()  # noqa: SIM905
 )
-_THREADS = frozenset("clone clone3".split())
-_OWN_SOCKETS = frozenset("socket socketpair connect bind listen".split())
+_THREADS = frozenset({"clone", "clone3"})
+_OWN_SOCKETS = frozenset({"socket", "socketpair", "connect", "bind", "listen"})
 
 KEEPER = CAPSULE - {"memfd_create", "ftruncate"} | _EVENTS
 """Those it serves: it never takes another."""
@@ -71,10 +73,10 @@ KEEPER = CAPSULE - {"memfd_create", "ftruncate"} | _EVENTS
 DOOR = KEEPER | _CONNECTIONS
 
 FRONT = CAPSULE | _EVENTS | _CONNECTIONS | _FILES | _THREADS | _OWN_SOCKETS
-"""Its port, the issuer and the store; a thread where names are looked up; files as Landlock says."""
+"""Its port, the issuer and the store; a thread that looks up names; files as Landlock says."""
 
 ENGINE = CAPSULE | _EVENTS | _FILES | _THREADS | frozenset(
-    "sched_setaffinity mbind getcpu membarrier arch_prctl prlimit64".split()
+    {"sched_setaffinity", "mbind", "getcpu", "membarrier", "arch_prctl", "prlimit64"}
 )  # fmt: skip
 """Its model and its libraries, as Landlock says, and threads that compute. No socket of its own."""
 
