@@ -47,6 +47,7 @@ from server.logs import (
     failure,
 )
 from server.roles import RoleDied, Roles
+from server.sandbox import Confinement
 from server.sockets import packet_pair, stream_pair
 
 if TYPE_CHECKING:
@@ -82,10 +83,11 @@ class Parts:
     application: Callable[[], ApplicationFactory]
     attester: Callable[[WorkerConfig], Attester]
     gpus: Callable[[WorkerConfig], Gpus | None]
+    confinement: Callable[[WorkerConfig], Confinement | None] = sandbox.engine
+    """The engine's, which it is under before anything of it is imported."""
 
 
 def _engine(control: int, config: WorkerConfig, ready: int) -> None:
-    sandbox.confine(Role.ENGINE, sandbox.engine(config))
     if config.upstream is not None:
         from server import upstream
 
@@ -240,6 +242,7 @@ def fork_roles(config: WorkerConfig, parts: Parts, roles: Roles) -> Ends:
             door.run(listener, door_in, config.direct)
 
     def be_engine() -> None:
+        sandbox.confine(Role.ENGINE, parts.confinement(config))
         parts.engine(engine_in.fileno(), config, ready_out)
 
     theirs = (to_keeper, keeper_in, to_front, front_in, to_zygote, checks, to_checks, to_quotes)
