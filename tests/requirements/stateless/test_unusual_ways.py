@@ -109,6 +109,7 @@ def test_preempted_proposed_by_ngrams_and_constrained_by_grammar(start_worker, m
         assert worker.logged("NotedNgrams")
 
 
+@pytest.mark.soak
 def test_proposed_by_a_draft_model(start_worker, model):
     engine = {**SMALL, "speculation": "draft", "draft": str(FOLDER)}
     with real(start_worker, engine=engine, noting=True) as worker:
