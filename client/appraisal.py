@@ -68,10 +68,7 @@ class Appraisal:
         if not self.listed.nodes:
             raise NoNode("the node list of this epoch is empty", code="node_list_empty")
         if self.simulated_refused:
-            raise NoNode(
-                "every listed node is simulated, and this client does not accept that",
-                code="simulated_refused",
-            )
+            raise simulated_refused()
         raise NoNode(
             f"the policy or their evidence rules out all {len(self.refused)} listed node(s)",
             code="nodes_refused",
@@ -127,9 +124,20 @@ def appraise_all(
             nodes.append(node)
         else:
             refused.append(RefusedNode(row.node, Verdict((*node.steps, contradiction))))
-    simulated_refused = trust.simulated and Weakness.SIMULATED not in policy.accepted_weaknesses
-    return Appraisal(
-        listed, log_steps(listed, trust), tuple(nodes), tuple(refused), simulated_refused
+    steps, hopeless = log_steps(listed, trust), refuses_simulated(trust, policy)
+    return Appraisal(listed, steps, tuple(nodes), tuple(refused), hopeless)
+
+
+def refuses_simulated(trust: Trust, policy: ClientPolicy) -> bool:
+    """Whether the log lists simulated nodes only, and the policy accepts none."""
+    return trust.simulated and Weakness.SIMULATED not in policy.accepted_weaknesses
+
+
+def simulated_refused() -> NoNode:
+    """Return the error for that."""
+    return NoNode(
+        "every node of this log is simulated, and this client does not accept that",
+        code="simulated_refused",
     )
 
 

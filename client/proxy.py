@@ -26,6 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from attestation.verifier.policy import ClientPolicy
 from client import metrics, openai_errors, sse
+from client.appraisal import refuses_simulated, simulated_refused
 from client.canonical import canonical_body, parse_body
 from client.connection import REQUEST_ID_FIELD, CallerConnection, request_id
 from client.errors import ClientError, NodeListError, NoNode, PortTaken, RequestRefused
@@ -385,7 +386,10 @@ def serve(config: ProxyConfig) -> None:
     Raises:
         WalletDamaged: the wallet's file cannot be read.
         PortTaken: another process listens at the address.
+        NoNode: the log can list simulated nodes only, and the policy accepts none.
     """
+    if refuses_simulated(config.trust, config.policy):
+        raise simulated_refused()
     TokenFile(config.wallet_path).load()  # a server that has begun to start could not say it
     listener = _listen(config.host, config.port)
     options = uvicorn.Config(

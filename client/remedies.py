@@ -40,6 +40,7 @@ REMEDIES = {
     "token_refused": "Ask again: another token is shown",
     "relay_error": "See that the relay runs at the address given with --relay, then ask again",
     "relay_timeout": "Ask again; if it stays so, the node is overloaded or the relay holds back",
+    "response_error": "Do not rely on any of it, and ask again",
     "response_cut": "Ask again, and do not rely on what came before the cut",
     "response_forged": "Do not rely on any of it; somebody on the way changed it",
     "verification_failed": "Do not rely on any of it, and tell who runs the node",

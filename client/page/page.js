@@ -7,6 +7,10 @@ let way = null; // the passage that the glass box shows
 let state = null; // the last of /verification
 let asking = null; // the AbortController of the request under way
 
+const folds = new Map(); // which folds a person opened or closed, by title
+
+const RETRY_MS = 2000; // while there is no model to ask
+
 const at = (id) => document.getElementById(id);
 const plural = (n, word) => `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
 const short = (hex) => `${hex.slice(0, 8)}…${hex.slice(-8)}`;
@@ -55,7 +59,8 @@ function judged() {
 function showVerdict() {
   const [kind, title, text] = judged();
   at("verdict").className = `verdict ${kind}`;
-  at("verdict").replaceChildren(make("b", {}, title), make("span", {}, text));
+  const strip = make("div", { class: "strip", "aria-hidden": "true" }, ...(way?.steps ?? []).map((step) => make("i", { class: step.outcome })));
+  at("verdict").replaceChildren(make("b", {}, title), make("span", {}, text), ...(way?.steps.length ? [strip] : []));
 }
 
 function showDraw() {
@@ -129,9 +134,16 @@ function listed(steps) {
 }
 
 function section(title, steps) {
-  const notable = steps.some((step) => step.outcome !== "pass");
-  const summary = make("summary", {}, make("b", {}, title), " ", make("span", { class: "tally" }, tally(steps)));
-  return make("details", notable ? { open: "" } : {}, summary, listed(steps));
+  const notable = steps.some((step) => step.outcome !== "pass") || title === GROUPS[2][0];
+  return fold(title, notable, make("span", { class: "tally" }, tally(steps)), listed(steps));
+}
+
+/** A part that opens and closes, and stays as a person left it when the box is drawn again. */
+function fold(title, open, beside, content) {
+  const summary = make("summary", {}, make("b", {}, title), " ", beside);
+  const part = make("details", folds.get(title) ?? open ? { open: "" } : {}, summary, content);
+  summary.addEventListener("click", () => folds.set(title, !part.open));
+  return part;
 }
 
 function showSteps() {
@@ -146,7 +158,7 @@ function showReceipt() {
   const receipt = way?.receipt;
   if (!receipt) return at("receipt").replaceChildren(make("p", { class: "hint" }, "A node signs one for each answer."));
   const hashes = ["key_document", "request_hash", "response_hash", "model_digest"].map((name) => [name.replace("_", " "), code(receipt[name])]);
-  at("receipt").replaceChildren(make("details", {}, make("summary", {}, `Signed by node ${short(receipt.key_document)}`), rows([
+  at("receipt").replaceChildren(fold("Signed", false, make("span", { class: "tally" }, `by node ${short(receipt.key_document)}`), rows([
     ["issued", `${receipt.issued_at.slice(0, 16).replace("T", " ")} UTC, to the minute`],
     ["tokens", `${receipt.prompt_tokens} in, ${receipt.completion_tokens} out`],
     ["verification", `${receipt.verification.mode}, ${plural(receipt.verification.checks, "check")}`],
@@ -206,7 +218,7 @@ async function send(text) {
     look(shown, mark);
     for await (const piece of pieces(answer.body)) {
       turn.content += piece;
-      said.textContent = turn.content;
+      following(item, () => { said.textContent = turn.content; });
     }
     turn.good = true;
   } catch (error) {
@@ -217,7 +229,14 @@ async function send(text) {
   }
   if (control.forgotten) return;
   await look(shown, mark);
-  settle(turn, item, mark, shown, control.signal.aborted);
+  following(item, () => settle(turn, item, mark, shown, control.signal.aborted));
+}
+
+/** Change an answer, and keep its end in view if it was: who scrolled away to read is left alone. */
+function following(item, change) {
+  const near = item.getBoundingClientRect().bottom < innerHeight;
+  change();
+  if (near) item.scrollIntoView({ block: "nearest" });
 }
 
 function post(signal) {
@@ -269,9 +288,10 @@ function settle(turn, item, mark, shown, stopped) {
   if (turn.good && !failed) {
     talk.push(turn);
     const simulated = shown.passage?.draws.at(-1)?.weaknesses.includes("simulated");
-    const words = `${shown.passage?.steps.length ?? 0} steps: ${tally(shown.passage?.steps ?? [])}`;
+    const steps = shown.passage?.steps ?? [];
+    const words = `${plural(steps.length, "step")}: ${tally(steps)}`;
     mark.className = `mark ${simulated ? "fail" : shown.passage?.outcome ?? "skip"}`;
-    mark.textContent = simulated ? `SIMULATED; ${words}` : words;
+    mark.textContent = simulated ? `SIMULATED. ${words}` : words;
     say(`Answer: ${turn.content}. ${mark.textContent}.`);
   } else {
     talk.pop(); // the question that got no answer that holds
@@ -324,6 +344,7 @@ async function begin() {
   } catch (error) {
     showProblem(problemOf(error));
   }
+  if (!at("model").length) setTimeout(begin, RETRY_MS);
 }
 
 at("ask").addEventListener("submit", (event) => {

@@ -113,7 +113,9 @@ def worker(
 
         engine_with_plain_face(plain_port)(control, config, ready)  # type: ignore[arg-type]
 
-    command.app(context.args, prog_name="sottovoce bench worker", obj=replace(PARTS, engine=engine))
+    # The face is a server: in the process that becomes the engine, it could not be confined.
+    parts = replace(PARTS, engine=engine, confinement=lambda _: None)
+    command.app(context.args, prog_name="sottovoce bench worker", obj=parts)
 
 
 @app.command(hidden=True)
