@@ -19,6 +19,7 @@ class SketchedRows(ctypes.Structure):
 
     _fields_ = (
         ("rows", _POINTER),
+        ("secrets", _POINTER),
         ("sketch", _POINTER),
         ("spread", _POINTER),
         ("bias", _POINTER),
@@ -67,22 +68,30 @@ def available() -> ctypes.CDLL | None:
 
 
 def residuals(
-    found: ctypes.CDLL, rows: Tensor, *, packed: Tensor, spread: Tensor, bias: Tensor, inputs: int
+    found: ctypes.CDLL,
+    rows: Tensor,
+    *,
+    secrets: Tensor,
+    packed: Tensor,
+    spread: Tensor,
+    bias: Tensor,
+    inputs: int,
 ) -> Tensor:
     """Return z, what rounding explains of it, and |x|^2: float32 [layers, rows, 18].
 
     Args:
         found: the library.
         rows: bfloat16 [layers, rows, outputs + ...], contiguous.
+        secrets: of the outputs, bfloat16, for all layers.
         packed: the sketch, bfloat16.
-        spread: float32 [layers, outputs].
+        spread: float32 [outputs].
         bias: float32 [layers, 16].
         inputs: how many of the rows' members are inputs; the sketch has them twice.
     """
     layers, count, stride = rows.shape
     out = torch.empty(layers, count, _OUT)
-    tensors = (rows, packed, spread, bias, out)
-    work = SketchedRows(*map(pointer, tensors), layers, count, spread.shape[1], inputs, stride)
+    tensors = (rows, secrets, packed, spread, bias, out)
+    work = SketchedRows(*map(pointer, tensors), layers, count, len(spread), inputs, stride)
     found.sottovoce_residuals(ctypes.byref(work))
     return out
 

@@ -45,6 +45,7 @@ def residuals(rows: Tensor, sketch: Sketch) -> Tensor:
     return checks.residuals(
         found,
         rows,
+        secrets=sketch.secrets,
         packed=sketch.packed,
         spread=sketch.spread,
         bias=sketch.bias,
@@ -54,16 +55,16 @@ def residuals(rows: Tensor, sketch: Sketch) -> Tensor:
 
 def _by_torch(rows: Tensor, sketch: Sketch) -> Tensor:
     y, x = rows[..., : sketch.outputs], rows[..., sketch.outputs :][..., : sketch.inputs]
-    plain = sketch.plain()
-    z = y.float() @ plain[:, : sketch.outputs] - sketch.bias[:, None]
+    secrets, terms = sketch.plain()
+    z = y.float() @ secrets - sketch.bias[:, None]
     if sketch.of_inputs is None:
-        high, low = plain[:, sketch.outputs :].chunk(2, dim=1)
+        high, low = terms.chunk(2, dim=1)
         z = z + x.float() @ (high + low)
     else:
         x = rounded_to_8_bits(x)
         z = z - x @ sketch.of_inputs
     powers = (y.view(torch.int16) & 0x7F80).view(torch.bfloat16).float()
-    noise = torch.einsum("lrn,ln->lr", powers.square(), sketch.spread)
+    noise = torch.einsum("lrn,n->lr", powers.square(), sketch.spread)
     return torch.cat([z, noise[..., None], x.float().square().sum(-1, keepdim=True)], -1)
 
 

@@ -2,7 +2,8 @@
 //
 // With R secret and W the weights, a row y = x W^T leaves z = y R - x (W^T R): nothing but rounding, if the row is
 // right. Rows come as [Y|X|X], bfloat16; the second X is for devices that do this as one product, and not read here.
-// All layers are one call. The sketch of a layer is [(outputs + 2 * inputs) / 2][16][2]: R, then -W^T R in two terms.
+// All layers are one call. R is one for all layers, [outputs / 2][16][2], and half of what there were to read; the
+// sketch of a layer is [inputs][16][2]: -W^T R in two terms.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -18,8 +19,9 @@ extern "C" {
 
 struct SketchedRows {
   const bfloat16* rows;    // [layers][count][stride]
-  const bfloat16* sketch;  // [layers][(outputs + 2 * inputs) / 2][16][2]
-  const float* spread;     // [layers][outputs]: how strongly the secrets, together, see an output
+  const bfloat16* secrets; // [outputs / 2][16][2]
+  const bfloat16* sketch;  // [layers][inputs][16][2]
+  const float* spread;     // [outputs]: how strongly the secrets, together, see an output
   const float* bias;       // [layers][16]: b R, taken away
   float* out;              // [layers][count][18]: z, the noise that rounding explains (see `noise`), |x|^2
   std::int32_t layers, count, outputs, inputs, stride;
@@ -33,14 +35,14 @@ constexpr int kOut = kTile + 2;
 
 struct Job {
   const bfloat16* rows;
-  const bfloat16* sketch;
+  const bfloat16* secrets;
+  const bfloat16* high;
   const float* spread;
   const float* bias;
   float* out;
   int outputs, inputs, stride;
 
-  const bfloat16* high() const { return sketch + static_cast<std::size_t>(outputs) * kTile; }
-  const bfloat16* low() const { return high() + static_cast<std::size_t>(inputs) * kTile; }
+  const bfloat16* low() const { return high + static_cast<std::size_t>(inputs) * kTile; }
 };
 
 __m512bh pair(const bfloat16* at) { return reinterpret_cast<__m512bh>(_mm512_set1_epi32(detail::broadcast_word(at))); }
@@ -94,8 +96,8 @@ void few(const Job& job, int first) {
       }
     }
   };
-  add(job.sketch, at, job.outputs);
-  add(job.high(), at + job.outputs, job.inputs);
+  add(job.secrets, at, job.outputs);
+  add(job.high, at + job.outputs, job.inputs);
   add(job.low(), at + job.outputs, job.inputs);
   for (int row = 0; row < kRows; ++row) {
     for (int chain = 1; chain < kChains; ++chain) sums[row][0] = _mm512_add_ps(sums[row][0], sums[row][chain]);
@@ -130,7 +132,7 @@ void many(const Job& job, int first, int count) {
   }
   for (int k = 0; k < job.outputs; k += 32) {
     _tile_loadd(4, above + k * 2, stride);
-    _tile_loadd(6, job.sketch + static_cast<std::size_t>(k) * kTile, 64);
+    _tile_loadd(6, job.secrets + static_cast<std::size_t>(k) * kTile, 64);
     _tile_dpbf16ps(0, 4, 6);
     if constexpr (kBelow) {
       _tile_loadd(5, below + k * 2, stride);
@@ -141,7 +143,7 @@ void many(const Job& job, int first, int count) {
   below += job.outputs * 2;
   for (int k = 0; k < job.inputs; k += 32) {
     _tile_loadd(4, above + k * 2, stride);
-    _tile_loadd(6, job.high() + static_cast<std::size_t>(k) * kTile, 64);
+    _tile_loadd(6, job.high + static_cast<std::size_t>(k) * kTile, 64);
     _tile_loadd(7, job.low() + static_cast<std::size_t>(k) * kTile, 64);
     _tile_dpbf16ps(0, 4, 6);
     _tile_dpbf16ps(2, 4, 7);
@@ -184,10 +186,10 @@ void residuals(const Job& job, int count) {
 extern "C" {
 
 void sottovoce_residuals(const SketchedRows* all) {
-  const std::size_t depth = static_cast<std::size_t>(all->outputs) + 2 * all->inputs;
+  const std::size_t depth = 2 * static_cast<std::size_t>(all->inputs);
   for (std::size_t layer = 0; layer < static_cast<std::size_t>(all->layers); ++layer) {
     const Job job{
-        all->rows + layer * all->count * all->stride, all->sketch + layer * depth * kTile, all->spread + layer * all->outputs,
+        all->rows + layer * all->count * all->stride, all->secrets, all->sketch + layer * depth * kTile, all->spread,
         all->bias + layer * kTile, all->out + layer * all->count * kOut, all->outputs, all->inputs, all->stride,
     };
     residuals(job, all->count);
