@@ -5,9 +5,11 @@
 // All layers are one call. R is one for all layers, [outputs / 2][16][2], and half of what there were to read; the
 // sketch of a layer is [inputs][16][2]: -W^T R in two terms.
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 
 #include "linear.h"
 #include "replay.h"
@@ -25,6 +27,17 @@ struct SketchedRows {
   const float* bias;       // [layers][16]: b R, taken away
   float* out;              // [layers][count][18]: z, the noise that rounding explains (see `noise`), |x|^2
   std::int32_t layers, count, outputs, inputs, stride;
+};
+
+// What `out` says of rows, held against the thresholds (engine/verification/linear.py says the same in torch).
+struct JudgedRows {
+  const float* found;  // [layers][count][18]
+  const float* floor;  // [layers]
+  float* energy;       // [layers][count], as the next two
+  float* peak;
+  std::uint8_t* passed;
+  std::int32_t layers, count;
+  float variance, smallest, scalar, row;  // `scalar` squared
 };
 
 }  // extern "C"
@@ -185,7 +198,7 @@ void residuals(const Job& job, int count) {
 
 extern "C" {
 
-void sottovoce_residuals(const SketchedRows* all) {
+static void of_matrix(const SketchedRows* all) {
   const std::size_t depth = 2 * static_cast<std::size_t>(all->inputs);
   for (std::size_t layer = 0; layer < static_cast<std::size_t>(all->layers); ++layer) {
     const Job job{
@@ -194,7 +207,24 @@ void sottovoce_residuals(const SketchedRows* all) {
     };
     residuals(job, all->count);
   }
+}
+
+void sottovoce_residuals(const SketchedRows* all, std::int32_t matrices) {
+  for (int matrix = 0; matrix < matrices; ++matrix) of_matrix(all + matrix);
   _tile_release();
+}
+
+void sottovoce_judge(const JudgedRows* j) {
+  for (std::size_t at = 0; at < static_cast<std::size_t>(j->layers) * j->count; ++at) {
+    const float* found = j->found + at * kOut;
+    const __m512 z = _mm512_loadu_ps(found), squared = _mm512_mul_ps(z, z);
+    const float variance = found[kTile] * j->variance + found[kTile + 1] * j->floor[at / j->count] + j->smallest;
+    const float energy = _mm512_reduce_add_ps(squared) / kTile / variance, peak = _mm512_reduce_max_ps(squared) / variance;
+    // What is no number is lost by the maximum, but not by the sum; and passes no comparison.
+    j->passed[at] = peak <= j->scalar && energy <= j->row && variance < std::numeric_limits<float>::infinity();
+    j->energy[at] = energy;
+    j->peak[at] = std::sqrt(peak);
+  }
 }
 
 void sottovoce_replay(const Replay* replay) {
