@@ -95,11 +95,11 @@ def available() -> ctypes.CDLL | None:
     except library.NativeUnavailable:
         return None
     found.sottovoce_residuals.restype = None
-    found.sottovoce_residuals.argtypes = (_POINTER, _INT)
+    found.sottovoce_residuals.argtypes = (_POINTER, _INT, _INT)
     found.sottovoce_judge.restype = None
     found.sottovoce_judge.argtypes = (_POINTER,)
     found.sottovoce_replay.restype = None
-    found.sottovoce_replay.argtypes = (_POINTER,)
+    found.sottovoce_replay.argtypes = (_POINTER, _INT)
     return found
 
 
@@ -114,7 +114,7 @@ def residuals(found: ctypes.CDLL, products: Sequence[Product]) -> Tensor:
     out = torch.empty(sum(counts), products[0].rows.shape[1], _OUT)
     parts = zip(products, torch.split(out, counts), strict=True)
     works = (SketchedRows * len(products))(*(_sketched(each, own) for each, own in parts))
-    found.sottovoce_residuals(works, len(products))
+    found.sottovoce_residuals(works, len(products), torch.get_num_threads())
     return out
 
 

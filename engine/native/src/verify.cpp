@@ -5,11 +5,16 @@
 // All layers are one call. R is one for all layers, [outputs / 2][16][2], and half of what there were to read; the
 // sketch of a layer is [inputs][16][2]: -W^T R in two terms.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <limits>
+#include <system_error>
+#include <thread>
+#include <vector>
 
 #include "linear.h"
 #include "replay.h"
@@ -179,39 +184,68 @@ void many(const Job& job, int first, int count) {
   }
 }
 
-void residuals(const Job& job, int count) {
-  for (int row = 0; row < count; row += 2 * kTile) {
-    const int left = std::min(count - row, 2 * kTile);
-    if (left == 1) {
-      few<1, 8>(job, row);
-    } else if (left == 2) {
-      few<2, 4>(job, row);
-    } else if (left <= kTile) {
-      many<false>(job, row, left);
-    } else {
-      many<true>(job, row, left);
-    }
+// Up to 32 rows.
+void residuals(const Job& job, int row, int left) {
+  if (left == 1) {
+    few<1, 8>(job, row);
+  } else if (left == 2) {
+    few<2, 4>(job, row);
+  } else if (left <= kTile) {
+    many<false>(job, row, left);
+  } else {
+    many<true>(job, row, left);
   }
+}
+
+constexpr int kRows = 2 * kTile;
+
+int pieces(const SketchedRows& of) { return of.layers * ((of.count + kRows - 1) / kRows); }
+
+void piece(const SketchedRows& of, int index) {
+  const std::size_t each = (of.count + kRows - 1) / kRows, layer = index / each;
+  const int row = static_cast<int>(index % each) * kRows;
+  const Job job{
+      of.rows + layer * of.count * of.stride, of.secrets, of.sketch + layer * 2 * of.inputs * kTile, of.spread,
+      of.bias + layer * kTile, of.out + layer * of.count * kOut, of.outputs, of.inputs, of.stride,
+  };
+  residuals(job, row, std::min(of.count - row, kRows));
+}
+
+// Threads are begun for as long as it takes, where that is long enough for them; one at least is there.
+constexpr std::size_t kWorthwhile = std::size_t{4} << 20;  // bytes that are read, some 400 microseconds
+
+template <class Work>
+void share(int threads, Work&& work) {
+  std::vector<std::thread> others;
+  try {
+    for (int i = 1; i < threads; ++i) others.emplace_back(std::ref(work));
+  } catch (const std::system_error&) {
+    // No more threads: those that there are do it.
+  }
+  work();
+  for (auto& other : others) other.join();
 }
 
 }  // namespace
 
 extern "C" {
 
-static void of_matrix(const SketchedRows* all) {
-  const std::size_t depth = 2 * static_cast<std::size_t>(all->inputs);
-  for (std::size_t layer = 0; layer < static_cast<std::size_t>(all->layers); ++layer) {
-    const Job job{
-        all->rows + layer * all->count * all->stride, all->secrets, all->sketch + layer * depth * kTile, all->spread,
-        all->bias + layer * kTile, all->out + layer * all->count * kOut, all->outputs, all->inputs, all->stride,
-    };
-    residuals(job, all->count);
+void sottovoce_residuals(const SketchedRows* all, std::int32_t matrices, std::int32_t threads) {
+  int count = 0;
+  std::size_t bytes = 0;
+  for (const SketchedRows* of = all; of < all + matrices; ++of) {
+    count += pieces(*of);
+    bytes += static_cast<std::size_t>(of->layers) * of->count * of->stride * sizeof(bfloat16);
   }
-}
-
-void sottovoce_residuals(const SketchedRows* all, std::int32_t matrices) {
-  for (int matrix = 0; matrix < matrices; ++matrix) of_matrix(all + matrix);
-  _tile_release();
+  std::atomic<int> next{0};
+  share(bytes < kWorthwhile ? 1 : threads, [&] {
+    for (int index; (index = next.fetch_add(1)) < count;) {
+      const SketchedRows* of = all;
+      for (int own; index >= (own = pieces(*of)); ++of) index -= own;
+      piece(*of, index);
+    }
+    _tile_release();
+  });
 }
 
 void sottovoce_judge(const JudgedRows* j) {
@@ -227,9 +261,13 @@ void sottovoce_judge(const JudgedRows* j) {
   }
 }
 
-void sottovoce_replay(const Replay* replay) {
-  Replayer replayer(*replay);
-  for (int row = 0; row < replay->count; ++row) replayer.row(row);
+void sottovoce_replay(const Replay* replay, std::int32_t threads) {
+  const std::size_t width = 0u + replay->qkv.outputs + replay->output.outputs + replay->gate_up.outputs + replay->down.outputs;
+  std::atomic<int> next{0};
+  share(width * replay->layers * replay->count * sizeof(bfloat16) < kWorthwhile ? 1 : threads, [&] {
+    Replayer replayer(*replay);
+    for (int row; (row = next.fetch_add(1)) < replay->count;) replayer.row(row);
+  });
 }
 
 }  // extern "C"
