@@ -89,10 +89,12 @@ class Replay(ctypes.Structure):
 
 @functools.cache
 def available() -> ctypes.CDLL | None:
-    """Return the library, or None where torch has to do."""
+    """Return the library, or None where torch has to do: also one that was built without this."""
     try:
         found = library.load()
     except library.NativeUnavailable:
+        return None
+    if not hasattr(found, "sottovoce_judge"):
         return None
     found.sottovoce_residuals.restype = None
     found.sottovoce_residuals.argtypes = (_POINTER, _INT, _INT)
