@@ -315,6 +315,18 @@ def test_preempted_sequences_go_on_without_being_computed_again(local_engine, of
     assert not private(tight.ends)
 
 
+def test_a_configured_engine_counts_what_crossed_for_the_receipt(local_engine):
+    roomy, tight = local_engine(), local_engine(kv_blocks=16, kv_offload_bytes=1 << 24)
+    slots = [tight.submit(prompt, max_new_tokens=40) for prompt in PROMPTS]
+    tight.run()
+    ids = [slot.ids(0, slot.sampled) for slot in slots if slot.state is EngineState.FINISHED]
+    assert ids == ids_of(roomy)
+    counts = [slot.counts() for slot in slots]
+    assert any(each.sent and each.hits for each in counts)
+    assert all(each.sent >= each.hits + each.misses for each in counts)
+    assert not any(slot.counts().sent for slot in roomy.slots)
+
+
 @pytest.mark.parametrize("speculation", ["ngram", "draft"])
 def test_proposals_and_their_pool_do_not_come_between(
     local_engine, offloading, model_folder, speculation
