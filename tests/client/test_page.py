@@ -214,6 +214,19 @@ def test_what_the_proxy_keeps_holds_no_content(url, opened):
     assert httpx.get(f"{url}/verification/req_0", trust_env=False).status_code == 404
 
 
+def test_a_page_of_another_site_cannot_spend_tokens_here(url, world, browser):
+    with serving(World().app()) as elsewhere:
+        page = browser.new_context().new_page()
+        page.goto(elsewhere.replace("127.0.0.1", "localhost"))
+        page.evaluate(
+            """url => fetch(url, {method: "POST", mode: "no-cors", body:
+            '{"model":"tiny","messages":[{"role":"user","content":"x"}]}'})""",
+            f"{url}/v1/chat/completions",
+        )
+        page.context.close()
+    assert not world.nodes[0].seen
+
+
 def test_an_answer_may_be_stopped_by_keyboard(url, world, opened):
     def slow(node, opened):
         for part in complete()(node, opened):
