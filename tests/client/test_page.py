@@ -161,6 +161,7 @@ def test_an_answer_whose_receipt_does_not_hold_is_struck_out_and_not_sent_along(
     ask(page)
     assert page.locator("#verdict").inner_text().startswith("Not to be believed")
     assert "receipt-model" in page.locator("#verdict").inner_text()
+    assert "names another model" in page.locator("#problem").inner_text()
     struck = page.locator(".theirs .said").evaluate("e => getComputedStyle(e).textDecorationLine")
     assert struck == "line-through"
     ask(page, "again")
