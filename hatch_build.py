@@ -16,7 +16,8 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCES = tuple(f"engine/native/src/{name}.cpp" for name in ("model", "sampler", "verify"))
+PARTS = ("model", "sampler", "verify", "scores")
+SOURCES = tuple(f"engine/native/src/{name}.cpp" for name in PARTS)
 LIBRARY = Path("engine/native/_decoder.so")
 FLAGS = (
     "-std=c++20", "-O3", "-fPIC", "-shared", "-pthread", "-Wall", "-Wextra",

@@ -187,6 +187,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     ahead = asyncio.gather(proxy.wallet.keep_filled(), proxy.transport.keep_prepared())
     yield
     ahead.cancel()
+    await asyncio.gather(ahead, return_exceptions=True)
     proxy.wallet.close()
     await proxy.http.aclose()
 

@@ -46,6 +46,11 @@ REMEDIES = {
     "verification_failed": "Do not rely on any of it, and tell who runs the node",
     "quote_refused": "Ask again in a minute; a node quotes for one at a time",
     "model_not_found": "Ask for a model that GET /v1/models lists",
+    "no_proxy": "Start one with `sottovoce up`, or say with --proxy where yours is",
+    "no_model": "Wait for a node to be listed; `sottovoce nodes` shows why none is",
+    "broke_off": "Ask again, and do not rely on what came before",
+    "profile_file": "Compare it with the example in docs/tutorial.md",
+    "state_in_use": "Stop the other client, or give this one a state folder of its own",
 }
 """By code. What is missing here says in its message what is wrong with the request itself."""
 

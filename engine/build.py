@@ -17,6 +17,7 @@ from engine.kv_alignment import AlignedKVPool
 from engine.kv_cache import KVPool
 from engine.loader import LoadedModel, load
 from engine.native.model import NativeModel
+from engine.offload.assemble import offload_of
 from engine.scheduler import Scheduler
 from engine.slot import SlotGeometry
 from engine.speculative import MAX_EXTRA
@@ -75,12 +76,14 @@ def build(
     logit_rows = config.max_sequences + config.prompt_logit_rows + extra
     computation = _telling(config, loaded.computation)
     device = computation.on(pool, max_rows=max_rows, max_logit_rows=logit_rows)
+    offload = offload_of(config, pool)
     trusted = TrustedSide(
         geometry,
         max_sequences=config.max_sequences,
         max_rows=max_rows,
         pinned=loaded.device.type != "cpu",
         gate=gate,
+        crossings=None if offload is None else offload.crossings,
     )
     device, speculation = _speculation(config, loaded, device, trusted, blocks)
     scheduler = Scheduler(
@@ -93,6 +96,7 @@ def build(
         prompt_logit_rows=config.prompt_logit_rows,
         horizon=_horizon(loaded.computation),
         share_within=None if gate is None else SHARED,
+        outside=offload,
     )
     return Engine(device, trusted, scheduler, changed, speculation, gate=gate), geometry
 

@@ -10,7 +10,7 @@ from engine.errors import EngineError
 
 SPECULATIONS = ("none", "ngram", "draft")
 WEIGHTS = ("as stored", "int8")
-VERIFICATIONS = ("none", "audit", "full", "ship")
+VERIFICATIONS = ("none", "audit", "full")
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 
@@ -38,10 +38,9 @@ def _contradictions(config: EngineConfig) -> Iterator[str]:
         yield 'speculation "draft" needs the folder of a draft model'
     if config.weights == "int8" and not (on_cpu and alone):
         yield "int8 weights are for one process on a CPU"
-    if config.kv_truncation and (on_cpu or not alone):
-        yield "kv_truncation is for one process on a GPU"
+    yield from _of_kv(config, on_cpu=on_cpu, alone=alone)
     if config.verification not in VERIFICATIONS:
-        yield "verification is none, audit, full or ship"
+        yield "verification is none, audit or full"
     if config.audit_rows < 1:
         yield "an audit opens at least one row"
     if config.verification != "none" and not (on_cpu and alone and config.dtype == "bfloat16"):
@@ -49,3 +48,12 @@ def _contradictions(config: EngineConfig) -> Iterator[str]:
             "verification is for one process that computes in bfloat16 on a CPU; "
             "--verification none serves anything, and says so"
         )
+
+
+def _of_kv(config: EngineConfig, *, on_cpu: bool, alone: bool) -> Iterator[str]:
+    if config.kv_truncation and (on_cpu or not alone):
+        yield "kv_truncation is for one process on a GPU"
+    if config.kv_offload_bytes < 0:
+        yield "kv_offload takes no less than nothing"
+    if config.kv_offload_bytes and not (on_cpu and alone):
+        yield "kv_offload is for one process on a CPU"

@@ -97,11 +97,14 @@ class Engine:
         A failure of one sequence ends that sequence; a failure of the step ends those in it.
         """
         plan = self._scheduler.schedule()
+        for sequence in plan.failed:
+            self._finish(Ending(sequence, FinishReason.FAILED, ErrorCode.STEP_FAILED))
+            self._changed(sequence.key)
         for sequence in plan.admitted:
             self._admit(sequence)
         works = [work for work in plan.works if work.sequence.row is not None]
         if not works:
-            return bool(plan.admitted)
+            return bool(plan.admitted or plan.failed)
         try:
             endings = self._run(plan, works)
         except Exception:  # noqa: BLE001 - whatever it was: its sequences end, the others go on

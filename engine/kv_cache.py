@@ -70,6 +70,11 @@ class KVPool:
             for tensor in (*self.keys, *self.values):
                 tensor[start:stop].zero_()
 
+    def parts(self, layer: int, block: int) -> tuple[Tensor, Tensor]:
+        """Return what a layer keeps of a block: views of keys and values, [positions, ...]."""
+        slots = slice(block * self.block_size, (block + 1) * self.block_size)
+        return self.keys[layer][slots], self.values[layer][slots]
+
     def copy(self, source: Sequence[int], target: Sequence[int]) -> None:
         """Copy whole blocks, pairwise; `source` and `target` share no block."""
         for one, other in zip(source, target, strict=True):

@@ -88,6 +88,9 @@ _SPECULATION = {
     "draft": "draft model, named in the model digest",
 }
 _TRUNCATION = "decoding reads K and V by exponent difference, in part; never under verification"
+_OFFLOAD = (
+    "preempted sequences whole, sealed under per-request keys; on a CPU the device is emulated"
+)
 
 
 def optimisations(config: EngineConfig) -> tuple[Optimisation, ...]:
@@ -95,6 +98,7 @@ def optimisations(config: EngineConfig) -> tuple[Optimisation, ...]:
     forms = {
         "speculation": _SPECULATION.get(config.speculation),
         "kv_truncation": _TRUNCATION if config.kv_truncation else None,
+        "kv_offload_host": _OFFLOAD if config.kv_offload_bytes else None,
     }
     for name in _GROUPS:
         ranks = getattr(config, name)
@@ -110,13 +114,14 @@ def engine_policy(config: EngineConfig) -> bytes:
 
     `verification` "none": the device's computation is not checked; what the other modes check is
     said in docs/verified_compute.md. `transfers` "none": T and U
-    are one processor, nothing leaves private memory; "plain": what crosses to the accelerator is
-    protected by nothing of ours.
+    are one processor, nothing leaves private memory; "sealed": K and V that are offloaded leave it
+    sealed, nothing else does; "plain": what crosses to the accelerator is protected by nothing of
+    ours.
     """
     policy = {
         "version": 1,
         "verification": config.verification,
-        "transfers": "none" if config.device == "cpu" else "plain",
+        "transfers": _transfers(config),
         "prefix_cache": "request",
         "device": config.device.partition(":")[0],
         "dtype": config.dtype,
@@ -125,3 +130,9 @@ def engine_policy(config: EngineConfig) -> bytes:
         },
     }
     return canonical_json.encode(policy)
+
+
+def _transfers(config: EngineConfig) -> str:
+    if config.device != "cpu":
+        return "plain"
+    return "sealed" if config.kv_offload_bytes else "none"

@@ -4,7 +4,8 @@
 - A sequence is admitted with blocks for all of its known ids, and is promised, while nobody needs
   them, the blocks behind them too: its cache then grows in place and stays one run.
 - When blocks run out, promised ones are taken back first; then the youngest sequence is preempted:
-  its blocks are zeroed and it is computed again later, from the ids it has.
+  its blocks are zeroed and it is computed again later, from the ids it has. Where there is an
+  `Outside`, its blocks go there first, and what comes back need not be computed.
 - Nobody overtakes, with one exception: a sequence of a group waits for the first of its group to
   have computed their common prompt, and lets others pass meanwhile.
 """
@@ -13,10 +14,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable
+from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from engine.blocks import BlockAllocator
-from engine.errors import OutOfBlocks
+from engine.errors import EngineError, OutOfBlocks
 from engine.slot import Slot
 from engine.speculative import Pace
 from engine.types import SamplingParams
@@ -44,6 +47,8 @@ class Sequence:
     """Positions whose K and V are in the pool."""
     touched: int = 0
     """Positions whose K and V may be in the pool, a failed step included."""
+    outside: int = 0
+    """Positions whose K and V left the pool and may come back."""
     drafted: int = 0
     """Positions whose K and V, of known ids, are in the draft model's pool."""
     blocks: list[int] = field(default_factory=list)
@@ -113,6 +118,32 @@ class Plan:
     """Sequences of `works` that run for the first time."""
     copies: list[Copy]
     """What a group's newcomers take over before the step."""
+    failed: list[Sequence] = field(default_factory=list)
+    """Sequences whose K and V came back as something else: they have to end."""
+
+
+class Outside(Protocol):
+    """Where blocks of preempted sequences stay; `engine.offload.offload.Offload` is one."""
+
+    def leave(self, key: Sequence, blocks: Items[int]) -> None:
+        """Take blocks, the first ones if there is no room for all; done on return."""
+        ...
+
+    def expect(self, keys: Items[Sequence]) -> None:
+        """These come back next, in this order."""
+        ...
+
+    def come_back(self, key: Sequence, blocks: Items[int]) -> int:
+        """Write what was taken into `blocks`; return how many of them, the first ones, are there.
+
+        Raises:
+            EngineError: it is not what was taken; a part may be there.
+        """
+        ...
+
+    def forget(self, key: Sequence) -> None:
+        """Erase what is there of a sequence, if anything."""
+        ...
 
 
 class Scheduler:
@@ -130,6 +161,7 @@ class Scheduler:
         prompt_logit_rows: int,
         horizon: float = math.inf,
         share_within: int | None = None,
+        outside: Outside | None = None,
     ) -> None:
         """Decide steps.
 
@@ -145,7 +177,9 @@ class Scheduler:
                 streams a prompt's later rows are fewer a step, for they are dearer.
             share_within: a prompt is taken over only from a sequence with at most so many ids of
                 its own; None: from any.
+            outside: where blocks of preempted sequences stay; None: nowhere.
         """
+        self._outside = outside
         self._share_within = share_within
         self._horizon = horizon
         self._allocator = allocator
@@ -169,6 +203,9 @@ class Scheduler:
             if sequence in queue:
                 queue.remove(sequence)
         self._release(sequence)
+        sequence.outside = 0
+        if self._outside is not None:
+            self._outside.forget(sequence)
 
     def schedule(self) -> Plan:
         """Plan the next step; an empty plan means that everyone waits for a capsule."""
@@ -189,15 +226,17 @@ class Scheduler:
             for sequence in self._in_order()
             if sequence not in planned and (count := budget.take(sequence))
         ]
-        admitted, copies = self._admit(budget, chunks)
-        return Plan(rows + chunks, admitted, copies)
+        plan = Plan(rows + chunks, [], [])
+        self._admit(budget, plan)
+        if self._outside is not None:
+            self._outside.expect([each for each in self.waiting if each.outside])
+        return plan
 
     def _in_order(self) -> list[Sequence]:
         return sorted(self.running, key=lambda each: each.arrival)
 
-    def _admit(self, budget: _Budget, chunks: list[Work]) -> tuple[list[Sequence], list[Copy]]:
-        admitted: list[Sequence] = []
-        copies: list[Copy] = []
+    def _admit(self, budget: _Budget, plan: Plan) -> None:
+        """Add those to the plan who can begin, or go on."""
         for sequence in list(self.waiting):
             if len(self.running) >= self._max_sequences or not budget.tokens:
                 break
@@ -208,22 +247,41 @@ class Scheduler:
                 break
             self.waiting.remove(sequence)
             self.running.append(sequence)
+            if not self._come_back(sequence):
+                plan.failed.append(sequence)
+                continue
             if sequence.row is None:
-                admitted.append(sequence)
+                plan.admitted.append(sequence)
             if first is not None:
-                shared = -(-(sequence.prompt_length - 1) // self._block_size)
-                blocks = first.blocks[:shared], sequence.blocks[:shared]
-                copies.append(Copy(sequence, first, *blocks))
-                sequence.computed = sequence.prompt_length - 1
-                sequence.touched = shared * self._block_size
-                sequence.drafted = min(first.drafted, sequence.computed)
+                plan.copies.append(self._take_over(sequence, first))
             if count := budget.take(sequence):
-                chunks.append(self._work(sequence, count))
-        return admitted, copies
+                plan.works.append(self._work(sequence, count))
+
+    def _take_over(self, sequence: Sequence, first: Sequence) -> Copy:
+        """Let a sequence begin with the prompt of the first of its group."""
+        shared = self._blocks(sequence.prompt_length - 1)
+        sequence.computed = sequence.prompt_length - 1
+        sequence.touched = shared * self._block_size
+        sequence.drafted = min(first.drafted, sequence.computed)
+        return Copy(sequence, first, first.blocks[:shared], sequence.blocks[:shared])
+
+    def _come_back(self, sequence: Sequence) -> bool:
+        """Fetch what is outside of a sequence; False if it is not what had left."""
+        if self._outside is None or not sequence.outside:
+            return True
+        wanted, sequence.outside = sequence.outside, 0
+        placed = sequence.blocks[: self._blocks(wanted)]
+        sequence.touched = len(placed) * self._block_size  # however far it came
+        try:
+            back = self._outside.come_back(sequence, placed)
+        except EngineError:
+            return False
+        sequence.computed = min(wanted, back * self._block_size)
+        return True
 
     def _first_of_group(self, sequence: Sequence) -> Sequence | None:
         """Return a running sequence whose prompt computation can be taken over, if any."""
-        if sequence.sampled or sequence.scoring:
+        if sequence.sampled or sequence.scoring or sequence.outside:
             return None
         for other in self.running:
             if self._share_within is not None and other.sampled > self._share_within:
@@ -280,6 +338,9 @@ class Scheduler:
 
     def _preempt(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
+        if self._outside is not None and sequence.computed:
+            self._outside.leave(sequence, sequence.blocks[: self._blocks(sequence.computed)])
+            sequence.outside = sequence.computed
         self._release(sequence)
         self.add(sequence)
 

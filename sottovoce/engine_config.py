@@ -26,8 +26,16 @@ Speculation = Annotated[
 Verification = Annotated[
     str | None,
     typer.Option(
-        help="What of the computation is checked before a token leaves: audit, full, ship; "
+        help="What of the computation is checked before a token leaves: audit, full; "
         "or none, where the model or the device cannot be checked."
+    ),
+]
+KvOffload = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        metavar="MIB",
+        help="Host memory for the sealed K and V of requests that wait, on a CPU.",
     ),
 ]
 KvTruncation = Annotated[
@@ -47,6 +55,8 @@ class EngineOptions:
     kv_truncation: bool = False
     verification: str | None = None
     """None: audit."""
+    kv_offload: int = 0
+    """MiB."""
 
     def words(self) -> Iterator[str]:
         """Yield the words of a command line that say the same."""
@@ -59,6 +69,8 @@ class EngineOptions:
             yield "--kv-truncation"
         if self.verification is not None:
             yield from ("--verification", self.verification)
+        if self.kv_offload:
+            yield from ("--kv-offload", str(self.kv_offload))
 
     @property
     def only_device(self) -> bool:
@@ -108,6 +120,7 @@ def worker_engine(
         draft=options.draft,
         kv_truncation=options.kv_truncation,
         verification=options.verification or "audit",
+        kv_offload_bytes=options.kv_offload << 20,
     )
     try:
         check_combination(config)

@@ -169,6 +169,11 @@ class SealedStore:
         """Bytes that are kept."""
         return self._used
 
+    @property
+    def free(self) -> int:
+        """Bytes that may still be kept."""
+        return self._capacity - self._used
+
     def begin(self) -> RequestStore:
         """Return a new request's part, under a key of its own.
 

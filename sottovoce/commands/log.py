@@ -16,6 +16,7 @@ from sottovoce.admission import admission
 from sottovoce.engine_config import (
     Device,
     EngineOptions,
+    KvOffload,
     KvTruncation,
     Speculation,
     Verification,
@@ -179,6 +180,7 @@ def publish_policy(
     device: Device = "cpu",
     speculation: Speculation = "none",
     kv_truncation: KvTruncation = False,
+    kv_offload: KvOffload = 0,
     verification: Verification = None,
     upstream_kind: UpstreamKind = None,
 ) -> None:
@@ -186,7 +188,9 @@ def publish_policy(
     # The policy says that there is a draft, the model's digest which one.
     draft = folder if speculation == "draft" else None
     if upstream_kind is None:
-        options = EngineOptions(device, None, speculation, draft, kv_truncation, verification)
+        options = EngineOptions(
+            device, None, speculation, draft, kv_truncation, verification, kv_offload
+        )
         text = engine_policy(worker_engine(folder, None, tensor_parallel, options))
     else:
         text = upstream_policy(upstream_kind, device)

@@ -10,6 +10,7 @@ from rich.console import Console
 from sottovoce.engine_config import (
     Device,
     EngineOptions,
+    KvOffload,
     KvTruncation,
     Speculation,
     Verification,
@@ -48,10 +49,13 @@ def run(
         typer.Option(help="With --speculation draft: folder or hub name of the draft model."),
     ] = None,
     kv_truncation: KvTruncation = False,
+    kv_offload: KvOffload = 0,
     verification: Verification = None,
 ) -> None:
     """Start everything, print the endpoint, and stay until Ctrl-C."""
-    engine = EngineOptions(device, weights, speculation, None, kv_truncation, verification)
+    engine = EngineOptions(
+        device, weights, speculation, None, kv_truncation, verification, kv_offload
+    )
     options = UpOptions(
         port_base, workers, model, list_epoch, stock_ohttp, adapter, direct, engine, draft
     )

@@ -21,6 +21,7 @@ from server.launcher import run as run_worker
 from sottovoce.engine_config import (
     Device,
     EngineOptions,
+    KvOffload,
     KvTruncation,
     Speculation,
     Verification,
@@ -71,6 +72,7 @@ def serve(
         Path | None, typer.Option(help="With --speculation draft: folder of the draft model.")
     ] = None,
     kv_truncation: KvTruncation = False,
+    kv_offload: KvOffload = 0,
     verification: Verification = None,
     upstream: Annotated[
         str | None,
@@ -102,7 +104,9 @@ def serve(
         )
     direct_port = _direct_port(direct, direct_keys)
     other_engine = _upstream(upstream, upstream_kind, upstream_model or name)
-    options = EngineOptions(device, weights, speculation, draft, kv_truncation, verification)
+    options = EngineOptions(
+        device, weights, speculation, draft, kv_truncation, verification, kv_offload
+    )
     ours = tensor_parallel > 1 or adapter is not None or not options.only_device
     if other_engine is not None and ours:
         raise typer.BadParameter(

@@ -13,8 +13,11 @@ from engine.config import EngineConfig
 from engine.errors import EngineError
 from engine.loader import load
 from engine.native import library
+from engine.offload.device_memory import DeviceMemory
+from engine.offload.offload import Offload
 from engine.slot import Slot
 from engine.speculative import Costs
+from engine.transfer.store import SealedStore
 from engine.types import EngineState, ErrorCode, FinishReason, SamplingParams
 
 try:
@@ -123,6 +126,25 @@ def test_every_way_through_the_scheduler_is_verified(local):
     for slot in (*group, scored, *crowded):
         assert slot.state is EngineState.FINISHED, slot.error
         assert slot.counts().checks > 0
+
+
+def test_what_was_verified_is_verified_on_when_it_comes_back_from_outside(local):
+    def submitted(engine):
+        slots = [engine.submit(prompt(60, i), max_new_tokens=40, temperature=0.0) for i in range(4)]
+        engine.run()
+        return slots
+
+    tight = local(kv_blocks=8, max_sequences=4)
+    device = DeviceMemory(tight.engine._device._pool, kind="sealed", secret=bytes(32))
+    offload = Offload(device, SealedStore(1 << 24), kind="sealed", secret=bytes(32))
+    tight.engine._scheduler._outside = offload
+    slots = submitted(tight)
+    assert offload.counts.returned > 0
+    for slot, other in zip(slots, submitted(local(max_sequences=4)), strict=True):
+        assert slot.state is EngineState.FINISHED, slot.error
+        assert slot.released == other.released == 40
+        assert slot.counts().checks > 0
+    offload.close()
 
 
 def test_a_late_member_of_a_group_computes_its_own_prompt(local):

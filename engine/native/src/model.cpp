@@ -106,14 +106,16 @@ __m512 load(const bfloat16* from) { return load_bf16(from); }
 template <class T>
 class Buffer {
  public:
-  explicit Buffer(std::size_t count) : bytes_(count * sizeof(T)), data_(static_cast<T*>(::operator new(bytes_, std::align_val_t{64}))) { clear(bytes_ / sizeof(T)); }
+  explicit Buffer(std::size_t count) : bytes_(count * sizeof(T)), data_(static_cast<T*>(::operator new(bytes_, std::align_val_t{64}))) { clear(); }
   ~Buffer() {
-    clear(bytes_ / sizeof(T));
+    clear();
     ::operator delete(data_, std::align_val_t{64});
   }
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
   T* get() const { return data_; }
+
+  void clear() { clear(bytes_ / sizeof(T)); }
 
   // Zeros over the first `count` elements.
   void clear(std::size_t count) {
@@ -124,6 +126,25 @@ class Buffer {
  private:
   std::size_t bytes_;
   T* data_;
+};
+
+// Of one member, for few rows: what it normalised and quantised itself, and nobody waits for.
+struct Own {
+  static constexpr int kRows = 4;
+
+  Own(int hidden, int widest) : normed(static_cast<std::size_t>(kRows) * hidden), quantised(static_cast<std::size_t>(kRows) * widest), scales(static_cast<std::size_t>(kTile) * widest / kGroup), sums(static_cast<std::size_t>(kTile) * widest / kGroup) {}
+
+  void clear() {
+    normed.clear();
+    quantised.clear();
+    scales.clear();
+    sums.clear();
+  }
+
+  Buffer<bfloat16> normed;
+  Buffer<std::int8_t> quantised;
+  Buffer<float> scales;
+  Buffer<std::int32_t> sums;
 };
 
 }  // namespace
@@ -147,15 +168,18 @@ struct Runner {
         cosines(static_cast<std::size_t>(padded) * m.tables * m.size / 2),
         sines(static_cast<std::size_t>(padded) * m.tables * m.size / 2),
         scratch(new Scratch[threads]),
-        team(threads) {
+        own(new std::unique_ptr<Own>[threads]),
+        team(threads),
+        counters(new Counter[3 * threads]) {
     model.layers = layers.data();
+    for (int member = 0; member < threads; ++member) own[member] = std::make_unique<Own>(m.hidden, widest);
   }
 
   void run(const Step& next) {
     step = &next;
     step_rows = next.rows;
     step_wanted = next.wanted;
-    for (auto& counter : counters) counter.reset();
+    for (int i = 0; i < 3 * team.size(); ++i) counters[i].reset();
     team.run([](void* self, int member) { static_cast<Runner*>(self)->work(member); }, this);
   }
 
@@ -172,7 +196,10 @@ struct Runner {
     quantised.clear(rows * widest);
     scales.clear(rows * groups);
     sums.clear(rows * groups);
-    for (int member = 0; member < team.size(); ++member) scratch[member].clear();
+    for (int member = 0; member < team.size(); ++member) {
+      scratch[member].clear();
+      own[member]->clear();
+    }
     step = nullptr;
   }
 
@@ -203,37 +230,67 @@ struct Runner {
 
   // Each phase draws its pieces from the counter of its turn; the counter two turns back is reset meanwhile.
   struct Turn {
+    int member;
     int number = 0;
   };
 
   template <class Work>
   void phase(Turn& turn, int count, int piece, Work&& work) {
-    Counter& counter = counters[turn.number % 3];
+    Counter& counter = counters[turn.number % 3 * team.size()];
     for (int first; (first = counter.take(piece)) < count;) {
       for (int i = first; i < std::min(first + piece, count); ++i) work(i);
     }
+    finish_turn(turn);
+  }
+
+  void finish_turn(Turn& turn) {
     team.barrier();
-    counters[(turn.number + 2) % 3].reset();
+    counters[(turn.number + 2) % 3 * team.size() + turn.member].reset();
     ++turn.number;
+  }
+
+  // What every member needs and few rows make soon, each makes for itself: nobody waits, and no line of the cache
+  // goes from one core to the other. Many rows are divided. The loops run over rows: work(row).
+  template <class Work>
+  void each_or_shared(Turn& turn, int count, int piece, Work&& work) {
+    if (count > Own::kRows) return phase(turn, count, piece, work);
+    for (int row = 0; row < count; ++row) work(row);
+  }
+
+  Rows quantised_rows(Turn& turn, const bfloat16* x, int depth, int count) {
+    const bool alone = count <= Own::kRows;
+    Own& mine = *own[turn.member];
+    std::int8_t* values = alone ? mine.quantised.get() : quantised.get();
+    float* of_groups = alone ? mine.scales.get() : scales.get();
+    std::int32_t* added = alone ? mine.sums.get() : sums.get();
+    each_or_shared(turn, count, 16, [&](int row) {
+      const std::size_t at = static_cast<std::size_t>(row) * depth;
+      quantise(x + at, depth, row, rounded(count), values + at, of_groups, added);
+    });
+    return {x, values, of_groups, added, count, rounded(count)};
+  }
+
+  // A phase in which each member has a share of its own and goes through it in order, as the memory likes it; who is
+  // done helps the others. `blocks` times over: work(block, index).
+  template <class Work>
+  void shares(Turn& turn, int count, int blocks, Work&& work) {
+    Counter* of_turn = counters.get() + static_cast<std::size_t>(turn.number % 3) * team.size();
+    for (int i = 0; i < team.size(); ++i) {
+      const int owner = (turn.member + i) % team.size();
+      const int begin = count * owner / team.size(), own = count * (owner + 1) / team.size() - begin;
+      for (int at; (at = of_turn[owner].take(1)) < own * blocks;) work(at / own, begin + at % own);
+    }
+    finish_turn(turn);
   }
 
   // All rows against all panels. Long inputs go block by block, so that a block stays in the cache.
   template <class Store>
   void linear(Turn& turn, const Weights& w, const bfloat16* x, int count, Store&& store) {
     const int stay = std::max(2 * kTile, (1 << 20) / (w.depth * 2) / kTile * kTile);
-    Rows rows{x, quantised.get(), scales.get(), sums.get(), count, rounded(count)};
-    if (w.scales != nullptr) {
-      phase(turn, count, 16, [&](int row) {
-        quantise(x + static_cast<std::size_t>(row) * w.depth, w.depth, row, rows.padded, quantised.get() + static_cast<std::size_t>(row) * w.depth, scales.get(), sums.get());
-      });
-    }
-    const int pieces = (w.panels + kPanels - 1) / kPanels, blocks = (count + stay - 1) / stay;
-    phase(turn, pieces * blocks, 1, [&](int index) {
-      const int first = index / pieces * stay, last = std::min(first + stay, count);
-      const int begin = index % pieces * kPanels, end = std::min(begin + kPanels, w.panels);
-      for (int panel = begin; panel < end; ++panel) {
-        multiply(w, rows, first, last, panel, [&](int row, __m512 a, __m512 b) { store(row, panel, a, b); });
-      }
+    const Rows rows = w.scales == nullptr ? Rows{x, nullptr, nullptr, nullptr, count, rounded(count)} : quantised_rows(turn, x, w.depth, count);
+    shares(turn, w.panels, (count + stay - 1) / stay, [&](int block, int panel) {
+      const int first = block * stay, last = std::min(first + stay, count);
+      multiply(w, rows, first, last, panel, [&](int row, __m512 a, __m512 b) { store(row, panel, a, b); });
     });
   }
 
@@ -299,9 +356,9 @@ struct Runner {
 
   void work(int member) {
     const Tiles tiles;
-    Turn turn;
+    Turn turn{member};
     phase(turn, step->rows, 1, [&](int row) { begin(row); });
-    for (int layer = 0; layer < model.layer_count; ++layer) run_layer(turn, model.layers[layer], places(layer), member);
+    for (int layer = 0; layer < model.layer_count; ++layer) run_layer(turn, model.layers[layer], places(layer));
     finish(turn);
   }
 
@@ -320,23 +377,23 @@ struct Runner {
     }
   }
 
-  void run_layer(Turn& turn, const Layer& layer, const Places& at, int member) {
+  void run_layer(Turn& turn, const Layer& layer, const Places& at) {
     const int width = (model.heads + 2 * model.key_heads) * model.size;
-    normalise(turn, layer.attention_norm, at.attention_input);
-    linear(turn, layer.qkv, at.attention_input, step->rows, project(at.qkv, width));
-    phase(turn, step->rows, 1, [&](int row) { place(layer, at, row); });
-    if (model.parallel) widen_mlp(turn, layer, at);
-    attend_all(turn, layer, at, scratch[member]);
+    const bfloat16* input = normalise(turn, layer.attention_norm, at.attention_input);
+    linear(turn, layer.qkv, input, step->rows, project(at.qkv, width));
+    if (!places_as_it_attends()) phase(turn, step->rows, 1, [&](int row) { place(layer, at, row, 0, model.key_heads); });
+    if (model.parallel) widen_mlp(turn, layer, at, input);
+    attend_all(turn, layer, at, scratch[turn.member]);
     add(turn, layer.output, at.attended, at.output, layer.attention_post_norm);
-    if (!model.parallel) widen_mlp(turn, layer, at);
+    if (!model.parallel) widen_mlp(turn, layer, at, input);
     add(turn, layer.down, at.activated, at.down, layer.mlp_post_norm);
   }
 
-  // The first half of the MLP, from the residual stream to its activated rows.
-  void widen_mlp(Turn& turn, const Layer& layer, const Places& at) {
+  // The first half of the MLP, from the residual stream (or what the attention read) to its activated rows.
+  void widen_mlp(Turn& turn, const Layer& layer, const Places& at, const bfloat16* input) {
     const bool shared = model.parallel && layer.mlp_norm == nullptr;
-    if (!shared) normalise(turn, layer.mlp_norm, at.mlp_input);
-    linear(turn, layer.gate_up, shared ? at.attention_input : at.mlp_input, step->rows, [&](int row, int panel, __m512 a, __m512 b) {
+    if (!shared) input = normalise(turn, layer.mlp_norm, at.mlp_input);
+    linear(turn, layer.gate_up, input, step->rows, [&](int row, int panel, __m512 a, __m512 b) {
       a = bf16(a);
       b = bf16(b);
       if (at.gate_up != nullptr) keep_widened(at.gate_up, row, panel, a, b);
@@ -369,21 +426,28 @@ struct Runner {
     }
   }
 
-  void normalise(Turn& turn, const float* weight, bfloat16* to) {
-    phase(turn, step->rows, 4, [&](int row) {
-      const std::size_t at = static_cast<std::size_t>(row) * model.hidden;
-      norm_row(weight, residual.get() + at, to + at);
-    });
+  // Normalise rows of the residual stream, into `to` where it is kept; returns where this member finds them.
+  const bfloat16* normalise(Turn& turn, const float* weight, bfloat16* to) {
+    return normalise_rows(turn, weight, step->rows, to, [](int row) { return row; });
   }
 
-  // Normalise and rotate heads of queries or keys of one row.
-  void turn_heads(const Layer& layer, const bfloat16* from, const float* weight, int heads, int row, bfloat16* to) const {
-    float factor = 1.0f;
-    if (weight != nullptr && model.whole_norms) factor = inverse_length(from, heads * model.size);
-    for (int head = 0; head < heads; ++head, from += model.size, to += model.size) {
-      if (weight != nullptr && !model.whole_norms) factor = inverse_length(from, model.size);
-      turn_head(layer, from, weight, factor, row, to);
-      if (weight != nullptr && model.whole_norms) weight += model.size;
+  template <class RowOf>
+  const bfloat16* normalise_rows(Turn& turn, const float* weight, int count, bfloat16* to, RowOf&& row_of) {
+    const bool alone = count <= Own::kRows;
+    bfloat16* out = alone ? own[turn.member]->normed.get() : to;
+    const std::size_t hidden = model.hidden;
+    each_or_shared(turn, count, 4, [&](int index) { norm_row(weight, residual.get() + row_of(index) * hidden, out + index * hidden); });
+    if (alone && step->told != nullptr && turn.member == 0) std::copy_n(out, count * hidden, to);
+    return out;
+  }
+
+  // Normalise and rotate heads [begin, end) of queries or keys of one row.
+  void turn_heads(const Layer& layer, const bfloat16* from, const float* weight, int heads, int begin, int end, int row, bfloat16* to) const {
+    const bool whole = weight != nullptr && model.whole_norms;
+    float factor = whole ? inverse_length(from, heads * model.size) : 1.0f;
+    for (int at = begin * model.size; at < end * model.size; at += model.size) {
+      if (weight != nullptr && !whole) factor = inverse_length(from + at, model.size);
+      turn_head(layer, from + at, whole ? weight + at : weight, factor, row, to + at);
     }
   }
 
@@ -412,30 +476,40 @@ struct Runner {
     }
   }
 
-  // A row's queries to their buffer, its keys and values into the pool.
-  void place(const Layer& layer, const Places& at, int row) {
-    const int size = model.size, width = (model.heads + 2 * model.key_heads) * size, count = model.key_heads * size;
+  // For key heads [begin, end) and the heads that share them: a row's queries to their buffer, its keys and values
+  // into the pool.
+  void place(const Layer& layer, const Places& at, int row, int begin, int end) {
+    const int size = model.size, width = (model.heads + 2 * model.key_heads) * size, all = model.key_heads * size;
+    const int shared = model.heads / model.key_heads, count = (end - begin) * size, first = begin * size;
     const bfloat16* from = at.qkv + static_cast<std::size_t>(row) * width;
-    turn_heads(layer, from, layer.query_norm, model.heads, row, at.queries + static_cast<std::size_t>(row) * model.heads * size);
+    turn_heads(layer, from, layer.query_norm, model.heads, begin * shared, end * shared, row, at.queries + static_cast<std::size_t>(row) * model.heads * size);
     from += model.heads * size;
-    const std::size_t slot = static_cast<std::size_t>(step->slots[row]) * count;
-    turn_heads(layer, from, layer.key_norm, model.key_heads, row, layer.keys + slot);
-    std::copy_n(from + count, count, layer.values + slot);
+    const std::size_t slot = static_cast<std::size_t>(step->slots[row]) * all;
+    turn_heads(layer, from, layer.key_norm, model.key_heads, begin, end, row, layer.keys + slot);
+    std::copy_n(from + all + first, count, layer.values + slot + first);
     if (at.keys == nullptr) return;
-    std::copy_n(layer.keys + slot, count, at.keys + static_cast<std::size_t>(row) * count);
-    std::copy_n(layer.values + slot, count, at.values + static_cast<std::size_t>(row) * count);
+    const std::size_t told = static_cast<std::size_t>(row) * all + first;
+    std::copy_n(layer.keys + slot + first, count, at.keys + told);
+    std::copy_n(layer.values + slot + first, count, at.values + told);
   }
+
+  int parts() const { return (model.heads / model.key_heads + kTile - 1) / kTile; }
+
+  // Where each span is one row, a key head attends to nothing that another has to place first.
+  bool places_as_it_attends() const { return step->rows == step->spans && parts() == 1; }
 
   // A task is a tile of 16 queries of one span and one key head; tasks are numbered span by span.
   void attend_all(Turn& turn, const Layer& layer, const Places& at, Scratch& mine) {
     const int shared = model.heads / model.key_heads, positions = std::max(1, kTile / shared);
-    const int parts = (shared + kTile - 1) / kTile;
+    const int parts = this->parts();
+    const bool placing = places_as_it_attends();
     int tasks = 0;
     for (int span = 0; span < step->spans; ++span) tasks += tiles_of(span, positions) * parts * model.key_heads;
     phase(turn, tasks, 1, [&](int task) {
       int span = 0;
       for (int own; task >= (own = tiles_of(span, positions) * parts * model.key_heads); ++span) task -= own;
       const int head = task % model.key_heads, tile = task / model.key_heads;
+      if (placing) place(layer, at, span, head, head + 1);
       attend_tile(layer, at, span, head, tile / parts * positions, positions, tile % parts * kTile, mine);
     });
   }
@@ -474,10 +548,8 @@ struct Runner {
   void finish(Turn& turn) {
     if (step->wanted == 0) return;
     bfloat16* final = step->told == nullptr ? normed.get() : step->told->final;
-    phase(turn, step->wanted, 4, [&](int index) {
-      norm_row(model.final_norm, residual.get() + static_cast<std::size_t>(step->logit_rows[index]) * model.hidden, final + static_cast<std::size_t>(index) * model.hidden);
-    });
-    linear(turn, model.head, final, step->wanted, [&](int row, int panel, __m512 a, __m512 b) {
+    const bfloat16* input = normalise_rows(turn, model.final_norm, step->wanted, final, [&](int index) { return step->logit_rows[index]; });
+    linear(turn, model.head, input, step->wanted, [&](int row, int panel, __m512 a, __m512 b) {
       const int left = model.vocabulary - panel * kPanel;
       float* at = step->logits + static_cast<std::size_t>(row) * model.vocabulary + panel * kPanel;
       _mm512_mask_storeu_ps(at, left >= 16 ? 0xffff : (1u << left) - 1, finished(a));
@@ -489,8 +561,6 @@ struct Runner {
     logits = _mm512_mul_ps(logits, _mm512_set1_ps(model.logit_scale));
     return model.logit_cap > 0 ? capped(logits, model.logit_cap) : logits;
   }
-
-  static constexpr int kPanels = 4;  // panels taken at once
 
   Model model;
   std::vector<Layer> layers;
@@ -504,10 +574,11 @@ struct Runner {
   Buffer<std::int32_t> sums;
   Buffer<float> cosines, sines;
   std::unique_ptr<Scratch[]> scratch;
+  std::unique_ptr<std::unique_ptr<Own>[]> own;
   const Step* step = nullptr;
   int step_rows = 0, step_wanted = 0;
-  Counter counters[3];
   Team team;
+  std::unique_ptr<Counter[]> counters;  // [turn % 3][member]
 };
 
 extern "C" {

@@ -3,8 +3,8 @@
 Two levels, after VeriAttn: outside, blocks of heads or queries go through the stages one after the
 other (send, compute, fetch, check); inside, the device and the checks work tile by tile over keys.
 Here is the outer level. Each stage has a thread of its own and a queue of bounded length before it,
-so that no stage runs further ahead than memory was meant for. On a GPU the stages put their work on
-streams of their own and hand on events; the order and the bounds are the same.
+so that no stage runs further ahead than memory was meant for. A stage for a GPU would put its work
+on a stream of its own and hand an event on; none is written yet.
 """
 
 from __future__ import annotations
@@ -37,13 +37,15 @@ def overlapped(blocks: Iterable[Any], stages: Sequence[Stage], *, ahead: int = 2
     threads = [threading.Thread(target=_work, args=(*way, failed), daemon=True) for way in ways]
     for thread in threads:
         thread.start()
-    for block in blocks:
-        if failed:
-            break
-        queues[0].put(block)
-    queues[0].put(_END)
-    for thread in threads:
-        thread.join()
+    try:
+        for block in blocks:
+            if failed:
+                break
+            queues[0].put(block)
+    finally:  # whatever making a block raises, no thread is left behind
+        queues[0].put(_END)
+        for thread in threads:
+            thread.join()
     if failed:
         raise failed[0]
     return list(iter(done.get_nowait, _END))

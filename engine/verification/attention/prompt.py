@@ -10,11 +10,14 @@ there is a candidate, and is judged in float32.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from engine.verification.attention.overlap import overlapped
 
 UNIT = 2.0**-8
 _SMALLEST = 1e-30
@@ -120,3 +123,30 @@ def full(rows: Rows, keys: Tensor, values: Tensor, terms: Terms, limit: float) -
     if len(candidates):
         passed[candidates] = audit(rows.some(candidates), keys, values, terms, limit)
     return passed
+
+
+def full_in_blocks(
+    fetch: Callable[[slice], tuple[Rows, Tensor, Tensor]],
+    blocks: Sequence[slice],
+    terms: Terms,
+    limit: float,
+) -> Tensor:
+    """Judge all rows block by block, while later blocks are fetched; bool [rows].
+
+    The outer of the two levels; tiles of keys are the inner one, the fused kernel's own.
+
+    Args:
+        fetch: brings some key heads' part from U: the rows with the heads that share them, keys
+            and values, as `full` takes them.
+        blocks: of key heads.
+        terms: the layer's.
+        limit: what passes.
+
+    Raises:
+        Exception: what `fetch` raised.
+    """
+
+    def judge(told: tuple[Rows, Tensor, Tensor]) -> Tensor:
+        return full(*told, terms, limit)
+
+    return torch.stack(overlapped(blocks, [fetch, judge])).all(0)

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from engine.native import scores as scores_in_library
+from engine.native.scores import Sketches
 from engine.verification.attention.prompt import UNIT
 from engine.verification.model import TrustedModel
 from engine.verification.secrets import BOUND, Secrets
@@ -28,6 +30,7 @@ TAIL = 64
 _RMS = (BOUND * (BOUND + 1) / 3) ** 0.5
 _SMALLEST = 1e-30
 _AT_ONCE = 1024
+_STATE = ("_sum", "_power", "_values", "_squares", "_recent")
 
 
 class Numbers:
@@ -45,13 +48,17 @@ class Numbers:
 
     def keys(self, length: int) -> Tensor:
         """Return those of positions below `length`, float32 [layers, key heads, SCORES, length]."""
+        return self.room(length)[..., :length]
+
+    def room(self, length: int) -> Tensor:
+        """Return those of positions below `length` and maybe more, in one piece."""
         while self._keys.shape[-1] < length:
             label = b"attention keys %d" % self._keys.shape[-1]
             count = self._heads[0] * self._heads[1] * SCORES * _AT_ONCE
             drawn = self._secrets.integers(label, count).float()
             more = drawn.view(*self._heads, SCORES, _AT_ONCE)
             self._keys = torch.cat([self._keys, more], dim=-1)
-        return self._keys[..., :length]
+        return self._keys
 
 
 @dataclass
@@ -70,7 +77,8 @@ class Running:
     length: int = 0
     _sum: Tensor = field(init=False)  # float64 [layers, key heads, size, SCORES]: of r_j k_j
     _power: Tensor = field(init=False)  # float64 [layers, key heads]: of |k_j|^2
-    _values: Tensor = field(init=False)  # [layers, key heads, room, OUTPUTS + 1]: v_j R', |v_j|^2
+    _values: Tensor = field(init=False)  # [layers, key heads, room, OUTPUTS]: v_j R'
+    _squares: Tensor = field(init=False)  # [layers, key heads, room]: |v_j|^2
     _recent: Tensor = field(init=False)  # [layers, key heads, room, size]: keys from `_first` on
     _first: int = 0
 
@@ -84,7 +92,8 @@ class Running:
         heads, size = keys.shape[2:]
         made._sum = torch.zeros(own, heads, size, SCORES, dtype=torch.float64)
         made._power = torch.zeros(own, heads, dtype=torch.float64)
-        made._values = torch.zeros(own, heads, _room(count), OUTPUTS + 1)
+        made._values = torch.zeros(own, heads, _room(count), OUTPUTS)
+        made._squares = torch.zeros(own, heads, _room(count))
         kept = min(count, made._kept)
         made._recent = torch.zeros(own, heads, 2 * made._kept, size, dtype=torch.bfloat16)
         made._first = count - kept
@@ -112,18 +121,19 @@ class Running:
         self._change(length, self.length, -1)
         self._change(low, self._low(self.length), 1)
         self._values[:, :, length : self.length] = 0
+        self._squares[:, :, length : self.length] = 0
         self._recent[:, :, length - self._first : self.length - self._first] = 0
         self.length = length
 
     def erase(self) -> None:
         """Zero everything."""
-        for tensor in (self._sum, self._power, self._values, self._recent):
-            tensor.zero_()
+        for name in _STATE:
+            getattr(self, name).zero_()
 
     def copy(self) -> Running:
         """Return another of the same content."""
         made = Running(self.numbers, self.layers, self.window, self.length)
-        for name in ("_sum", "_power", "_values", "_recent"):
+        for name in _STATE:
             setattr(made, name, getattr(self, name).clone())
         made._first = self._first
         return made
@@ -149,6 +159,24 @@ class Running:
             terms: scaling and cap.
         """
         scaling, cap = terms
+        found = scores_in_library.available()
+        if cap or found is None:
+            return self._by_torch(position, (query, output, scores), terms)
+        low, row = self._low(position + 1), (query, output, scores)
+        sketches = self._sketches(position + 1)
+        return scores_in_library.residuals(found, row, sketches, low=low, scaling=scaling)
+
+    def _sketches(self, length: int) -> Sketches:
+        total, power = self._at(length)
+        every = torch.arange(len(self.numbers.values)) if self.layers is None else self.layers
+        numbers = self.numbers.room(length), self.numbers.values
+        return Sketches(total, power, self._values, self._squares, *numbers, every.int())
+
+    def _by_torch(
+        self, position: int, row: tuple[Tensor, Tensor, Tensor], terms: tuple[float, float]
+    ) -> tuple[Tensor, Tensor]:
+        query, output, scores = row
+        scaling, cap = terms
         total, power = self._at(position + 1)
         own, heads, size = query.shape
         key_heads = total.shape[1]
@@ -163,11 +191,10 @@ class Running:
         if cap:
             s = cap * torch.tanh(s / cap)
         p = s.softmax(-1)
-        values = self._values[:, :, low : position + 1]
-        mixed = p @ values[..., :OUTPUTS]
+        mixed = p @ self._values[:, :, low : position + 1]
         o = output.view(own, key_heads, heads // key_heads, size).float()
         told = o @ self._of_layers(self.numbers.values)
-        spread = (p.square_() @ values[..., OUTPUTS:])[..., 0]
+        spread = (p.square_() @ self._squares[:, :, low : position + 1, None])[..., 0]
         variance = (o.square().sum(-1) + spread) * (UNIT * _RMS) ** 2 + _SMALLEST
         energy = (told - mixed).square().mean(-1) / variance
         return score_error.float().view(own, heads), energy.view(own, heads)
@@ -204,13 +231,18 @@ class Running:
     def _note_values(self, start: int, values: Tensor) -> None:
         stop = start + values.shape[1]
         if stop > self._values.shape[2]:
-            grown = self._values.new_zeros(*self._values.shape[:2], _room(stop), OUTPUTS + 1)
-            grown[:, :, :start] = self._values[:, :, :start]
-            self._values.zero_()
-            self._values = grown
+            for name in ("_values", "_squares"):
+                self._grow(name, start, _room(stop))
         v = values.transpose(1, 2).float()
-        self._values[:, :, start:stop, :OUTPUTS] = v @ self._of_layers(self.numbers.values)
-        self._values[:, :, start:stop, OUTPUTS] = v.square().sum(-1)
+        self._values[:, :, start:stop] = v @ self._of_layers(self.numbers.values)
+        self._squares[:, :, start:stop] = v.square().sum(-1)
+
+    def _grow(self, name: str, used: int, room: int) -> None:
+        old: Tensor = getattr(self, name)
+        grown = old.new_zeros(*old.shape[:2], room, *old.shape[3:])
+        grown[:, :, :used] = old[:, :, :used]
+        old.zero_()
+        setattr(self, name, grown)
 
     def _change(self, start: int, stop: int, sign: int) -> None:
         """Add positions to the sums, or take them off; their keys are among the recent."""

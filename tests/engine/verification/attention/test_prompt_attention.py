@@ -117,6 +117,23 @@ def test_a_cache_that_is_not_what_was_shipped_shows_in_most_rows(lie, least):
     assert 1 - passed.float().mean() >= least
 
 
+@pytest.mark.parametrize("head", [0, 4, 7])
+def test_blocks_of_heads_are_judged_as_they_come(head):
+    rows, keys, values = honest(130, 0, PLAIN)
+    shared = HEADS // KEY_HEADS
+
+    def fetch(block):
+        heads = slice(block.start * shared, block.stop * shared)
+        part = Rows(rows.positions, rows.queries[:, heads], rows.outputs[:, heads])
+        return part, keys[:, block], values[:, block]
+
+    blocks = [slice(0, 1), slice(1, 2)]
+    assert prompt.full_in_blocks(fetch, blocks, PLAIN, BOUNDS.attention).all()
+    rows.outputs[9, head] = rows.outputs[10, head]
+    passed = prompt.full_in_blocks(fetch, blocks, PLAIN, BOUNDS.attention)
+    assert (~passed).nonzero()[:, 0].tolist() == [9]
+
+
 def known(keys, values, terms):
     secrets = Secrets(bytes)
     r = secrets.integers(b"r", KEY_HEADS * SUMS * len(keys)).float().view(KEY_HEADS, SUMS, -1)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from engine.native import scores as scores_in_library
 from engine.verification.attention.running import Numbers, Running, flat, windows
 from engine.verification.secrets import Secrets
 from engine.verification.thresholds import BOUNDS
@@ -74,6 +75,38 @@ def test_honest_attention_passes_as_the_context_grows(context, window, cap):
     for _ in range(150):
         talk.append()
         assert talk.passes()
+
+
+@pytest.fixture
+def without_library(monkeypatch):
+    monkeypatch.setattr("engine.native.scores.available", lambda: None)
+
+
+@pytest.mark.usefixtures("without_library")
+@pytest.mark.parametrize("window", [0, 60])
+def test_torch_judges_where_there_is_no_library(window):
+    talk = Talk(100, window=window)
+    assert talk.passes()
+    assert not talk.passes(keys=talk.keys.roll(1, 1))
+
+
+@pytest.mark.skipif(scores_in_library.available() is None, reason="the library is not built")
+@pytest.mark.parametrize("context", [1, 15, 16, 255, 256, 700])
+@pytest.mark.parametrize("window", [0, 60])
+@pytest.mark.parametrize("heads", [2, 4, 6, 14])  # 1, 2, 3 and 7 share a key head
+def test_the_library_finds_what_torch_finds(context, window, heads):
+    noise = torch.Generator().manual_seed(context)
+    model = SimpleNamespace(layers=4, key_heads=KEY_HEADS, size=SIZE)
+    keys, values = torch.randn(2, 2, context, KEY_HEADS, SIZE, generator=noise).bfloat16()
+    some = torch.tensor([1, 3])
+    running = Running.of(Numbers(model, Secrets(bytes)), some, window, keys, values)
+    query, output = torch.randn(2, 2, heads, SIZE, generator=noise).bfloat16()
+    row = query, 5 * torch.randn(2, heads, context, generator=noise), output
+    position = context - 1
+    told = running.residuals(position, row[0], row[1], row[2], (SCALING, 0.0))
+    right = running._by_torch(position, (query, output, row[1]), (SCALING, 0.0))
+    for one, other in zip(told, right, strict=True):
+        assert torch.allclose(one, other, rtol=1e-4)
 
 
 @pytest.mark.parametrize("spread", [0.1, 1.0, 3.0])
@@ -171,7 +204,9 @@ def test_a_copy_goes_its_own_way_and_what_is_erased_is_zero():
     assert talk.passes()
     talk.running.erase()
     state = talk.running
-    assert all(not t.any() for t in (state._sum, state._power, state._values, state._recent))
+    tensors = [each for each in vars(state).values() if torch.is_tensor(each)]
+    assert len(tensors) == 5
+    assert not any(each.any() for each in tensors)
     talk.running = other
     talk.keys, talk.values = talk.keys[:, :50], talk.values[:, :50]
     assert talk.passes()

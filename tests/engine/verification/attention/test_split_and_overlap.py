@@ -90,3 +90,14 @@ def test_a_stage_that_fails_ends_everything():
         overlapped(range(1000), [lambda b: begun.append(b) or b, fails, lambda b: b])
     assert len(begun) < 20
     assert threading.active_count() == before
+
+
+def test_a_block_that_cannot_be_made_leaves_no_thread():
+    def blocks():
+        yield 1
+        raise RuntimeError("no block")
+
+    before = threading.active_count()
+    with pytest.raises(RuntimeError, match="no block"):
+        overlapped(blocks(), [lambda b: b, lambda b: b])
+    assert threading.active_count() == before
