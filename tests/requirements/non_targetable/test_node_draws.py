@@ -115,8 +115,7 @@ def drawn(fleet, draws, generator):
     """Draw through one client's `_choose`; count by node."""
     client = Simulated(fleet, generator)
     counts = {}
-    for draw in range(draws):
-        change(draw)
+    for _ in range(draws):
         name = client._choose(fleet, MODEL).key_document.node
         counts[name] = counts.get(name, 0) + 1
     return counts
