@@ -52,6 +52,8 @@ class Core:
         self._clock = clock
         self._queue: deque[tuple[float, Task]] = deque()
         self.free_at = 0.0
+        self._began: tuple[float, float] | None = None
+        """When the task that runs began: here, and in processor time."""
         self.done: Callable[[], None] = lambda: None
         """Called after each task."""
 
@@ -59,7 +61,7 @@ class Core:
         """See `Sealer`."""
         if len(self._queue) >= _QUEUE:
             return False
-        self._queue.append((self._clock(), task))
+        self._queue.append((self._now(), task))
         return True
 
     def close(self) -> None:
@@ -70,10 +72,18 @@ class Core:
         """Run what begins before a moment."""
         while self._queue and max(self._queue[0][0], self.free_at) < moment:
             submitted, task = self._queue.popleft()
-            began = time.thread_time()
+            self._began = max(submitted, self.free_at), time.thread_time()
             task()
-            self.free_at = max(submitted, self.free_at) + time.thread_time() - began
+            self.free_at = self._now()
+            self._began = None
             self.done()
+
+    def _now(self) -> float:
+        """Whoever asks: a task of this core, which is in its own time, or somebody else."""
+        if self._began is None:
+            return self._clock()
+        moment, began = self._began
+        return moment + time.thread_time() - began
 
     def next(self) -> None:
         """Run one task, whenever it begins."""
@@ -197,8 +207,9 @@ class World:
         return self._device_free_at
 
     def wait(self, moment: float) -> None:
-        """Let the serving thread wait."""
+        """Let the serving thread wait; the core works meanwhile."""
         self.now = max(self.now, moment)
+        self._core.until(self.now)
 
     def close(self) -> None:
         """End both channels."""
