@@ -17,6 +17,7 @@ from engine.kv_alignment import AlignedKVPool
 from engine.kv_cache import KVPool
 from engine.loader import LoadedModel, load
 from engine.native.model import NativeModel
+from engine.offload.assemble import offload_of
 from engine.scheduler import Scheduler
 from engine.slot import SlotGeometry
 from engine.speculative import MAX_EXTRA
@@ -70,6 +71,7 @@ def build(
         device=loaded.device,
     )
     gate = gate_of(config, loaded)
+    outside = offload_of(config, pool)
     extra = 0 if config.speculation == "none" else MAX_EXTRA
     max_rows = config.max_sequences + config.max_batch_tokens + extra
     logit_rows = config.max_sequences + config.prompt_logit_rows + extra
@@ -81,6 +83,7 @@ def build(
         max_rows=max_rows,
         pinned=loaded.device.type != "cpu",
         gate=gate,
+        crossings=None if outside is None else outside.crossings,
     )
     device, speculation = _speculation(config, loaded, device, trusted, blocks)
     scheduler = Scheduler(
@@ -93,6 +96,7 @@ def build(
         prompt_logit_rows=config.prompt_logit_rows,
         horizon=_horizon(loaded.computation),
         share_within=None if gate is None else SHARED,
+        outside=outside,
     )
     return Engine(device, trusted, scheduler, changed, speculation, gate=gate), geometry
 

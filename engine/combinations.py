@@ -10,6 +10,7 @@ from engine.errors import EngineError
 
 SPECULATIONS = ("none", "ngram", "draft")
 WEIGHTS = ("as stored", "int8")
+OFFLOADS = ("none", "host", "disk")
 VERIFICATIONS = ("none", "audit", "full")
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
@@ -40,6 +41,7 @@ def _contradictions(config: EngineConfig) -> Iterator[str]:
         yield "int8 weights are for one process on a CPU"
     if config.kv_truncation and (on_cpu or not alone):
         yield "kv_truncation is for one process on a GPU"
+    yield from _offloading(config)
     if config.verification not in VERIFICATIONS:
         yield "verification is none, audit or full"
     if config.audit_rows < 1:
@@ -49,3 +51,12 @@ def _contradictions(config: EngineConfig) -> Iterator[str]:
             "verification is for one process that computes in bfloat16 on a CPU; "
             "--verification none serves anything, and says so"
         )
+
+
+def _offloading(config: EngineConfig) -> Iterator[str]:
+    if config.kv_offload not in OFFLOADS:
+        yield "kv_offload is none, host or disk"
+    if config.kv_offload_bytes < 1:
+        yield "what is offloaded takes at least one byte"
+    if config.kv_offload != "none" and (config.device != "cpu" or config.ranks > 1):
+        yield "kv_offload is for one process on a CPU: with a GPU it has not been run"

@@ -16,10 +16,10 @@ the table forgets the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Sequence as Items
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from types import MappingProxyType
 
@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import InvalidRequest
+from engine.offload.counts import Crossings
 from engine.sampler import Row, logprobs, probabilities, sample, uniform
 from engine.scheduler import Sequence, Work
 from engine.slot import SlotGeometry
@@ -112,6 +113,7 @@ class TrustedSide:
         max_rows: int,
         pinned: bool,
         gate: Gate | None = None,
+        crossings: Callable[[Sequence], Crossings] | None = None,
     ) -> None:
         """Make room for the ids of sequences.
 
@@ -121,8 +123,10 @@ class TrustedSide:
             max_rows: of a step.
             pinned: whether inputs lie where a GPU can fetch them.
             gate: what ids pass before they are released; None: nothing is verified.
+            crossings: what crossed of a sequence so far; None: nothing ever does.
         """
         self._gate = gate
+        self._crossings = crossings
         self._geometry = geometry
         self._tokens = torch.zeros(max_sequences, geometry.max_model_len, dtype=torch.int64)
         self._eos = torch.full((max_sequences, MAX_EOS_IDS), -1, dtype=torch.int64)
@@ -291,12 +295,18 @@ class TrustedSide:
         if self._gate is not None:
             first = sequence.length - len(ids)
             counts = self._gate.pass_on(sequence, first, ids)
+        self._publish_released(sequence, counts)
+
+    def _publish_released(self, sequence: Sequence, counts: VerificationCounts) -> None:
+        if self._crossings is not None:
+            own = self._crossings(sequence)
+            counts = replace(counts, sent=own.sent, hits=own.hits, misses=own.misses)
         sequence.slot.publish_released(sequence.sampled, counts)
 
     def _refuse(self, sequence: Sequence) -> Ending:
         if self._gate is not None:  # what was released before stays, and so does its number
             counts = self._gate.refuse(sequence)
-            sequence.slot.publish_released(sequence.sampled, counts)
+            self._publish_released(sequence, counts)
         return Ending(sequence, FinishReason.FAILED, ErrorCode.VERIFICATION_FAILED)
 
     def _score(self, work: Work, logits: Tensor) -> None:

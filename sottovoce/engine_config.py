@@ -33,6 +33,12 @@ Verification = Annotated[
 KvTruncation = Annotated[
     bool, typer.Option("--kv-truncation", help="On a GPU: read K and V as precisely as used.")
 ]
+KvOffload = Annotated[
+    str,
+    typer.Option(
+        help="Where K and V of preempted sequences wait, sealed: none, host or disk; on a CPU."
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class EngineOptions:
     kv_truncation: bool = False
     verification: str | None = None
     """None: audit."""
+    kv_offload: str = "none"
 
     def words(self) -> Iterator[str]:
         """Yield the words of a command line that say the same."""
@@ -59,6 +66,8 @@ class EngineOptions:
             yield "--kv-truncation"
         if self.verification is not None:
             yield from ("--verification", self.verification)
+        if self.kv_offload != "none":
+            yield from ("--kv-offload", self.kv_offload)
 
     @property
     def only_device(self) -> bool:
@@ -107,6 +116,7 @@ def worker_engine(
         speculation=options.speculation,
         draft=options.draft,
         kv_truncation=options.kv_truncation,
+        kv_offload=options.kv_offload,
         verification=options.verification or "audit",
     )
     try:

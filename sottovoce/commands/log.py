@@ -16,6 +16,7 @@ from sottovoce.admission import admission
 from sottovoce.engine_config import (
     Device,
     EngineOptions,
+    KvOffload,
     KvTruncation,
     Speculation,
     Verification,
@@ -180,13 +181,16 @@ def publish_policy(
     speculation: Speculation = "none",
     kv_truncation: KvTruncation = False,
     verification: Verification = None,
+    kv_offload: KvOffload = "none",
     upstream_kind: UpstreamKind = None,
 ) -> None:
     """Publish the engine policy of a worker that serves this model."""
     # The policy says that there is a draft, the model's digest which one.
     draft = folder if speculation == "draft" else None
     if upstream_kind is None:
-        options = EngineOptions(device, None, speculation, draft, kv_truncation, verification)
+        options = EngineOptions(
+            device, None, speculation, draft, kv_truncation, verification, kv_offload
+        )
         text = engine_policy(worker_engine(folder, None, tensor_parallel, options))
     else:
         text = upstream_policy(upstream_kind, device)

@@ -10,6 +10,7 @@ from rich.console import Console
 from sottovoce.engine_config import (
     Device,
     EngineOptions,
+    KvOffload,
     KvTruncation,
     Speculation,
     Verification,
@@ -49,9 +50,12 @@ def run(
     ] = None,
     kv_truncation: KvTruncation = False,
     verification: Verification = None,
+    kv_offload: KvOffload = "none",
 ) -> None:
     """Start everything, print the endpoint, and stay until Ctrl-C."""
-    engine = EngineOptions(device, weights, speculation, None, kv_truncation, verification)
+    engine = EngineOptions(
+        device, weights, speculation, None, kv_truncation, verification, kv_offload
+    )
     options = UpOptions(
         port_base, workers, model, list_epoch, stock_ohttp, adapter, direct, engine, draft
     )

@@ -21,6 +21,7 @@ from server.launcher import run as run_worker
 from sottovoce.engine_config import (
     Device,
     EngineOptions,
+    KvOffload,
     KvTruncation,
     Speculation,
     Verification,
@@ -72,6 +73,7 @@ def serve(
     ] = None,
     kv_truncation: KvTruncation = False,
     verification: Verification = None,
+    kv_offload: KvOffload = "none",
     upstream: Annotated[
         str | None,
         typer.Option(help="Another engine computes: http://127.0.0.1:PORT or unix:PATH."),
@@ -102,7 +104,9 @@ def serve(
         )
     direct_port = _direct_port(direct, direct_keys)
     other_engine = _upstream(upstream, upstream_kind, upstream_model or name)
-    options = EngineOptions(device, weights, speculation, draft, kv_truncation, verification)
+    options = EngineOptions(
+        device, weights, speculation, draft, kv_truncation, verification, kv_offload
+    )
     ours = tensor_parallel > 1 or adapter is not None or not options.only_device
     if other_engine is not None and ours:
         raise typer.BadParameter(

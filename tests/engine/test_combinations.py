@@ -16,6 +16,7 @@ from engine.errors import EngineError
         {"weights": "int8", "speculation": "ngram"},
         {"speculation": "draft", "draft": Path("d"), "tensor_parallel": 2},
         {"device": "cuda", "kv_truncation": True},
+        {"kv_offload": "disk", "verification": "audit"},
         {"device": "cuda:3", "tensor_parallel": 2},
     ],
 )
@@ -34,6 +35,10 @@ def test_what_goes_together(settings):
         ({"speculation": "draft"}, "needs the folder"),
         ({"draft": Path("d")}, "a draft model needs"),
         ({"kv_truncation": True}, "on a GPU"),
+        ({"kv_offload": "cloud"}, "kv_offload is"),
+        ({"kv_offload_bytes": 0}, "at least one byte"),
+        ({"kv_offload": "host", "device": "cuda"}, "on a CPU"),
+        ({"kv_offload": "disk", "tensor_parallel": 2}, "one process"),
         ({"kv_truncation": True, "device": "cuda", "tensor_parallel": 2}, "one process"),
     ],
 )

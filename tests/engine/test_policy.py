@@ -94,3 +94,13 @@ def test_truncation_is_declared_by_whoever_uses_it():
     assert policy["optimisations"]["kv_truncation"]["state"] == "declared"
     policy = json.loads(engine_policy(EngineConfig(Path("m"), device="cuda")))
     assert policy["optimisations"]["kv_truncation"]["state"] == "off"
+
+
+@pytest.mark.parametrize("where", ["host", "disk"])
+def test_offload_is_declared_by_whoever_uses_it_and_its_transfers_are_sealed(where):
+    policy = json.loads(engine_policy(EngineConfig(Path("m"), kv_offload=where)))
+    states = {
+        name: policy["optimisations"][f"kv_offload_{name}"]["state"] for name in ("host", "disk")
+    }
+    assert states == {"host": "off", "disk": "off"} | {where: "declared"}
+    assert policy["transfers"] == "sealed"

@@ -315,6 +315,18 @@ def test_preempted_sequences_go_on_without_being_computed_again(local_engine, of
     assert not private(tight.ends)
 
 
+@pytest.mark.parametrize("where", ["host", "disk"])
+def test_an_engine_configured_so_offloads_and_counts_for_each_receipt(local_engine, where):
+    roomy, tight = local_engine(), local_engine(kv_blocks=16, kv_offload=where)
+    assert ids_of(tight) == ids_of(roomy)
+    outside = tight.engine._scheduler._outside
+    counts = [slot.counts() for slot in tight.slots]
+    assert sum(each.sent for each in counts) > sum(each.hits for each in counts) > 0
+    assert sum(each.hits for each in counts) == outside.transfers.hits
+    assert {each.sent for each in [slot.counts() for slot in roomy.slots]} == {0}
+    outside.close()
+
+
 @pytest.mark.parametrize("speculation", ["ngram", "draft"])
 def test_proposals_and_their_pool_do_not_come_between(
     local_engine, offloading, model_folder, speculation
