@@ -4,9 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 MODEL ?=
+RUN ?= /tmp/tinychat
 ARGS ?=
 
-.PHONY: up test soak bench coverage check lint types floors interop fuzz clean
+.PHONY: up test soak bench coverage check lint types floors interop fuzz model clean
 
 # Clients and codecs of others, for the tests; without npm those tests skip and say so.
 PEERS := $(if $(shell command -v npm),tests/interop/node_modules/.package-lock.json)
@@ -50,6 +51,12 @@ fuzz: $(VENV)/.ready
 coverage: $(VENV)/.ready
 	$(BIN)/coverage run --branch --source=attestation.verifier -m pytest tests/attestation -q --ignore-glob='*vectors*'
 	$(BIN)/coverage report --skip-covered --show-missing --fail-under=100
+
+# The model in the box and its draft, from nothing: about two hours on two cores; call it again to go on.
+model: $(VENV)/.ready
+	$(BIN)/python -m engine.tinychat.train --out '$(RUN)/model' --compile
+	$(BIN)/python -m engine.tinychat.train --out '$(RUN)/draft' --draft-of '$(RUN)/model' --compile
+	$(BIN)/python -m engine.tinychat.publish --run '$(RUN)/model' --draft-run '$(RUN)/draft'
 
 bench: $(VENV)/.ready
 	$(BIN)/sottovoce bench wire

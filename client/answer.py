@@ -17,6 +17,7 @@ from client import sse
 from client.appraisal import Appraisal
 from client.errors import ResponseForged, VerificationFailed
 from client.exchange import Exchange, InnerRequest
+from client.passage import Passage
 from client.pricing import Pricing
 from wire import receipt
 from wire.errors import WireError
@@ -53,9 +54,12 @@ class ResponseCheck:
         request: InnerRequest,
         appraisal: Appraisal,
         on_verdict: Callable[[Verdict], None],
+        *,
         pricing: Pricing,
+        passage: Passage,
     ) -> None:
         self._pricing = pricing
+        self._passage = passage
         self._exchange = exchange
         self._request = request
         self._appraisal = appraisal
@@ -128,6 +132,7 @@ class ResponseCheck:
             self._fail((*before, *error.steps), None)
         except (WireError, ValueError, KeyError, TypeError):
             self._fail(before, Step("receipt", Outcome.FAIL, "the attestation member is malformed"))
+        self._passage.signed = signed
         if prompt_tokens:
             self._pricing.learn(node.key_document.model, self._request.body, prompt_tokens)
         return bare, claims["receipt"], Verdict((*before, *steps))

@@ -14,6 +14,7 @@ from attestation.errors import AppraisalError
 from attestation.verdict import Outcome, Step, Verdict
 from attestation.verifier.node import ReferenceValues, VerifiedNode, appraise
 from attestation.verifier.policy import ClientPolicy
+from attestation.verifier.weakness import Weakness
 from client.direct import pin_of
 from client.errors import NoNode
 from client.trust import Trust
@@ -38,6 +39,8 @@ class Appraisal:
     """What was checked of the log, once for all nodes."""
     nodes: tuple[VerifiedNode, ...]
     refused: tuple[RefusedNode, ...]
+    simulated_refused: bool = False
+    """Whether the log lists simulated nodes only, and the policy accepts none."""
 
     def serving(self, model: str) -> list[VerifiedNode]:
         """Return the verified nodes that serve `model`.
@@ -46,12 +49,30 @@ class Appraisal:
             NoNode: there is none; the message says whether nodes were refused.
         """
         found = [node for node in self.nodes if node.key_document.model == model]
+        self.require_any()
         if not found:
             raise NoNode(
                 f"no verified node serves this model ({len(self.nodes)} verified, "
                 f"{len(self.refused)} refused by policy or evidence)"
             )
         return found
+
+    def require_any(self) -> None:
+        """Refuse to go on without a single verified node.
+
+        Raises:
+            NoNode: there is none; its code says whether none is listed, or all are refused.
+        """
+        if self.nodes:
+            return
+        if not self.listed.nodes:
+            raise NoNode("the node list of this epoch is empty", code="node_list_empty")
+        if self.simulated_refused:
+            raise simulated_refused()
+        raise NoNode(
+            f"the policy or their evidence rules out all {len(self.refused)} listed node(s)",
+            code="nodes_refused",
+        )
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return the nodes with their steps, verified ones first."""
@@ -103,7 +124,21 @@ def appraise_all(
             nodes.append(node)
         else:
             refused.append(RefusedNode(row.node, Verdict((*node.steps, contradiction))))
-    return Appraisal(listed, log_steps(listed, trust), tuple(nodes), tuple(refused))
+    steps, hopeless = log_steps(listed, trust), refuses_simulated(trust, policy)
+    return Appraisal(listed, steps, tuple(nodes), tuple(refused), hopeless)
+
+
+def refuses_simulated(trust: Trust, policy: ClientPolicy) -> bool:
+    """Whether the log lists simulated nodes only, and the policy accepts none."""
+    return trust.simulated and Weakness.SIMULATED not in policy.accepted_weaknesses
+
+
+def simulated_refused() -> NoNode:
+    """Return the error for that."""
+    return NoNode(
+        "every node of this log is simulated, and this client does not accept that",
+        code="simulated_refused",
+    )
 
 
 def _contradiction(row: ListedNode, listed: VerifiedNodes, node: VerifiedNode) -> Step | None:

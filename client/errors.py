@@ -2,6 +2,7 @@
 
     ClientError
     ├── TrustFileError        trust.toml is missing, malformed or contradicts itself
+    ├── PortTaken             another process listens where the proxy was to
     ├── InsecureUrl           a party would be spoken to in clear across a network
     ├── NodeListError         no list of nodes for now that the log and its witnesses vouch for
     ├── NoNode                nodes are known, but none that the policy accepts serves this model
@@ -38,6 +39,12 @@ class TrustFileError(ClientError):
     code = "trust_file"
 
 
+class PortTaken(ClientError):
+    """Another process listens at the address that the proxy was given."""
+
+    code = "port_taken"
+
+
 class InsecureUrl(ClientError):
     """A URL that would carry requests in clear beyond this machine."""
 
@@ -56,9 +63,14 @@ class NodeListError(ClientError):
 
 
 class NoNode(ClientError):
-    """No verified node serves the model that was asked for."""
+    """No verified node serves the model that was asked for; `code` says how few there are."""
 
     code = "no_node"
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        if code is not None:
+            self.code = code
 
 
 class WalletEmpty(ClientError):

@@ -10,6 +10,7 @@ import httpx
 
 from attestation.verifier.node import VerifiedNode
 from client.errors import RelayError, RelayTimeout, ResponseCut, ResponseForged
+from client.passage import Carriage, Passage
 from wire import bhttp, inner, ohttp, padding
 from wire.errors import Truncated, WireError
 from wire.ohttp import PreparedRequest
@@ -93,9 +94,14 @@ class Exchange:
     """A request under way. `open` sends it and reads the response's head; then read `contents`."""
 
     def __init__(
-        self, node: VerifiedNode, response: httpx.Response, opener: ohttp.ChunkedResponseOpener
+        self,
+        node: VerifiedNode,
+        response: httpx.Response,
+        opener: ohttp.ChunkedResponseOpener,
+        carriage: Carriage,
     ) -> None:
         self.node = node
+        self._carriage = carriage
         self.salts = Salts(
             request=opener.export(ohttp.REQUEST_SALT_LABEL, ohttp.SALT_LENGTH),
             response=opener.export(ohttp.RESPONSE_SALT_LABEL, ohttp.SALT_LENGTH),
@@ -113,9 +119,16 @@ class Exchange:
 
     @classmethod
     async def open(
-        cls, relay: Relay, node: VerifiedNode, request: InnerRequest, prepared: PreparedRequest
+        cls,
+        relay: Relay,
+        node: VerifiedNode,
+        request: InnerRequest,
+        prepared: PreparedRequest,
+        passage: Passage | None = None,
     ) -> Exchange:
         """Send `request` to `node` through the relay, as `prepared`, and read the inner head.
+
+        What the relay sees of it is noted in `passage`, if somebody will ask.
 
         Raises:
             RelayError: an answer in clear, or none.
@@ -123,8 +136,9 @@ class Exchange:
             ResponseForged: it does not open, or is not Binary HTTP.
         """
         encapsulated_request, opener = prepared.encapsulate(request.encode())
+        carriage = (passage or Passage()).carry(node.key_document.node, encapsulated_request)
         response = await relay.post(node.key_document.node, encapsulated_request)
-        exchange = cls(node, response, opener)
+        exchange = cls(node, response, opener, carriage)
         try:
             await exchange._check_outer()
             exchange.head = await exchange._read_head()
@@ -146,6 +160,7 @@ class Exchange:
             for data in self._contents_of(self._early):
                 yield data
             async for encapsulated in self._pieces:
+                self._count(encapsulated)
                 for plaintext in self._opener.feed(encapsulated):
                     for data in self._contents_of(self._decoder.feed(plaintext)):
                         yield data
@@ -188,6 +203,7 @@ class Exchange:
     async def _read_head(self) -> bhttp.Head:
         with _failures():
             async for encapsulated in self._pieces:
+                self._count(encapsulated)
                 for plaintext in self._opener.feed(encapsulated):
                     self._early += self._decoder.feed(plaintext)
                 if self._early:
@@ -198,6 +214,10 @@ class Exchange:
         if not isinstance(head, bhttp.Head):
             raise ResponseForged("the response does not begin with its head")
         return head
+
+    def _count(self, encapsulated: bytes) -> None:
+        self._carriage.received += len(encapsulated)
+        self._carriage.pieces += 1
 
     def _finish(self) -> list[bhttp.Event]:
         # The final chunk runs to the end of the stream, so only then can it be opened.

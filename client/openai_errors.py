@@ -23,6 +23,7 @@ from client.errors import (
     VerificationFailed,
     WalletEmpty,
 )
+from client.remedies import explain, sentence
 
 NO_RETRY = {"x-should-retry": "false"}
 
@@ -53,7 +54,7 @@ _HTTP_MESSAGES = {
 
 def body(error: ClientError) -> bytes:
     """Return the error object of `error` as JSON."""
-    return _encode(str(error), _kind(_status(error)), error.code)
+    return _encode(explain(error), _kind(_status(error)), error.code)
 
 
 def response(error: ClientError) -> Response:
@@ -85,13 +86,13 @@ def of_answer(content: bytes, status: int) -> Response:
 
 def unknown_model() -> Response:
     """Return the 404 for a model that no verified node serves."""
-    text = "no verified node serves the model that was asked for; GET /v1/models lists those served"
+    text = sentence("no verified node serves the model that was asked for", "model_not_found")
     return _response(_encode(text, "invalid_request_error", "model_not_found", "model"), 404)
 
 
 def token_refused() -> Response:
     """Return the answer where the worker took none of our tokens."""
-    text = "the worker refused this client's token; it is not used again"
+    text = sentence("the worker refused this client's token", "token_refused")
     return _response(_encode(text, "sottovoce_error", "token_refused"), 503)
 
 

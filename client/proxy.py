@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import re
+import socket
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
@@ -18,19 +20,22 @@ from typing import Any
 import httpx
 import uvicorn
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from attestation.verdict import Verdict
 from attestation.verifier.policy import ClientPolicy
-from client import metrics, openai_errors, page, sse
+from client import metrics, openai_errors, sse
+from client.appraisal import refuses_simulated, simulated_refused
 from client.canonical import canonical_body, parse_body
 from client.connection import REQUEST_ID_FIELD, CallerConnection, request_id
-from client.errors import ClientError, NodeListError, NoNode, RequestRefused
+from client.errors import ClientError, NodeListError, NoNode, PortTaken, RequestRefused
 from client.exchange import TIMEOUT, Relay
 from client.http1 import Http1Transport
 from client.nodes import NodeDirectory
+from client.page.routes import routes as page_routes
+from client.passage import Passage
+from client.remedies import explain
 from client.streaming import EventStream, gone, typed_event
 from client.token_file import TokenFile
 from client.transport import Transport
@@ -51,8 +56,8 @@ EVIDENCE = "application/cmw+json"
 
 _HEX_32 = re.compile(r"[0-9a-f]{64}")
 
-KEPT_VERDICTS = 256
-"""Verdicts kept for `GET /verification`; they hold steps and reasons, never content."""
+KEPT_PASSAGES = 256
+"""Passages kept for `GET /verification`; they hold steps and reasons, never content."""
 
 
 @dataclass(frozen=True)
@@ -116,13 +121,14 @@ class Proxy:
             wallet=self.wallet,
             relay=Relay(config.relay_url, streams),
         )
-        self.verdicts: OrderedDict[str, Verdict] = OrderedDict()
+        self.passages: OrderedDict[str, Passage] = OrderedDict()
 
-    def record(self, request_id: str, verdict: Verdict) -> None:
-        """Keep the verdict of one request, forgetting the oldest beyond `KEPT_VERDICTS`."""
-        self.verdicts[request_id] = verdict
-        while len(self.verdicts) > KEPT_VERDICTS:
-            self.verdicts.popitem(last=False)
+    def begin(self, request_id: str) -> Passage:
+        """Begin to note the way of one request, forgetting the oldest beyond `KEPT_PASSAGES`."""
+        passage = self.passages[request_id] = Passage()
+        while len(self.passages) > KEPT_PASSAGES:
+            self.passages.popitem(last=False)
+        return passage
 
     def gauges(self) -> dict[str, int]:
         """Return what there is now, by the names of metrics."""
@@ -138,22 +144,23 @@ class Proxy:
         """Return all verdicts as JSON: the trust anchor, every node, the latest requests."""
         error: ClientError | None = None
         try:
-            await self.directory.current()
-        except NodeListError as failure:
+            (await self.directory.current()).require_any()
+        except (NodeListError, NoNode) as failure:
             error = failure
         known = self.directory.known
         return {
             "log": self.config.trust.log_origin,
             "simulated": self.config.trust.simulated,
             "accepted_weaknesses": sorted(self.config.policy.accepted_weaknesses),
-            "error": None if error is None else {"code": error.code, "message": str(error)},
+            "error": None if error is None else {"code": error.code, "message": explain(error)},
             "tokens": len(self.wallet),
             "tokens_given_back": self.wallet.given_back,
             "redraws": self.transport.redraws,
             "nodes": [] if known is None else known.to_json(),
             "requests": [
-                {"id": request_id, **verdict.to_json()}
-                for request_id, verdict in reversed(self.verdicts.items())
+                {"id": request_id, **passage.verdict.to_json()}
+                for request_id, passage in reversed(self.passages.items())
+                if passage.verdict is not None
             ],
         }
 
@@ -166,6 +173,7 @@ def build_app(config: ProxyConfig) -> FastAPI:
     app = FastAPI(lifespan=_lifespan, openapi_url=None, docs_url=None, redoc_url=None)
     app.state.config = config
     app.include_router(routes)
+    app.include_router(page_routes)
     app.add_exception_handler(ClientError, _client_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.state.counts = Counter[int]()
@@ -179,6 +187,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     ahead = asyncio.gather(proxy.wallet.keep_filled(), proxy.transport.keep_prepared())
     yield
     ahead.cancel()
+    await asyncio.gather(ahead, return_exceptions=True)
     proxy.wallet.close()
     await proxy.http.aclose()
 
@@ -286,6 +295,15 @@ async def verification(request: Request) -> dict[str, Any]:
     return found
 
 
+@routes.get("/verification/{request_id}")
+async def passage(request: Request, request_id: str) -> dict[str, Any]:
+    """Return what is known of one request's way, complete or so far."""
+    known: Passage | None = request.app.state.proxy.passages.get(request_id)
+    if known is None:
+        raise HTTPException(httpx.codes.NOT_FOUND)
+    return {"id": request_id, **known.to_json()}
+
+
 @routes.get("/health")
 async def health(request: Request) -> Response:
     """Say whether a completion would find a verified node and a token to pay with."""
@@ -294,14 +312,9 @@ async def health(request: Request) -> Response:
     return JSONResponse({"status": "ok" if ready else "starting"}, 200 if ready else 503)
 
 
-@routes.get("/", response_class=HTMLResponse)
-async def front_page(request: Request) -> HTMLResponse:
-    """Show a person what was verified."""
-    return page.render(await request.app.state.proxy.verification())
-
-
 async def _models(proxy: Proxy) -> list[dict[str, Any]]:
     appraisal = await proxy.directory.current()
+    appraisal.require_any()
     names = sorted({node.key_document.model for node in appraisal.nodes})
     created = min((node.key_document.not_before for node in appraisal.nodes), default=0)
     return [
@@ -335,14 +348,15 @@ async def _while_there(receive: Receive, sent: Coroutine[Any, Any, Response]) ->
 
 
 async def _sent(proxy: Proxy, request: Request, model: str, body: bytes) -> Response:
-    path, request_id = request.url.path, request.state.id
+    path, noted = request.url.path, proxy.begin(request.state.id)
     if path.endswith("tokenize"):
         path = path.removeprefix("/v1")  # where a client with a base URL of /v1 looks for it
     answer = await proxy.transport.send(
         path.encode(),
         body,
         model=model,
-        on_verdict=lambda verdict: proxy.record(request_id, verdict),
+        on_verdict=noted.judge,
+        passage=noted,
     )
     if answer.streamed:
         # Once the first event is there, so that an early failure has a status.
@@ -371,12 +385,15 @@ def serve(config: ProxyConfig) -> None:
 
     Raises:
         WalletDamaged: the wallet's file cannot be read.
+        PortTaken: another process listens at the address.
+        NoNode: the log can list simulated nodes only, and the policy accepts none.
     """
+    if refuses_simulated(config.trust, config.policy):
+        raise simulated_refused()
     TokenFile(config.wallet_path).load()  # a server that has begun to start could not say it
-    uvicorn.run(
+    listener = _listen(config.host, config.port)
+    options = uvicorn.Config(
         build_app(config),
-        host=config.host,
-        port=config.port,
         loop="asyncio",
         http=CallerConnection,
         access_log=False,
@@ -385,3 +402,14 @@ def serve(config: ProxyConfig) -> None:
         log_level="warning",
         timeout_graceful_shutdown=5,
     )
+    uvicorn.Server(options).run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise PortTaken(f"another process listens at {host} port {port}") from None

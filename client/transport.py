@@ -26,7 +26,7 @@ from attestation.verifier.node import VerifiedNode
 from client.answer import Answer, AtEnd, ResponseCheck, error_code, replay, stream, whole
 from client.appraisal import Appraisal
 from client.blinded import Blinded, messages
-from client.choice import MAX_REDRAWS, draw
+from client.choice import MAX_REDRAWS, draw, shares
 from client.errors import (
     IssuerError,
     QuoteRefused,
@@ -36,6 +36,7 @@ from client.errors import (
 )
 from client.exchange import Exchange, InnerRequest, Relay
 from client.nodes import NodeDirectory
+from client.passage import Draw, Passage
 from client.prepared import PreparedStock
 from client.pricing import Pricing
 from client.wallet import Wallet
@@ -92,23 +93,34 @@ class Transport:
         *,
         model: str,
         on_verdict: Callable[[Verdict], None],
+        passage: Passage | None = None,
     ) -> Answer:
-        """Send one request and return its answer.
+        """Send one request and return its answer; what there is to say of its way is noted.
 
         Raises:
             ClientError: any kind; nothing was delivered before it.
         """
+        passage = Passage() if passage is None else passage
         appraisal = await self._directory.current()
         carried: Carried | None = None
         for redraws_left in reversed(range(MAX_REDRAWS + 1)):
-            node = self._choose(appraisal, model)
+            chosen = self._choose(appraisal, model)
+            passage.draws.append(chosen)
+            node = chosen.node
             if carried is None:
                 count = self._pricing.predict(model, body, node.key_document.token_budget)
                 tokens = await self._wallet.take(count)
                 request = InnerRequest(b"POST", path, body, _this_minute(), tokens)
                 carried = await self._with_blinded(request)
-            exchange, carried = await self._ask(node, model, carried)
-            check = ResponseCheck(exchange, carried.request, appraisal, on_verdict, self._pricing)
+            exchange, carried = await self._ask(node, model, carried, passage)
+            check = ResponseCheck(
+                exchange,
+                carried.request,
+                appraisal,
+                on_verdict,
+                pricing=self._pricing,
+                passage=passage,
+            )
             answer = self._answer(exchange, carried, check)
             if answer.status == httpx.codes.SERVICE_UNAVAILABLE:
                 refusal = b"".join([payload async for payload in answer.payloads])
@@ -133,7 +145,7 @@ class Transport:
         """
         path = b"/v1/attestation?nonce=" + nonce.hex().encode()
         request = InnerRequest(b"GET", path, b"", _this_minute(), await self._wallet.take(1))
-        exchange, carried = await self._ask_once(node, await self._with_blinded(request))
+        exchange, carried = await self._ask_once(node, await self._with_blinded(request), Passage())
         answer = whole(exchange, None, self._refunding(exchange, carried))
         content = b"".join([payload async for payload in answer])
         if exchange.head.status != httpx.codes.OK:
@@ -147,14 +159,21 @@ class Transport:
             busy = known is not None and self._prepared.fill(known.nodes)
             await asyncio.sleep(PREPARING_S if busy else IDLE_S)
 
-    def _choose(self, appraisal: Appraisal, model: str) -> VerifiedNode:
+    def _choose(self, appraisal: Appraisal, model: str) -> Draw:
         nodes = appraisal.serving(model)
+        capacities = [node.key_document.capacity for node in nodes]
+        index = self._kept_index(nodes, model)
+        kept = index is not None
+        if index is None:
+            index = draw(capacities, self._uniform)
+        listed = len(appraisal.listed.nodes)
+        return Draw(nodes[index], len(nodes), listed, shares(capacities)[index], kept)
+
+    def _kept_index(self, nodes: Sequence[VerifiedNode], model: str) -> int | None:
+        """Return which node is kept for a model after a failure in clear, if it is still there."""
         kept, until = self._kept.get(model, ("", 0.0))
-        if time.monotonic() < until:
-            for node in nodes:
-                if node.key_document.node == kept:
-                    return node
-        return nodes[draw([node.key_document.capacity for node in nodes], self._uniform)]
+        names = [node.key_document.node for node in nodes]
+        return names.index(kept) if time.monotonic() < until and kept in names else None
 
     async def _with_blinded(self, request: InnerRequest) -> Carried:
         """Add as many blinded messages as there are tokens."""
@@ -165,25 +184,29 @@ class Transport:
         return Carried(replace(request, blinded=messages(blinded)), blinded)
 
     async def _ask(
-        self, node: VerifiedNode, model: str, carried: Carried
+        self, node: VerifiedNode, model: str, carried: Carried, passage: Passage
     ) -> tuple[Exchange, Carried]:
         try:
-            asked = await self._ask_once(node, carried)
+            asked = await self._ask_once(node, carried, passage)
         except (RelayError, ResponseError):
             self._kept[model] = (node.key_document.node, time.monotonic() + KEEP_NODE_S)
             raise
         self._kept.pop(model, None)
         return asked
 
-    async def _ask_once(self, node: VerifiedNode, carried: Carried) -> tuple[Exchange, Carried]:
-        exchange = await self._open(node, carried.request)
+    async def _ask_once(
+        self, node: VerifiedNode, carried: Carried, passage: Passage
+    ) -> tuple[Exchange, Carried]:
+        exchange = await self._open(node, carried.request, passage)
         if (corrected := await self._correct(exchange, carried)) is not None:
             carried = corrected
-            exchange = await self._open(node, carried.request)
+            exchange = await self._open(node, carried.request, passage)
         return exchange, carried
 
-    async def _open(self, node: VerifiedNode, request: InnerRequest) -> Exchange:
-        return await Exchange.open(self._relay, node, request, self._prepared.take(node))
+    async def _open(self, node: VerifiedNode, request: InnerRequest, passage: Passage) -> Exchange:
+        passage.tokens = len(request.tokens)
+        prepared = self._prepared.take(node)
+        return await Exchange.open(self._relay, node, request, prepared, passage)
 
     async def _correct(self, exchange: Exchange, carried: Carried) -> Carried | None:
         """Return the request to repeat at the same node, or None if the answer stands."""

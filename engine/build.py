@@ -71,19 +71,19 @@ def build(
         device=loaded.device,
     )
     gate = gate_of(config, loaded)
-    outside = offload_of(config, pool)
     extra = 0 if config.speculation == "none" else MAX_EXTRA
     max_rows = config.max_sequences + config.max_batch_tokens + extra
     logit_rows = config.max_sequences + config.prompt_logit_rows + extra
     computation = _telling(config, loaded.computation)
     device = computation.on(pool, max_rows=max_rows, max_logit_rows=logit_rows)
+    offload = offload_of(config, pool)
     trusted = TrustedSide(
         geometry,
         max_sequences=config.max_sequences,
         max_rows=max_rows,
         pinned=loaded.device.type != "cpu",
         gate=gate,
-        crossings=None if outside is None else outside.crossings,
+        crossings=None if offload is None else offload.crossings,
     )
     device, speculation = _speculation(config, loaded, device, trusted, blocks)
     scheduler = Scheduler(
@@ -96,7 +96,7 @@ def build(
         prompt_logit_rows=config.prompt_logit_rows,
         horizon=_horizon(loaded.computation),
         share_within=None if gate is None else SHARED,
-        outside=outside,
+        outside=offload,
     )
     return Engine(device, trusted, scheduler, changed, speculation, gate=gate), geometry
 

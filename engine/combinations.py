@@ -10,7 +10,6 @@ from engine.errors import EngineError
 
 SPECULATIONS = ("none", "ngram", "draft")
 WEIGHTS = ("as stored", "int8")
-OFFLOADS = ("none", "host", "disk")
 VERIFICATIONS = ("none", "audit", "full")
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
@@ -39,9 +38,7 @@ def _contradictions(config: EngineConfig) -> Iterator[str]:
         yield 'speculation "draft" needs the folder of a draft model'
     if config.weights == "int8" and not (on_cpu and alone):
         yield "int8 weights are for one process on a CPU"
-    if config.kv_truncation and (on_cpu or not alone):
-        yield "kv_truncation is for one process on a GPU"
-    yield from _offloading(config)
+    yield from _of_kv(config, on_cpu=on_cpu, alone=alone)
     if config.verification not in VERIFICATIONS:
         yield "verification is none, audit or full"
     if config.audit_rows < 1:
@@ -53,10 +50,10 @@ def _contradictions(config: EngineConfig) -> Iterator[str]:
         )
 
 
-def _offloading(config: EngineConfig) -> Iterator[str]:
-    if config.kv_offload not in OFFLOADS:
-        yield "kv_offload is none, host or disk"
-    if config.kv_offload_bytes < 1:
-        yield "what is offloaded takes at least one byte"
-    if config.kv_offload != "none" and (config.device != "cpu" or config.ranks > 1):
-        yield "kv_offload is for one process on a CPU: with a GPU it has not been run"
+def _of_kv(config: EngineConfig, *, on_cpu: bool, alone: bool) -> Iterator[str]:
+    if config.kv_truncation and (on_cpu or not alone):
+        yield "kv_truncation is for one process on a GPU"
+    if config.kv_offload_bytes < 0:
+        yield "kv_offload takes no less than nothing"
+    if config.kv_offload_bytes and not (on_cpu and alone):
+        yield "kv_offload is for one process on a CPU"

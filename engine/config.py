@@ -52,11 +52,10 @@ class EngineConfig:
     kv_truncation: bool = False
     """Decoding reads K and V only as precisely as it can use them (`engine.kv_alignment`). On a GPU
     only, and never while the computation is verified."""
-    kv_offload: str = "none"
-    """Where the K and V of preempted sequences wait, sealed (`engine.offload`): "none" (they are
-    computed again), "host", or "disk": a file without a name among the system's temporary ones."""
-    kv_offload_bytes: int = 1 << 30
-    """Upper bound of what waits there; whatever finds no room is computed again."""
+    kv_offload_bytes: int = 0
+    """Host memory for K and V of preempted sequences (`engine.offload`), which then come back
+    instead of being computed again; sealed on the way and at rest. 0: they are computed again. On a
+    CPU the device is emulated: another part of the same memory."""
     verification: str = "none"
     """What of the device's computation is checked before an id is released
     (`engine.verification`): "none", "audit" or "full". A model of the compiled kernels only."""

@@ -87,19 +87,18 @@ _SPECULATION = {
     "ngram": "n-grams of the same request; never a database of past requests",
     "draft": "draft model, named in the model digest",
 }
-_OFFLOAD = {
-    "host": "preempted sequences only, sealed in host memory; the key dies with the stay",
-    "disk": "preempted sequences only, sealed in a file without a name; the key dies with the stay",
-}
 _TRUNCATION = "decoding reads K and V by exponent difference, in part; never under verification"
+_OFFLOAD = (
+    "preempted sequences whole, sealed under per-request keys; on a CPU the device is emulated"
+)
 
 
 def optimisations(config: EngineConfig) -> tuple[Optimisation, ...]:
     """Return the table as it stands for an engine of `config`."""
     forms = {
         "speculation": _SPECULATION.get(config.speculation),
-        f"kv_offload_{config.kv_offload}": _OFFLOAD.get(config.kv_offload),
         "kv_truncation": _TRUNCATION if config.kv_truncation else None,
+        "kv_offload_host": _OFFLOAD if config.kv_offload_bytes else None,
     }
     for name in _GROUPS:
         ranks = getattr(config, name)
@@ -110,20 +109,14 @@ def optimisations(config: EngineConfig) -> tuple[Optimisation, ...]:
     )
 
 
-def _transfers(config: EngineConfig) -> str:
-    if config.device != "cpu":
-        return "plain"
-    return "none" if config.kv_offload == "none" else "sealed"
-
-
 def engine_policy(config: EngineConfig) -> bytes:
     """Return the policy this engine runs under, as canonical JSON.
 
     `verification` "none": the device's computation is not checked; what the other modes check is
     said in docs/verified_compute.md. `transfers` "none": T and U
-    are one processor, nothing leaves private memory; "sealed": nor does it but sealed, and what
-    does is K and V of preempted sequences; "plain": what crosses to the accelerator is protected
-    by nothing of ours.
+    are one processor, nothing leaves private memory; "sealed": K and V that are offloaded leave it
+    sealed, nothing else does; "plain": what crosses to the accelerator is protected by nothing of
+    ours.
     """
     policy = {
         "version": 1,
@@ -137,3 +130,9 @@ def engine_policy(config: EngineConfig) -> bytes:
         },
     }
     return canonical_json.encode(policy)
+
+
+def _transfers(config: EngineConfig) -> str:
+    if config.device != "cpu":
+        return "plain"
+    return "sealed" if config.kv_offload_bytes else "none"

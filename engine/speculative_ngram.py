@@ -62,13 +62,13 @@ class Ngrams:
             proposals = None if known is None else lookup(known, room)
             if proposals is None:
                 continue
-            count = budget.choose(work.sequence.pace, room)
-            if not count:
+            if count := budget.choose(work.sequence.pace, room):
+                budget.spend(count)
+                self._trusted.table(work.sequence).numpy()[:count] = proposals[:count]
+                counts[work.sequence] = count
+            else:
                 work.sequence.pace.rest()
-                continue
-            budget.spend(count)
-            self._trusted.table(work.sequence).numpy()[:count] = proposals[:count]
-            counts[work.sequence] = count
+            proposals.fill(0)  # numpy keeps small arrays that are freed, as they are, for the next
         return counts
 
     def beliefs(self) -> dict[Sequence, Tensor]:

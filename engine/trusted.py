@@ -123,10 +123,9 @@ class TrustedSide:
             max_rows: of a step.
             pinned: whether inputs lie where a GPU can fetch them.
             gate: what ids pass before they are released; None: nothing is verified.
-            crossings: what crossed of a sequence so far; None: nothing ever does.
+            crossings: what of a sequence went to the device and came back; None: nothing does.
         """
-        self._gate = gate
-        self._crossings = crossings
+        self._gate, self._crossings = gate, crossings
         self._geometry = geometry
         self._tokens = torch.zeros(max_sequences, geometry.max_model_len, dtype=torch.int64)
         self._eos = torch.full((max_sequences, MAX_EOS_IDS), -1, dtype=torch.int64)
@@ -295,19 +294,19 @@ class TrustedSide:
         if self._gate is not None:
             first = sequence.length - len(ids)
             counts = self._gate.pass_on(sequence, first, ids)
-        self._publish_released(sequence, counts)
-
-    def _publish_released(self, sequence: Sequence, counts: VerificationCounts) -> None:
-        if self._crossings is not None:
-            own = self._crossings(sequence)
-            counts = replace(counts, sent=own.sent, hits=own.hits, misses=own.misses)
-        sequence.slot.publish_released(sequence.sampled, counts)
+        sequence.slot.publish_released(sequence.sampled, self._with_crossings(sequence, counts))
 
     def _refuse(self, sequence: Sequence) -> Ending:
         if self._gate is not None:  # what was released before stays, and so does its number
-            counts = self._gate.refuse(sequence)
-            self._publish_released(sequence, counts)
+            counts = self._with_crossings(sequence, self._gate.refuse(sequence))
+            sequence.slot.publish_released(sequence.sampled, counts)
         return Ending(sequence, FinishReason.FAILED, ErrorCode.VERIFICATION_FAILED)
+
+    def _with_crossings(self, sequence: Sequence, counts: VerificationCounts) -> VerificationCounts:
+        if self._crossings is None:
+            return counts
+        crossed = self._crossings(sequence)
+        return replace(counts, sent=crossed.sent, hits=crossed.hits, misses=crossed.misses)
 
     def _score(self, work: Work, logits: Tensor) -> None:
         """Write the logprobs of the prompt ids that this work's rows predict."""

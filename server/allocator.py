@@ -3,7 +3,8 @@
 CPython's own arenas keep freed strings readable, and so does glibc's per-thread cache. With
 `PYTHONMALLOC=malloc` every object comes from glibc, `glibc.malloc.perturb` makes `free` overwrite,
 and `glibc.malloc.tcache_count=0` removes the cache in which chunks would be parked unscrubbed.
-All three are read when the process starts, hence the re-execution. Another libc, or a preloaded
+All three are read when the process starts, hence the re-execution, which also drops every variable
+that nobody measured (`server.environment`). Another libc, or a preloaded
 allocator, silently ignores them, hence the check: it allocates, frees and looks.
 """
 
@@ -12,12 +13,9 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Mapping
 
+from server import environment
 from server.errors import HygieneError
-
-PYTHON_ALLOCATOR = "malloc"
-TUNABLES = {"glibc.malloc.perturb": "165", "glibc.malloc.tcache_count": "0"}
 
 _SIZES = (72, 200, 600, 1000, 4000, 60000)
 """Bytes; glibc treats fast bins (to 128), the cache (to 1032) and larger chunks differently."""
@@ -34,31 +32,18 @@ _RUN = _PATTERN * 8
 """What counts as a survivor. One byte alone may be part of a pointer that was written since."""
 
 
-def scrubbing_environment(environment: Mapping[str, str]) -> dict[str, str] | None:
-    """Return the environment to start again with, or None if `environment` already scrubs."""
-    tunables = dict(
-        item.split("=", 1)
-        for item in environment.get("GLIBC_TUNABLES", "").split(":")
-        if "=" in item
-    )
-    if environment.get("PYTHONMALLOC") == PYTHON_ALLOCATOR and tunables.items() >= TUNABLES.items():
-        return None
-    tunables |= TUNABLES
-    joined = ":".join(f"{name}={value}" for name, value in tunables.items())
-    return {**environment, "PYTHONMALLOC": PYTHON_ALLOCATOR, "GLIBC_TUNABLES": joined}
-
-
 def ensure_scrubbing() -> None:
-    """Start this very command again under the scrubbing allocator, unless it already runs so.
+    """Start this very command again under the measured environment, unless it already runs so.
 
     Must be called before threads exist and anything is opened that must be closed in order.
 
     Raises:
         HygieneError: the allocator was asked for and still does not scrub.
     """
-    environment = scrubbing_environment(os.environ)
-    if environment is not None:
-        os.execve(sys.executable, sys.orig_argv, environment)  # noqa: S606 - ourselves, again
+    given = environment.given()
+    wanted = environment.measured(given)
+    if given != wanted:
+        os.execve(sys.executable, sys.orig_argv, wanted)  # noqa: S606 - ourselves, again
     check_scrubbing()
 
 

@@ -95,7 +95,8 @@ class Front:
                 Route("/health", self._health, methods=["GET"]),
                 Route("/ohttp-keys", self._show_keys, methods=["GET"]),
                 Route("/metrics", self._show_metrics, methods=["GET"]),
-            ]
+            ],
+            redirect_slashes=False,
         )
 
     async def serve(self) -> None:

@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
+from server import sandbox
 from server.allocator import ensure_scrubbing
 from server.config import WorkerConfig
 from server.engine_ready import EngineReadyLine
@@ -46,6 +47,7 @@ from server.logs import (
     failure,
 )
 from server.roles import RoleDied, Roles
+from server.sandbox import Confinement
 from server.sockets import packet_pair, stream_pair
 
 if TYPE_CHECKING:
@@ -81,6 +83,8 @@ class Parts:
     application: Callable[[], ApplicationFactory]
     attester: Callable[[WorkerConfig], Attester]
     gpus: Callable[[WorkerConfig], Gpus | None]
+    confinement: Callable[[WorkerConfig], Confinement | None] = sandbox.engine
+    """The engine's, which it is under before anything of it is imported."""
 
 
 def _engine(control: int, config: WorkerConfig, ready: int) -> None:
@@ -204,12 +208,16 @@ def fork_roles(config: WorkerConfig, parts: Parts, roles: Roles) -> Ends:
 
     def be_keeper() -> None:
         from server import keeper
+        from server.keeper_rehearsal import rehearse
 
+        rehearse()
+        sandbox.confine(Role.KEEPER, sandbox.KEEPER)
         keeper.run(to_keeper, to_checks, keeper_in)
 
     def be_front() -> None:
         from server import front
 
+        sandbox.confine(Role.FRONT, sandbox.front(config))
         front.run(config, to_front, front_in, checks, to_quotes)
 
     def be_zygote() -> None:
@@ -230,9 +238,11 @@ def fork_roles(config: WorkerConfig, parts: Parts, roles: Roles) -> Ends:
         from server import door
 
         if config.direct is not None and listener is not None:
+            sandbox.confine(Role.DOOR, sandbox.DOOR)
             door.run(listener, door_in, config.direct)
 
     def be_engine() -> None:
+        sandbox.confine(Role.ENGINE, parts.confinement(config))
         parts.engine(engine_in.fileno(), config, ready_out)
 
     theirs = (to_keeper, keeper_in, to_front, front_in, to_zygote, checks, to_checks, to_quotes)

@@ -119,6 +119,21 @@ class RoleStarted(Event):
 
 
 @dataclass(frozen=True)
+class RoleConfined(Event):
+    """A role runs under its filter of system calls, and Landlock's version; 0: there is none."""
+
+    role: Role
+    landlock: int
+
+
+@dataclass(frozen=True)
+class RoleNotConfined(Event):
+    """A role that cannot be confined as it is configured: an engine on a GPU, or in parts."""
+
+    role: Role
+
+
+@dataclass(frozen=True)
 class RoleEnded(Event):
     """A role died; the worker ends with it. `code` is negative for a signal."""
 

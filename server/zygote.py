@@ -39,7 +39,7 @@ from server.hardening import die_with, harden
 from server.logs import CapsuleCrashed, emit
 from server.openai.application import ServedModel
 from server.rehearsal import rehearse, touch
-from server.sandbox import confine
+from server.sandbox import confine_capsule
 from server.sockets import (
     close_all_but,
     detach_standard_streams,
@@ -253,7 +253,7 @@ def _be_capsule(parent: int, sockets: _CapsuleSockets, prepare: Prepare) -> None
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         close_all_but(sock.fileno() for sock in sockets)
         serve = prepare(sockets)
-        confine()
+        confine_capsule()
         serve()
         status = 0
     except ClientGone:

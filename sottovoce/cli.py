@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from client.errors import ClientError
+from sottovoce.failures import tell
 
 COMMANDS = {
     "up": "Start every party on this machine and serve a model.",
@@ -23,9 +24,13 @@ COMMANDS = {
     "log": "Run the transparency log; `log publish` adds a signed leaf.",
     "witness": "Run a witness of the log.",
     "proxy": "Run the local proxy that OpenAI clients talk to.",
+    "chat": "Talk to a model, with the verdict under each answer.",
+    "nodes": "List the nodes, and which of them a prompt would be sent to.",
+    "wallet": "Show how many requests can be paid for.",
     "verify": "Judge evidence, a node, a receipt, a log or a policy, offline.",
     "calibrate": "Measure how a model rounds here, and write its verification thresholds.",
     "bench": "Measure what the goals promise; `bench wire`, `path`, `engine`, `pipeline`.",
+    "completion": "Let bash, zsh or fish complete the words of this command.",
 }
 """Command name to its one-line description; the module is `sottovoce.commands.<name>`."""
 
@@ -46,8 +51,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         module.app(rest, prog_name=f"sottovoce {name}")
     except (ClientError, OSError, ValueError) as error:
-        # What a wrong file, address or key ends in: a sentence for a person, not a trace.
-        Console(stderr=True).print(f"sottovoce {name}: {error}", markup=False, highlight=False)
+        # What a wrong file, address or key ends in: sentences for a person, not a trace.
+        tell(Console(stderr=True), f"sottovoce {name}", error)
         sys.exit(1)
 
 

@@ -30,14 +30,16 @@ Verification = Annotated[
         "or none, where the model or the device cannot be checked."
     ),
 ]
+KvOffload = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        metavar="MIB",
+        help="Host memory for the sealed K and V of requests that wait, on a CPU.",
+    ),
+]
 KvTruncation = Annotated[
     bool, typer.Option("--kv-truncation", help="On a GPU: read K and V as precisely as used.")
-]
-KvOffload = Annotated[
-    str,
-    typer.Option(
-        help="Where K and V of preempted sequences wait, sealed: none, host or disk; on a CPU."
-    ),
 ]
 
 
@@ -53,7 +55,8 @@ class EngineOptions:
     kv_truncation: bool = False
     verification: str | None = None
     """None: audit."""
-    kv_offload: str = "none"
+    kv_offload: int = 0
+    """MiB."""
 
     def words(self) -> Iterator[str]:
         """Yield the words of a command line that say the same."""
@@ -66,8 +69,8 @@ class EngineOptions:
             yield "--kv-truncation"
         if self.verification is not None:
             yield from ("--verification", self.verification)
-        if self.kv_offload != "none":
-            yield from ("--kv-offload", self.kv_offload)
+        if self.kv_offload:
+            yield from ("--kv-offload", str(self.kv_offload))
 
     @property
     def only_device(self) -> bool:
@@ -116,8 +119,8 @@ def worker_engine(
         speculation=options.speculation,
         draft=options.draft,
         kv_truncation=options.kv_truncation,
-        kv_offload=options.kv_offload,
         verification=options.verification or "audit",
+        kv_offload_bytes=options.kv_offload << 20,
     )
     try:
         check_combination(config)

@@ -8,6 +8,8 @@ says so.
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,6 +76,11 @@ class Local:
         return self.folder / "trust.toml"
 
     @property
+    def profile(self) -> Path:
+        """The `client.toml` of a client in Python, with a wallet of its own."""
+        return self.folder / "client.toml"
+
+    @property
     def spent_socket(self) -> Path:
         """The spent-token store's unix socket."""
         return self.folder / "spent.sock"
@@ -114,6 +121,19 @@ def prepare(local: Local, *, list_epoch_s: int) -> None:
         f'name = "{ISSUER_NAME}"',
     ]
     local.trust.write_text("\n".join(lines) + "\n")
+
+
+def profile_text(local: Local, accepted: Sequence[str]) -> str:
+    """Write the profile of a client of these parties; `accepted` are weaknesses."""
+    members = {
+        "trust": local.trust.name,
+        "relay": local.url(RELAY),
+        "issuer": local.url(ISSUER),
+        "account-key": local.account_file.name,
+        "state": "client",
+    }
+    lines = [f'{name} = "{member}"' for name, member in members.items()]
+    return "\n".join([*lines, f"accept = {json.dumps(list(accepted))}"]) + "\n"
 
 
 def _new_key(local: Local, role: str) -> bytes:

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 
+from attestation.verifier.weakness import Weakness
 from engine.config import EngineConfig
 from engine.digest import model_digest
 from engine.policy import engine_policy
@@ -33,9 +34,11 @@ from sottovoce.local import (
     WORKER,
     Local,
     prepare,
+    profile_text,
     witness_name,
 )
 from sottovoce.models import ChosenModel, ModelNotFound, choose_model
+from sottovoce.ports import require_free
 from sottovoce.publish import (
     issuer_key_leaf,
     model_leaf,
@@ -43,6 +46,7 @@ from sottovoce.publish import (
     publish,
     release_leaf,
 )
+from sottovoce.status import StatusLine
 from sottovoce.supervisor import Party, Supervisor, interrupt_on_terminate
 from wire.token_life import KeyPeriod
 
@@ -100,9 +104,11 @@ class Up:
         try:
             self.start()
             self._greet()
-            while True:
-                self.supervisor.look()
-                time.sleep(0.25)
+            with StatusLine(self._console, self.local.url(PROXY)) as status:
+                while True:
+                    self.supervisor.look()
+                    status.look()
+                    time.sleep(0.25)
         except NotReady as error:
             self._console.print(f"[red]sottovoce could not start:[/red] {error}")
             return 1
@@ -118,6 +124,7 @@ class Up:
         Raises:
             NotReady: a party died or stayed silent.
         """
+        self._require_ports()
         engine = self._choose()
         model, name = self._model.folder, self._model.name
         prepare(self.local, list_epoch_s=self._options.list_epoch_s)
@@ -139,6 +146,17 @@ class Up:
         """End every party and remove everything they kept."""
         self.supervisor.stop()
         shutil.rmtree(self.local.folder)
+
+    def _require_ports(self) -> None:
+        local, direct = self.local, self._options.direct
+        offsets = [PROXY, RELAY, ISSUER, LOG, *range(WORKER, WORKER + local.workers)]
+        offsets += range(WITNESS, WITNESS + WITNESSES)
+        offsets += range(DIRECT, DIRECT + local.workers) if direct else ()
+        try:
+            require_free(map(local.port, offsets))
+        except OSError as error:
+            advice = "stop what has it, or choose other ports with --port-base"
+            raise NotReady(f"{error.strerror}; {advice}") from None
 
     def _choose(self) -> EngineConfig:
         """Find the models, and return the configuration of every worker's engine.
@@ -227,6 +245,7 @@ class Up:
         )  # fmt: skip
         local.account_file.touch(0o600)
         local.account_file.write_text(account + "\n")
+        local.profile.write_text(profile_text(local, self._accepted()))
         start(
             "proxy", "proxy",
             "--trust", str(local.trust),
@@ -234,11 +253,18 @@ class Up:
             "--issuer", local.url(ISSUER),
             "--account-key", str(local.account_file),
             "--state", str(local.directory("proxy")),
-            "--accept", "simulated",
-            *(("--accept", "compute-unverified") if self._engine.verification == "none" else ()),
-            *(("--accept", "transfers-plain") if self._engine.device != "cpu" else ()),
+            *(word for weakness in self._accepted() for word in ("--accept", weakness)),
             "--port", str(local.port(PROXY)),
         )  # fmt: skip
+
+    def _accepted(self) -> list[Weakness]:
+        """Return what the local client has to put up with."""
+        unverified, plain = self._engine.verification == "none", self._engine.device != "cpu"
+        return [
+            Weakness.SIMULATED,
+            *((Weakness.COMPUTE_UNVERIFIED,) if unverified else ()),
+            *((Weakness.TRANSFERS_PLAIN,) if plain else ()),
+        ]
 
     def _direct_words(self, index: int) -> tuple[str, ...]:
         if not self._options.direct:
@@ -296,6 +322,7 @@ class Up:
             f"verdicts: {self.local.url(PROXY)}/verification    (Ctrl-C stops every party)",
             highlight=False,
         )
+        console.print(f"without the proxy: {self.local.profile}", highlight=False, soft_wrap=True)
         if self._options.direct:
             self._greet_directly(name)
         console.print(f"sottovoce is ready: {url}", markup=False, highlight=False)

@@ -75,10 +75,3 @@ def test_options_that_contradict_each_other_start_nothing():
     options = UpOptions(20_000, 1, None, 60, engine=EngineOptions(kv_truncation=True))
     with pytest.raises(NotReady, match="for one process on a GPU"):
         Up(options, Console(quiet=True))._choose()
-
-
-def test_offload_is_handed_to_the_workers_and_stands_in_the_published_policy():
-    engine = EngineOptions(verification="none", kv_offload="host")
-    assert list(engine.words())[-2:] == ["--kv-offload", "host"]
-    config = Up(UpOptions(20_000, 1, None, 60, engine=engine), Console(quiet=True))._choose()
-    assert b'"transfers":"sealed"' in engine_policy(config)

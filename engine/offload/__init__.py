@@ -5,7 +5,7 @@
     queue            which unit comes back next: what the scheduler is going to do
     stay             one sequence's units while they are outside
     offload          the host's end: leave, expect, come back, forget
-    assemble         both ends, as an engine's configuration asks for them
+    assemble         both ends, for an engine
 
 `docs/encrypted_pipeline.md` says what holds.
 """

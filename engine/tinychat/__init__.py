@@ -2,7 +2,8 @@
 
 Reading order: `facts` and `words` (what it may know), `grammar` (how a question is worded),
 `skills` (one exchange of each kind), `corpus` (whole dialogues, seeded), `chat` (roles as text),
-`tokenizer`, `packing`, `train`, `export`, `evaluate`. The shipped folder is `MODEL_FOLDER`.
+`tokenizer`, `packing`, `model`, `train`, `export`, `evaluate`, `acceptance`, `publish`. The shipped
+folders are `MODEL_FOLDER` and, for speculation, `DRAFT_FOLDER`.
 """
 
 from __future__ import annotations
@@ -10,3 +11,4 @@ from __future__ import annotations
 from pathlib import Path
 
 MODEL_FOLDER = Path(__file__).parent / "model"
+DRAFT_FOLDER = Path(__file__).parent / "draft"

@@ -48,12 +48,16 @@ class Message:
 
 @dataclass(frozen=True)
 class Dialogue:
-    """Messages that end with the assistant; `accepted` holds the right forms of the last one."""
+    """Messages that end with the assistant; `accepted` holds the right forms of the last one.
+
+    `evidence` is the sentence on which the last answer rests, where its distance matters.
+    """
 
     skill: str
     messages: tuple[Message, ...]
     accepted: tuple[str, ...]
     tools: tuple[Tool, ...] = field(default=())
+    evidence: str = ""
 
 
 def turns(exchanges: Sequence[Exchange]) -> tuple[Message, ...]:

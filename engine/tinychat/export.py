@@ -18,7 +18,7 @@ from engine.tinychat import MODEL_FOLDER
 from engine.tinychat import model as shape
 from engine.tinychat import tokenizer as bpe
 from engine.tinychat.chat import BEGIN, CHAT_TEMPLATE, END, PAD, ROLES
-from engine.tinychat.errors import NothingTrained
+from engine.tinychat.train import trained
 
 
 def stock_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
@@ -41,18 +41,15 @@ def export(run: Path, folder: Path) -> None:
     Raises:
         NothingTrained: `run` holds no checkpoint.
     """
-    checkpoint = run / "checkpoint.pt"
-    if not checkpoint.exists():
-        raise NothingTrained(f"no checkpoint in {run}")
+    model = trained(run).to(torch.bfloat16)
     tokenizer = bpe.load(run / "tokenizer.json")
-    model = shape.create(tokenizer, seed=0)
-    model.load_state_dict(torch.load(checkpoint, weights_only=True)["model"])
-    model = model.to(torch.bfloat16)
     ids = {name: tokenizer.token_to_id(token) for name, token in _ID_TOKENS.items()}
     model.generation_config = GenerationConfig(**ids, do_sample=False)
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     stock_tokenizer(tokenizer).save_pretrained(folder)
+    for path in folder.iterdir():
+        path.chmod(0o644)  # weights come out readable by their owner alone
 
 
 _ID_TOKENS = {"bos_token_id": BEGIN, "eos_token_id": END, "pad_token_id": PAD}

@@ -1,4 +1,4 @@
-"""Slot grammar for wordings, and the noise real people add to them.
+"""Slot grammar for wordings, what is kept back of them, and the noise real people add.
 
 A pattern is text with alternatives in brackets: ``[what is|what's] the relay[| for]``. Brackets do
 not nest. Randomness is always the caller's `random.Random`.
@@ -9,10 +9,46 @@ from __future__ import annotations
 import itertools
 import random
 import re
+import zlib
+from functools import cache
+
+from engine.tinychat.part import Part
 
 _SLOT = re.compile(r"\[([^\]]*)\]")
-_OPENINGS = ("hi, ", "hello, ", "hey, ", "please: ", "so, ", "quick question: ", "ok, ", "um, ")
-_POLITE = (" please", ", please", " thanks", " :)", "")
+_OPENINGS = (
+    *("hi, ", "hello, ", "hey, ", "please: ", "so, ", "quick question: ", "ok, ", "um, ", "and "),
+    *("tell me, ", "tell me: ", "one question: ", "please tell me: ", "now, ", "next: ", "well, "),
+    *("I wonder, ", "I want to know: ", "can you tell me: ", "one more thing, ", "say, ", "but "),
+    *("do you know: ", "excuse me, ", "just asking, ", "sorry, ", "dear model, ", "good day. "),
+)
+_TAILS = (
+    *(" please", ", please", ", thanks", " :)", ", in short", ", briefly", ", tell me", " really"),
+    *(" exactly", ", I wonder", " then", " here", " now", ", do you know", " in one sentence"),
+)
+_SYNONYMS = {
+    "prompt": ("message", "question", "request", "text", "input"),
+    "prompts": ("messages", "questions", "requests", "inputs"),
+    "messages": ("prompts", "chats", "requests"),
+    "read": ("see", "look at"),
+    "stored": ("saved", "kept"),
+    "what is": ("what's", "whats", "what exactly is"),
+    "how do i": ("how can i", "how to", "how should i", "how would i"),
+    "how does": ("in what way does", "how exactly does"),
+    "why is": ("how come", "for what reason is"),
+    "sottovoce": ("this server", "Sottovoce", "this software"),
+    "tell me": ("say", "explain to me", "let me know"),
+    "explain": ("describe", "clarify", "tell me about"),
+    "which": ("what",),
+    "can": ("could", "may"),
+    "use": ("take", "make use of"),
+    "start": ("launch", "begin"),
+    "gpu": ("accelerator", "graphics card"),
+    "node": ("worker",),
+    "i": ("one", "we"),
+}
+_SMALL_WORDS = frozenset(
+    ("a an the is are was do does did of to in on for i you my me it this be can have has").split()  # noqa: SIM905
+)
 
 
 def _pieces(pattern: str) -> list[tuple[str, ...]]:
@@ -30,12 +66,23 @@ def expand_all(pattern: str) -> list[str]:
     return ["".join(choice) for choice in itertools.product(*_pieces(pattern))]
 
 
+@cache
+def kept_back(patterns: tuple[str, ...]) -> frozenset[str]:
+    """Return the tenth of the wordings of `patterns`, at least one, that training never sees."""
+    every = sorted({text for pattern in patterns for text in expand_all(pattern)}, key=_drawn)
+    return frozenset(every[: max(1, round(len(every) / 10))])
+
+
+def _drawn(text: str) -> tuple[int, str]:
+    return zlib.crc32(text.encode()), text
+
+
 def normalized(text: str) -> str:
     """Return `text` in lower case with every run of other than letters and digits as one space."""
     return " ".join(re.findall(r"[a-z0-9]+", text.lower()))
 
 
-def _typo(text: str, rng: random.Random) -> str:
+def typo(text: str, rng: random.Random) -> str:
     """Swap, drop or double one letter; words of digits stay as they are."""
     places = [i for i in range(1, len(text) - 1) if text[i].isalpha() and text[i + 1].isalpha()]
     if not places:
@@ -58,15 +105,38 @@ def _cased(text: str, rng: random.Random) -> str:
     return text
 
 
-def spoken(question: str, rng: random.Random, *, mark: str = "?") -> str:
-    """Return `question` as somebody might type it: opening, typos, case and final mark vary."""
+def reworded(question: str, rng: random.Random) -> str:
+    """Return `question` with some words exchanged for others of like sense, or in telegram style.
+
+    Only for training: it teaches that the sense hangs on few words, wherever they stand.
+    """
     text = question
-    if rng.random() < 0.12:
+    for word, others in _SYNONYMS.items():
+        if rng.random() < 0.15:
+            text = re.sub(rf"\b{word}\b", rng.choice(others), text, count=1)
+    return _telegram(text, rng) if rng.random() < 0.12 else text
+
+
+def _telegram(text: str, rng: random.Random) -> str:
+    kept = [word for word in text.split() if word not in _SMALL_WORDS or rng.random() < 0.3]
+    return " ".join(kept) if sum(len(word) > 3 for word in kept) > 1 else text
+
+
+def spoken(
+    question: str, rng: random.Random, part: Part = Part.TRAINING, *, mark: str = "?"
+) -> str:
+    """Return `question` as somebody might type it: opening, typos, case and final mark vary.
+
+    What is kept back from training is spelt right: it measures wordings, and misspelling is
+    measured apart (`evaluate.misspelt`).
+    """
+    text = question
+    if rng.random() < 0.2:
         text = rng.choice(_OPENINGS) + text
-    if rng.random() < 0.05:
-        text += rng.choice(_POLITE)
-    if rng.random() < 0.15:
-        text = _typo(text, rng)
+    if rng.random() < 0.1:
+        text += rng.choice(_TAILS)
+    if rng.random() < 0.15 and part is Part.TRAINING:
+        text = typo(text, rng)
     text = _cased(text, rng)
     if rng.random() < 0.7:
         text += mark

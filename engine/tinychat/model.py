@@ -1,7 +1,8 @@
-"""The shape of the model: a Llama of four layers, and one training step's loss."""
+"""The shapes of the model and of its draft, both Llamas, and one training step's loss."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,16 +18,31 @@ from engine.tinychat.tokenizer import VOCABULARY_SIZE
 CONTEXT = 2048
 
 
-def config(tokenizer: Tokenizer) -> Any:  # noqa: ANN401 - transformers is untyped here
-    """Return the configuration: 3.3 million parameters, two query heads to a key-value head."""
+@dataclass(frozen=True)
+class Size:
+    """What a model is made of; two query heads share a key-value head."""
+
+    hidden: int
+    layers: int
+    heads: int
+    inner: int
+
+
+MAIN = Size(hidden=256, layers=4, heads=4, inner=640)
+DRAFT = Size(hidden=128, layers=2, heads=2, inner=384)
+_HEAD = 64
+
+
+def config(tokenizer: Tokenizer, size: Size) -> Any:  # noqa: ANN401 - transformers is untyped here
+    """Return the configuration of a Llama of `size`."""
     return LlamaConfig(
         vocab_size=VOCABULARY_SIZE,
-        hidden_size=256,
-        intermediate_size=640,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=64,
+        hidden_size=size.hidden,
+        intermediate_size=size.inner,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        num_key_value_heads=size.heads // 2,
+        head_dim=_HEAD,
         max_position_embeddings=CONTEXT,
         tie_word_embeddings=True,
         bos_token_id=tokenizer.token_to_id(BEGIN),
@@ -37,26 +53,38 @@ def config(tokenizer: Tokenizer) -> Any:  # noqa: ANN401 - transformers is untyp
     )
 
 
-def create(tokenizer: Tokenizer, seed: int) -> Any:  # noqa: ANN401
+def create(tokenizer: Tokenizer, size: Size, seed: int) -> Any:  # noqa: ANN401
     """Return the untrained model of `seed`, in fp32."""
     torch.manual_seed(seed)
-    model = LlamaForCausalLM(config(tokenizer))
+    model = LlamaForCausalLM(config(tokenizer, size))
     model.config._attn_implementation = "sdpa"  # noqa: SLF001 - transformers' own switch
     return model
 
 
-def loss(model: Any, body: Any, batch: Batch) -> Tensor:  # noqa: ANN401
-    """Return the mean cross-entropy of the trained tokens of `batch`.
+def logits(model: Any, body: Any, batch: Batch) -> Tensor:  # noqa: ANN401
+    """Return the logits `[trained, vocabulary]`, fp32, of the trained positions of `batch`.
 
     `body` is `model.model` or its compiled form. Only trained positions meet the output layer.
     """
-    wanted = batch.targets != IGNORED
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(batch.ids.device.type, torch.bfloat16):
         hidden = body(
             input_ids=batch.ids,
             attention_mask=batch.mask,
             position_ids=batch.positions,
             use_cache=False,
         ).last_hidden_state
-        logits = model.lm_head(hidden[wanted])
-    return functional.cross_entropy(logits.float(), batch.targets[wanted])
+        found: Tensor = model.lm_head(hidden[batch.targets != IGNORED])
+    return found.float()
+
+
+def loss(model: Any, body: Any, batch: Batch) -> Tensor:  # noqa: ANN401
+    """Return the mean cross-entropy of the trained tokens of `batch`."""
+    wanted = batch.targets[batch.targets != IGNORED]
+    return functional.cross_entropy(logits(model, body, batch), wanted)
+
+
+def distance(model: Any, body: Any, teacher: Any, batch: Batch) -> Tensor:  # noqa: ANN401
+    """Return the mean cross-entropy against the teacher's distribution: how a draft learns."""
+    with torch.no_grad():
+        taught = logits(teacher, teacher.model, batch).softmax(-1)
+    return functional.cross_entropy(logits(model, body, batch), taught)

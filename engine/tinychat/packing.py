@@ -7,7 +7,7 @@ a stream: it asks for its next step and gets what an unbroken run would have got
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from tokenizers import Tokenizer
@@ -19,7 +19,7 @@ from engine.tinychat.dialogue import Dialogue
 
 IGNORED = -100
 PAD_ID = SPECIAL_TOKENS.index(PAD)  # special tokens are the first of the vocabulary
-_MISSES = 6  # dialogues that fit no row before the rest is padded
+_MISSES = 8  # dialogues that fit no row before the rest is padded
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,10 @@ class Batch:
     positions: Tensor
     mask: Tensor
     targets: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on `device`."""
+        return Batch(*(getattr(self, one.name).to(device) for one in fields(self)))
 
 
 class _Row:
@@ -97,12 +101,14 @@ class Packer:
     seed: int
 
     def batch(self, step: int, shape: Shape) -> Batch:
-        """Return the batch of `step`: rows filled first-fit, the remainder padded."""
+        """Return the batch of `step`: rows filled first-fit, short talks last, the rest padded."""
         rng = random.Random(f"{self.seed}/{step}")
         rows = [_Row() for _ in range(shape.rows)]
         misses = 0
         while misses < _MISSES:
-            ids, trained = encode(dialogue(rng, long=shape.long), self.tokenizer)
+            ids, trained = encode(
+                dialogue(rng, long=shape.long and misses < _MISSES // 2), self.tokenizer
+            )
             row = next((row for row in rows if len(row.ids) + len(ids) <= shape.length), None)
             if row is None:
                 misses += 1

@@ -1,4 +1,4 @@
-"""The tokenizer: byte-level BPE of 2,048 entries, every digit by itself, any UTF-8 there and back.
+"""The tokenizer: byte-level BPE of 3,072 entries, every digit by itself, any UTF-8 there and back.
 
 Trained on the project's own dialogues. All 256 bytes are in the vocabulary, so no text is unknown.
 """
@@ -14,7 +14,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from engine.tinychat.chat import CALL, CALL_END, SPECIAL_TOKENS, segments
 from engine.tinychat.corpus import dialogues
 
-VOCABULARY_SIZE = 2048
+VOCABULARY_SIZE = 3072
 SAMPLE = 30_000  # dialogues; the merges no longer change much beyond
 _MARKUP = (CALL, CALL_END)
 

@@ -1,17 +1,17 @@
-"""Train the model in the box: `python -m engine.tinychat.train --out DIR --seed 1 --minutes 45`.
+"""Train the model in the box, or its draft: `python -m engine.tinychat.train --out DIR`.
 
-The run is a function of its settings: each step's batch is made from seed and step, and with
-`--tokens` the learning rate follows the tokens seen, so a run that was cut and resumed gives the
-losses of an unbroken one. With `--minutes` the rate follows the clock instead. Run it again with
-the same arguments to resume; checkpoints replace each other atomically in DIR, which should be
-outside the repository. DIR/loss.jsonl holds one line a step.
+The run is a function of its settings: each step's batch is made from seed and step, and the
+learning rate follows the steps, so a run that was cut and resumed gives the losses of an unbroken
+one on the same machine. Run it again with the same arguments to resume; checkpoints replace each
+other atomically in DIR, which should be outside the repository. DIR/loss.jsonl holds one line a
+step. A draft learns the main model's distributions. Matrices learn by Muon, embeddings and gains by
+AdamW.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -24,28 +24,31 @@ from tokenizers import Tokenizer
 
 from engine.tinychat import model as shape
 from engine.tinychat import tokenizer as bpe
-from engine.tinychat.errors import WrongCheckpoint
-from engine.tinychat.packing import IGNORED, Packer, Shape
+from engine.tinychat.errors import NothingTrained, WrongCheckpoint
+from engine.tinychat.model import DRAFT, MAIN, Size
+from engine.tinychat.packing import IGNORED, Batch, Packer, Shape
 
 Clock = Callable[[], float]
-_SAVE_EVERY_S = 60.0
+_SAVE_EVERY_S = 120.0
 _SHORT = Shape(rows=16, length=256)
-_LONG = Shape(rows=4, length=1024, long=True)
+_LONG = Shape(rows=2, length=2048, long=True)
+STEPS, DRAFT_STEPS = 7000, 2000
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides a run. Exactly one of `tokens` and `minutes` is not zero."""
+    """What decides a run."""
 
     seed: int
-    tokens: int = 0
-    minutes: float = 0.0
-    peak_rate: float = 2e-3
-    warmup: float = 0.02  # share of the run
+    size: Size = MAIN
+    steps: int = STEPS
+    peak_rate: float = 5e-3
+    warmup: float = 0.02  # share of the steps
+    falling: float = 0.5  # share of the steps
     weight_decay: float = 0.1
     short: Shape = _SHORT
     long: Shape = _LONG
-    long_every: int = 8  # each eighth step trains late positions
+    long_every: int = 7  # each seventh step trains late positions
 
 
 @dataclass(frozen=True)
@@ -57,28 +60,27 @@ class Progressed:
     seconds: float = 0.0
 
 
-def share_done(settings: Settings, progressed: Progressed) -> float:
-    """Return the part of the run that lies behind, 0 to 1."""
-    if settings.tokens:
-        return min(1.0, progressed.tokens / settings.tokens)
-    return min(1.0, progressed.seconds / (60 * settings.minutes))
-
-
-def rate(settings: Settings, share: float) -> float:
-    """Return the learning rate: a linear rise, then half a cosine down to nothing."""
-    if share < settings.warmup:
-        return settings.peak_rate * (share + 0.001) / (settings.warmup + 0.001)
-    angle = math.pi * (share - settings.warmup) / (1 - settings.warmup)
-    return settings.peak_rate * (1 + math.cos(angle)) / 2
+def rate(settings: Settings, step: int) -> float:
+    """Return the learning rate of `step`: a linear rise, a plateau, a linear fall to nothing."""
+    share = step / settings.steps
+    rising = (share + 0.001) / (settings.warmup + 0.001)
+    return settings.peak_rate * min(1.0, rising, (1 - share) / settings.falling)
 
 
 class Run:
     """One training run in one folder: `advance` takes a step, `save` makes it durable."""
 
     def __init__(
-        self, folder: Path, settings: Settings, *, clock: Clock = time.monotonic, compiled: bool
+        self,
+        folder: Path,
+        settings: Settings,
+        *,
+        compiled: bool,
+        device: str = "cpu",
+        teacher: Path | None = None,
+        clock: Clock = time.monotonic,
     ) -> None:
-        """Begin, or resume from the checkpoint in `folder`.
+        """Begin, or resume from the checkpoint in `folder`; a draft learns from `teacher`'s run.
 
         Raises:
             WrongCheckpoint: the folder belongs to a run with other settings.
@@ -86,12 +88,14 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.settings = folder, settings
         self._clock = clock
-        self.tokenizer = _tokenizer(folder, settings.seed)
-        self.model = shape.create(self.tokenizer, settings.seed)
+        self.tokenizer = _tokenizer(folder, settings.seed, teacher)
+        self._device = torch.device(device)
+        self.model = shape.create(self.tokenizer, settings.size, settings.seed).to(self._device)
         self._body: Any = self.model.model
         if compiled:
             self._body = torch.compile(self._body, dynamic=False)
-        self._optimizer = _optimizer(self.model, settings)
+        self._teacher = _taught(teacher, self._device) if teacher else None
+        self._optimizers = _optimizers(self.model, settings)
         self._packer = Packer(self.tokenizer, settings.seed)
         self.progressed = Progressed()
         self._log: list[str] = []
@@ -105,14 +109,15 @@ class Run:
     @property
     def share(self) -> float:
         """The part of the run that is done, 0 to 1."""
-        return share_done(self.settings, self.progressed)
+        return self.progressed.step / self.settings.steps
 
     def _resume(self) -> None:
-        state = torch.load(self._checkpoint, weights_only=True)
+        state = torch.load(self._checkpoint, weights_only=True, map_location=self._device)
         if state["settings"] != _plain(self.settings):
             raise WrongCheckpoint(f"{self._checkpoint} was begun with other settings")
         self.model.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.progressed = Progressed(**state["progressed"])
         lines = (self.folder / "loss.jsonl").read_text().splitlines()[: self.progressed.step]
         _replace_file(self.folder / "loss.jsonl", "".join(f"{line}\n" for line in lines).encode())
@@ -123,15 +128,8 @@ class Run:
         step = self.progressed.step
         long = step % self.settings.long_every == self.settings.long_every - 1
         batch = self._packer.batch(step, self.settings.long if long else self.settings.short)
-        now = rate(self.settings, self.share)
-        for group in self._optimizer.param_groups:
-            group["lr"] = now
-        self._optimizer.zero_grad(set_to_none=True)
-        loss = shape.loss(self.model, self._body, batch)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self._optimizer.step()
-        value = loss.item()
+        now = rate(self.settings, step)
+        value = self._learn(batch.to(self._device), now)
         done = self.progressed
         self.progressed = replace(
             done,
@@ -141,6 +139,20 @@ class Run:
         )
         self._note(value, now, int((batch.targets != IGNORED).sum()))
         return value
+
+    def _learn(self, batch: Batch, now: float) -> float:
+        if self._teacher is None:
+            loss = shape.loss(self.model, self._body, batch)
+        else:
+            loss = shape.distance(self.model, self._body, self._teacher, batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = now
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return loss.item()
 
     def _note(self, loss: float, learning_rate: float, trained: int) -> None:
         line = {
@@ -162,7 +174,7 @@ class Run:
                 "settings": _plain(self.settings),
                 "progressed": asdict(self.progressed),
                 "model": self.model.state_dict(),
-                "optimizer": self._optimizer.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
             },
             unfinished,
         )
@@ -179,25 +191,52 @@ def _replace_file(path: Path, data: bytes) -> None:
     unfinished.replace(path)
 
 
-def _tokenizer(folder: Path, seed: int) -> Tokenizer:
+def _tokenizer(folder: Path, seed: int, teacher: Path | None) -> Tokenizer:
+    """Return the tokenizer of the run, made when it begins; a draft shares its teacher's."""
     path = folder / "tokenizer.json"
     if not path.exists():
-        _replace_file(path, bpe.train(seed).to_str(pretty=True).encode())
+        text = (teacher / path.name).read_text() if teacher else bpe.train(seed).to_str(pretty=True)
+        _replace_file(path, text.encode())
     return bpe.load(path)
 
 
-def _optimizer(model: Any, settings: Settings) -> torch.optim.AdamW:  # noqa: ANN401
-    matrices = [p for p in model.parameters() if p.dim() > 1]
-    others = [p for p in model.parameters() if p.dim() <= 1]
+def trained(folder: Path) -> Any:  # noqa: ANN401 - transformers is untyped here
+    """Return the model of the run in `folder` as its last checkpoint holds it, in fp32.
+
+    Raises:
+        NothingTrained: the folder holds no checkpoint.
+    """
+    path = folder / "checkpoint.pt"
+    if not path.exists():
+        raise NothingTrained(f"no checkpoint in {folder}")
+    state = torch.load(path, weights_only=True, map_location="cpu")
+    size = Size(**state["settings"]["size"])
+    model = shape.create(bpe.load(folder / "tokenizer.json"), size, seed=0)
+    model.load_state_dict(state["model"])
+    return model
+
+
+def _taught(folder: Path, device: torch.device) -> Any:  # noqa: ANN401
+    return trained(folder).to(device, torch.bfloat16).eval()
+
+
+def _optimizers(model: Any, settings: Settings) -> list[torch.optim.Optimizer]:  # noqa: ANN401
+    decay = settings.weight_decay
+    body = list(model.model.layers.parameters())
+    matrices = [p for p in body if p.dim() == 2]
+    gains = [p for p in (*body, *model.model.norm.parameters()) if p.dim() < 2]
     groups = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
-        {"params": others, "weight_decay": 0.0},
+        {"params": [model.get_input_embeddings().weight], "weight_decay": decay},
+        {"params": gains, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=settings.peak_rate, betas=(0.9, 0.98), fused=True)
+    return [
+        torch.optim.Muon(matrices, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True),
+    ]
 
 
 def train(run: Run, *, clock: Clock = time.monotonic) -> None:
-    """Advance `run` to its end, saving about once a minute, with a progress bar."""
+    """Advance `run` to its end, saving every two minutes, with a progress bar."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
         task = progress.add_task("training", total=1.0)
@@ -216,14 +255,12 @@ def train(run: Run, *, clock: Clock = time.monotonic) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train the model in the box.")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--draft-of", type=Path, help="train the draft of the run in this folder")
     parser.add_argument("--seed", type=int, default=1)
-    length = parser.add_mutually_exclusive_group(required=True)
-    length.add_argument("--tokens", type=int, default=0, help="train for so many tokens")
-    length.add_argument("--minutes", type=float, default=0.0, help="train for so long")
+    parser.add_argument("--steps", type=int, default=0, help="another number of steps")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument(
-        "--compile", action="store_true", help="needs a C++ compiler; a third faster"
-    )
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--compile", action="store_true", help="needs a C++ compiler; faster")
     return parser.parse_args()
 
 
@@ -231,8 +268,11 @@ def main() -> None:
     """Train from the command line."""
     given = _arguments()
     torch.set_num_threads(given.threads)
-    settings = Settings(seed=given.seed, tokens=given.tokens, minutes=given.minutes)
-    train(Run(given.out, settings, compiled=given.compile))
+    steps = given.steps or (DRAFT_STEPS if given.draft_of else STEPS)
+    size = DRAFT if given.draft_of else MAIN
+    settings = Settings(seed=given.seed, size=size, steps=steps)
+    options = {"compiled": given.compile, "device": given.device, "teacher": given.draft_of}
+    train(Run(given.out, settings, **options))
 
 
 if __name__ == "__main__":

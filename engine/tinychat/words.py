@@ -207,6 +207,14 @@ EVENTS = _lines(
     "lottery, the song contest, the tour de france, the final, the civil war, the nobel prize, the "
     "chess championship"
 )
+PARTS = _words(
+    "relay worker proxy client issuer capsule keeper front launcher engine log witness token "
+    "receipt quote gateway checkpoint quorum accelerator"
+)
+PRODUCTS = _words(
+    "Photoshop Netflix Spotify WhatsApp TikTok Instagram Facebook YouTube Dropbox Slack Zoom Gmail "
+    "Alexa iPhone Android PlayStation Tesla Salesforce Outlook Firefox Kubernetes Oracle Minecraft"
+)
 TASKS = _lines(
     "sorts a list, reads a file, draws a circle, downloads a page, plays chess, parses html, sends "
     "an email, finds prime numbers, opens a window, trains a network, connects to a database"

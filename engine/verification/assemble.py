@@ -43,6 +43,7 @@ def gate_of(config: EngineConfig, loaded: LoadedModel) -> Gate | None:
         thresholds=thresholds,
         weights=partial(weights, model),
         renew=renew,
+        threads=model.threads,
     )
     return Gate(verifier, mode=config.verification, model_digest=loaded.digest)
 

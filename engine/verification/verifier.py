@@ -13,7 +13,9 @@ All checks are made before a verdict is, so the time it takes does not say which
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -154,6 +156,7 @@ class Verifier:
         thresholds: Thresholds = BOUNDS,
         weights: Weights | None = None,
         renew: Callable[[], TrustedModel] | None = None,
+        threads: int = 1,
     ) -> None:
         """Check a model.
 
@@ -166,6 +169,7 @@ class Verifier:
             thresholds: what passes.
             weights: for the exact recheck; without them a failed check is a failure.
             renew: makes T's part once more, of `secrets`; without it `rekey` leaves sketches alone.
+            threads: that T may use; with more than one, products are judged beside the rest.
         """
         if mode not in MODES:
             raise ValueError(f"verification is one of {', '.join(MODES)}")
@@ -176,6 +180,7 @@ class Verifier:
         self._linear = LinearCheck(model.sketches, thresholds)
         self._lengths: dict[Hashable, int] = {}
         self._drawn = 0
+        self._beside = ThreadPoolExecutor(1, "verification") if threads > 1 else None
 
     def forget(self, key: Hashable) -> None:
         """Zero what is known of a sequence: it ended, failed, or lost its blocks."""
@@ -210,21 +215,35 @@ class Verifier:
         rows = [each.first + row for each in opened for row in each.own]
         opening = transcript.open(rows)
         index = torch.tensor(rows)
-        judged = self._recheck(self._linear.check(opening.products), opening)
+        judging = self._judge(opening)
         replayed = replay(
             self._model, self._rows(opened), opening, keys[:, index], values[:, index]
         )
         told = _Told(keys, values, opening, transcript)
-        table = self._table(judged, replayed)
         heads = self._heads(opened, replayed, transcript.final, logits)
+        attended, at = [], 0
+        for each in opened:
+            attended.append(self._attend(each, told, slice(at, at + len(each.own))))
+            at += len(each.own)
+        table = self._table(self._recheck(judging(), opening), replayed)
+        table["attention"] = torch.cat(attended, dim=1).all(0).tolist()
+        return self._findings(opened, table, heads)
+
+    def _judge(self, opening: Opening) -> Callable[[], Judged]:
+        """Begin to judge products; what is returned waits for it."""
+        if self._beside is None:
+            return partial(self._linear.check, opening.products)
+        return self._beside.submit(self._linear.check, opening.products).result
+
+    def _findings(
+        self, opened: Sequence[_Opened], table: dict[str, list[bool]], heads: list[bool]
+    ) -> list[Finding]:
         findings, at, wanted = [], 0, 0
         for each in opened:
             own = slice(at, at + len(each.own))
             asked = slice(wanted, wanted + len(each.work.logit_rows))
             at, wanted = own.stop, asked.stop
-            attended = self._attend(each, told, own)
-            parts = {name: held[own] for name, held in table.items()}
-            parts |= {"attention": attended.all(0).tolist(), "head": heads[asked]}
+            parts = {name: held[own] for name, held in table.items()} | {"head": heads[asked]}
             findings.append(self._finding(each, parts))
         return findings
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import nullcontext
 from enum import StrEnum
 from typing import Annotated
 
@@ -12,6 +11,7 @@ import typer
 from rich.console import Console
 
 from sottovoce.bench.line import Line
+from sottovoce.bench.progress import watched
 from sottovoce.bench.shown import show
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
@@ -113,7 +113,9 @@ def worker(
 
         engine_with_plain_face(plain_port)(control, config, ready)  # type: ignore[arg-type]
 
-    command.app(context.args, prog_name="sottovoce bench worker", obj=replace(PARTS, engine=engine))
+    # The face is a server: in the process that becomes the engine, it could not be confined.
+    parts = replace(PARTS, engine=engine, confinement=lambda _: None)
+    command.app(context.args, prog_name="sottovoce bench worker", obj=parts)
 
 
 @app.command(hidden=True)
@@ -125,7 +127,6 @@ def stub_worker(port: Annotated[int, typer.Option(help="Port.")]) -> None:
 
 
 def _show(lines: Iterator[Line], *, as_json: bool) -> None:
-    console = Console()
-    busy = nullcontext() if as_json else console.status("measuring ...")
-    with busy:
-        show(lines, console, as_json=as_json)
+    # A program reads standard output; the bar is for whoever waits in front of it.
+    watched_lines = watched(lines, Console(stderr=as_json))
+    show(watched_lines, Console(), as_json=as_json)

@@ -180,8 +180,8 @@ def publish_policy(
     device: Device = "cpu",
     speculation: Speculation = "none",
     kv_truncation: KvTruncation = False,
+    kv_offload: KvOffload = 0,
     verification: Verification = None,
-    kv_offload: KvOffload = "none",
     upstream_kind: UpstreamKind = None,
 ) -> None:
     """Publish the engine policy of a worker that serves this model."""

@@ -49,8 +49,8 @@ def run(
         typer.Option(help="With --speculation draft: folder or hub name of the draft model."),
     ] = None,
     kv_truncation: KvTruncation = False,
+    kv_offload: KvOffload = 0,
     verification: Verification = None,
-    kv_offload: KvOffload = "none",
 ) -> None:
     """Start everything, print the endpoint, and stay until Ctrl-C."""
     engine = EngineOptions(

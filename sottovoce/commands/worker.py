@@ -72,8 +72,8 @@ def serve(
         Path | None, typer.Option(help="With --speculation draft: folder of the draft model.")
     ] = None,
     kv_truncation: KvTruncation = False,
+    kv_offload: KvOffload = 0,
     verification: Verification = None,
-    kv_offload: KvOffload = "none",
     upstream: Annotated[
         str | None,
         typer.Option(help="Another engine computes: http://127.0.0.1:PORT or unix:PATH."),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -16,11 +16,11 @@ from rich.table import Table
 
 from attestation.errors import VerificationError
 from attestation.verdict import Outcome, Step
+from sottovoce.shown import steps_table
 from sottovoce.verify.advice import advice
 from sottovoce.verify.arguments import Unusable
 
 PASSED, FAILED, UNUSABLE = 0, 1, 2
-_COLOURS = {Outcome.PASS: "green", Outcome.FAIL: "bold red", Outcome.SKIP: "yellow"}
 _WIDEST = 96
 
 
@@ -69,7 +69,7 @@ def run(work: Callable[[], Verified], console: Console, *, as_json: bool) -> int
         return UNUSABLE
     except (Failure, VerificationError) as error:
         if not as_json:
-            console.print(_steps(error.steps))
+            console.print(steps_table(error.steps))
         _show_error(error.code, f"{error.step}: {error.reason}", console, as_json=as_json)
         return FAILED
     if as_json:
@@ -100,7 +100,7 @@ def _show_verified(found: Verified, console: Console) -> None:
     if not found.steps:
         console.print(_claims(found.claims))
         return
-    console.print(_steps(found.steps))
+    console.print(steps_table(found.steps))
     console.print(_claims(found.claims))
     skipped = [step.step for step in found.steps if step.outcome is Outcome.SKIP]
     if skipped:
@@ -114,14 +114,6 @@ def _show_sentences(sentences: Mapping[str, tuple[str, ...]], console: Console) 
         console.print(f"[bold]{escape(heading)}[/]")
         for line in lines:
             console.print(f"  {escape(line)}", highlight=False)
-
-
-def _steps(steps: Iterable[Step]) -> Table:
-    table = Table("step", "outcome", "reason", box=None, padding=(0, 2))
-    for step in steps:
-        colour = _COLOURS[step.outcome]
-        table.add_row(step.step, f"[{colour}]{step.outcome.value}[/]", escape(step.reason))
-    return table
 
 
 def _claims(claims: Mapping[str, object]) -> Table:

@@ -16,8 +16,8 @@ from engine.errors import EngineError
         {"weights": "int8", "speculation": "ngram"},
         {"speculation": "draft", "draft": Path("d"), "tensor_parallel": 2},
         {"device": "cuda", "kv_truncation": True},
-        {"kv_offload": "disk", "verification": "audit"},
         {"device": "cuda:3", "tensor_parallel": 2},
+        {"kv_offload_bytes": 1 << 20, "verification": "audit"},
     ],
 )
 def test_what_goes_together(settings):
@@ -35,10 +35,9 @@ def test_what_goes_together(settings):
         ({"speculation": "draft"}, "needs the folder"),
         ({"draft": Path("d")}, "a draft model needs"),
         ({"kv_truncation": True}, "on a GPU"),
-        ({"kv_offload": "cloud"}, "kv_offload is"),
-        ({"kv_offload_bytes": 0}, "at least one byte"),
-        ({"kv_offload": "host", "device": "cuda"}, "on a CPU"),
-        ({"kv_offload": "disk", "tensor_parallel": 2}, "one process"),
+        ({"kv_offload_bytes": -1}, "no less than nothing"),
+        ({"kv_offload_bytes": 1, "device": "cuda"}, "kv_offload is for one process on a CPU"),
+        ({"kv_offload_bytes": 1, "tensor_parallel": 2}, "kv_offload is for one process"),
         ({"kv_truncation": True, "device": "cuda", "tensor_parallel": 2}, "one process"),
     ],
 )

@@ -89,18 +89,17 @@ def test_speculation_is_declared_in_the_form_it_has(speculation, state, form):
         assert other.name == "speculation" or other in OPTIMISATIONS
 
 
+def test_offload_is_declared_by_whoever_uses_it_and_its_transfers_are_sealed():
+    policy = json.loads(engine_policy(EngineConfig(Path("m"), kv_offload_bytes=1 << 20)))
+    assert policy["optimisations"]["kv_offload_host"]["state"] == "declared"
+    assert policy["transfers"] == "sealed"
+    policy = json.loads(engine_policy(EngineConfig(Path("m"))))
+    assert policy["optimisations"]["kv_offload_host"]["state"] == "off"
+    assert policy["transfers"] == "none"
+
+
 def test_truncation_is_declared_by_whoever_uses_it():
     policy = json.loads(engine_policy(EngineConfig(Path("m"), device="cuda", kv_truncation=True)))
     assert policy["optimisations"]["kv_truncation"]["state"] == "declared"
     policy = json.loads(engine_policy(EngineConfig(Path("m"), device="cuda")))
     assert policy["optimisations"]["kv_truncation"]["state"] == "off"
-
-
-@pytest.mark.parametrize("where", ["host", "disk"])
-def test_offload_is_declared_by_whoever_uses_it_and_its_transfers_are_sealed(where):
-    policy = json.loads(engine_policy(EngineConfig(Path("m"), kv_offload=where)))
-    states = {
-        name: policy["optimisations"][f"kv_offload_{name}"]["state"] for name in ("host", "disk")
-    }
-    assert states == {"host": "off", "disk": "off"} | {where: "declared"}
-    assert policy["transfers"] == "sealed"

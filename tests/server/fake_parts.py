@@ -13,6 +13,8 @@ The body of a request is JSON; every member is optional:
                 "stderr": write the prompt to standard error, in Python and natively
                 "exit", "midexit": end the process at once, before or after the first event
     show        "escapes": try everything a capsule must not do; answer with what succeeded
+                "another": ask the keeper for the context of `another`, the hex of somebody
+                else's request; say in an event what came
 
 The engine keeps a journal of what happens to its slots, so that tests can read it.
 """
@@ -43,9 +45,10 @@ from engine.types import (
     VerificationCounts,
 )
 from server.config import WorkerConfig
+from server.errors import ServerError
 from server.openai.errors import ApiError
 from server.openai.outputs import Body, Event, Head, Output, Usage
-from wire import canonical_json
+from wire import canonical_json, ohttp
 
 GEOMETRY = SlotGeometry(max_model_len=512, vocab_size=1000)
 MODEL_DIGEST = bytes(range(32))
@@ -107,6 +110,10 @@ class FakePlan:
         self._misbehave("run")
         content_type = b"text/event-stream" if self.streamed else b"application/json"
         yield Head(200, ((b"content-type", content_type),))
+        if self.order.get("show") == "another":
+            yield Event(
+                json.dumps({"stolen": _steal(bytes.fromhex(self.order["another"]))}).encode()
+            )
         ids = []
         for token in self._generate(engine, rng_seed()):
             ids.append(token)
@@ -161,6 +168,21 @@ class FakePlan:
     def counts(self) -> VerificationCounts:
         assert self._counts is not None
         return self._counts
+
+
+def _steal(request: bytes) -> bool:
+    """Find the capsule's own way to the keeper, up the stack, and use it for another request."""
+    frame = sys._getframe()
+    while not hasattr(frame.f_locals.get("self"), "_keeper"):
+        assert frame.f_back is not None
+        frame = frame.f_back
+    keeper = frame.f_locals["self"]._keeper
+    header, enc, _ = ohttp.split(request)
+    try:
+        keeper.context(header, enc, chunked=True)
+    except (ServerError, OSError):
+        return False
+    return True
 
 
 def _succeeds(attempt: Callable[[], Any]) -> bool:

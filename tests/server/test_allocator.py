@@ -8,9 +8,8 @@ import sys
 
 import pytest
 
-from server.allocator import scrubbing_environment
+from server.environment import FIXED as SCRUBBING
 
-SCRUBBING = scrubbing_environment({})
 NOT_ENOUGH = [
     {},
     {"PYTHONMALLOC": "malloc"},
@@ -53,19 +52,7 @@ def test_a_command_starts_itself_again_under_the_scrubbing_allocator(environment
 def test_an_allocator_that_only_claims_to_scrub_is_found_out():
     # The words are there, but a preloaded allocator or another libc would not have read them.
     code = (
-        "import os; from server import allocator;"
-        f"os.environ.update({SCRUBBING!r}); allocator.ensure_scrubbing()"
+        "from server import allocator, environment;"
+        f"environment.given = lambda: {SCRUBBING!r}; allocator.ensure_scrubbing()"
     )
     assert "HygieneError" in run(code, {}).stderr
-
-
-def test_other_tunables_are_kept():
-    given = {"GLIBC_TUNABLES": "glibc.rtld.nns=2:glibc.malloc.perturb=1", "OTHER": "x"}
-    environment = scrubbing_environment(given)
-    assert environment["OTHER"] == "x"
-    assert set(environment["GLIBC_TUNABLES"].split(":")) == {
-        "glibc.rtld.nns=2",
-        "glibc.malloc.perturb=165",
-        "glibc.malloc.tcache_count=0",
-    }
-    assert scrubbing_environment(environment) is None

@@ -14,12 +14,15 @@ except library.NativeUnavailable as unavailable:
 
 FOLDER = Path(__file__).parents[2] / "engine" / "tinychat" / "model"
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 12}
+CONFINED = {"keeper", "front", "engine"}
 ENGINE = {"verification": "audit", "max_model_len": 512}
 
 
 def test_an_honest_answer_s_receipt_counts_its_checks(start_worker):
     with start_worker(real=True, model=str(FOLDER), engine=ENGINE) as worker:
         worker.wait_for("WorkerReady")
+        assert {line["role"] for line in worker.logged("RoleConfined")} == CONFINED
+        assert "Seccomp:\t2" in Path(f"/proc/{worker.pid('engine')}/status").read_text()
         sent, response = worker.ask({**CHAT, "n": 2})
         assert response.status == 200
         verification = sent.check([response.content], worker.document.receipt_key).verification

@@ -128,6 +128,8 @@ def test_every_role_is_protected_and_has_no_descriptor_of_another(worker):
     for role in ("keeper", "front", "zygote", "engine"):
         status = Path(f"/proc/{worker.pid(role)}/status").read_text()
         assert "NoNewPrivs:\t1" in status
+        if role in {"keeper", "front"}:  # an engine that is not fake is confined as well
+            assert "Seccomp:\t2" in status
         limits = Path(f"/proc/{worker.pid(role)}/limits").read_text()
         assert re.search(r"Max core file size +0 +0 ", limits)
 

@@ -64,12 +64,13 @@ def inner_request(
     tokens: tuple[privacy_pass.Token, ...] = (),
     date: int | None = None,
     blinded: BlindedMessages | None = None,
+    path: bytes = b"/v1/chat/completions",
 ) -> bhttp.Request:
     body = order if isinstance(order, bytes) else json.dumps(order).encode()
     now = int(time.time()) if date is None else date
     return inner.build_request(
         method=b"POST",
-        path=b"/v1/chat/completions",
+        path=path,
         body=body,
         date=now // 60 * 60,
         tokens=tokens,

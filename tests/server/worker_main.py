@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 from engine.config import EngineConfig
 from server.config import DirectPort, Upstream, WorkerConfig
@@ -37,10 +41,59 @@ def _lying(control: int, config: WorkerConfig, ready: int) -> None:
     PARTS.engine(control, config, ready)
 
 
+def _noting(control: int, config: WorkerConfig, ready: int) -> None:
+    """The real engine, which notes in the log what it does out of the ordinary, and how often."""
+    from engine.scheduler import Scheduler
+    from engine.speculative import Budget
+    from engine.speculative_draft import Draft
+    from engine.speculative_ngram import Ngrams
+    from server.logs import log_descriptor
+
+    def note(of: type, name: str) -> None:
+        original = getattr(of, name)
+
+        def noted(*arguments):
+            result = original(*arguments)
+            if name == "_preempt" or result:
+                os.write(log_descriptor(), b'{"event":"Noted%s"}\n' % of.__name__.encode())
+            return result
+
+        setattr(of, name, noted)
+
+    # A draft as large as its model is never worth it; here it is asked all the same.
+    Budget.choose = lambda _budget, _pace, most: min(most, 2)
+    note(Scheduler, "_preempt")
+    note(Ngrams, "propose")
+    note(Draft, "propose")
+    PARTS.engine(control, config, ready)
+
+
+def _known_keys() -> None:
+    """Have the keeper draw what a test can draw as well: SHA-256 of 0, 1, 2, ..."""
+    from server import keeper
+
+    drawn = itertools.count()
+
+    def urandom(length: int) -> bytes:
+        return hashlib.sha256(b"%d" % next(drawn)).digest()[:length]
+
+    keeper.os = SimpleNamespace(urandom=urandom)
+
+
+def _unconfined(_: WorkerConfig) -> None:
+    """The fake engine keeps a journal in a file."""
+
+
+ENGINES = {"lying": _lying, "noting": _noting}
+
+
 def _application() -> object:
     from tests.server.fake_parts import FakeApplication
 
     return FakeApplication
+
+
+FAKE = Parts(_engine, _application, PARTS.attester, PARTS.gpus, _unconfined)
 
 
 def main() -> None:
@@ -53,10 +106,15 @@ def main() -> None:
     if members.get("upstream"):
         members["upstream"] = Upstream(**members["upstream"])
     engine = EngineConfig(members["model"], **members.pop("engine", {}))
-    real, lying = members.pop("real", False), members.pop("lying", False)
+    if engine.draft is not None:
+        engine = replace(engine, draft=Path(engine.draft))
+    real = members.pop("real", False)
+    ours = [made for name, made in ENGINES.items() if members.pop(name, False)]
+    if members.pop("known_keys", False):
+        _known_keys()
     config = WorkerConfig(engine=engine, **members)
-    parts = PARTS if real else Parts(_engine, _application, PARTS.attester, PARTS.gpus)
-    run(config, replace(parts, engine=_lying) if lying else parts)
+    parts = PARTS if real else FAKE
+    run(config, replace(parts, engine=ours[0]) if ours else parts)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ ITSELF = (
     ),
     Fact(
         "size",
-        "I have about three million parameters, which is very little.",
+        "I have about three and a half million parameters, which is very little.",
         (
             "how [big|large|small] are you",
             "how many parameters do you have",

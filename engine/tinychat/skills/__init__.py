@@ -12,18 +12,19 @@ from engine.tinychat.skills.talk import capital, project_fact, short_fact, small
 
 __all__ = ["SKILLS", "Exchange", "Skill"]
 
-# weight, skill: the share of each in training
+# weight, skill: the share of each in training; nearly half of the questions of knowledge have to
+# be declined
 SKILLS: tuple[tuple[int, Skill], ...] = (
-    (26, project_fact),
-    (8, small_talk),
+    (22, project_fact),
+    (6, small_talk),
     (5, capital),
     (4, short_fact),
-    (15, arithmetic),
-    (5, counting),
-    (7, copying),
-    (5, reversing),
-    (3, spelling),
-    (9, reading),
-    (2, as_json),
-    (16, declining),
+    (20, arithmetic),
+    (7, counting),
+    (12, copying),
+    (12, reversing),
+    (4, spelling),
+    (14, reading),
+    (4, as_json),
+    (34, declining),
 )

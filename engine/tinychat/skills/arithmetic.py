@@ -6,6 +6,7 @@ import random
 import zlib
 
 from engine.tinychat.grammar import capitalized
+from engine.tinychat.part import Part
 from engine.tinychat.skills.exchange import Exchange, only, pick
 
 
@@ -39,13 +40,17 @@ def subtracted(a: int, b: int) -> str:
 _SUMS: dict[str, tuple[str, ...]] = {
     "+": (
         "[what is |what's |how much is |calculate |compute ||]{a}[ + |+| plus | and ]{b}",
-        "[add {a} and {b}|add {b} to {a}]",
+        "[add {a} and {b}|add {b} to {a}|add: {a}, {b}|now add {a} and {b}]",
+        "[sum of|total of|the total of|what is the sum of] {a} and {b}",
+        "[what does|what do|can you work out|solve|work out] {a}[ + |+| plus ]{b}[| make| give]",
         "[{a}+{b}=|{a} + {b} =|{a} + {b} = ?]",
         "the sum of {a} and {b}",
     ),
     "-": (
         "[what is |what's |how much is |calculate |compute ||]{a}[ - |-| minus | less ]{b}",
-        "[subtract {b} from {a}|take {b} from {a}]",
+        "[subtract {b} from {a}|take {b} from {a}|take {b} away from {a}|from {a} take {b}]",
+        "[what is left of|what remains of] {a} [without|after taking] {b}",
+        "[can you work out|solve|work out|what does] {a}[ - |-| minus ]{b}[| make| give]",
         "[{a}-{b}=|{a} - {b} =|{a} - {b} = ?]",
         "the difference {a} minus {b}",
     ),
@@ -83,10 +88,10 @@ def _operands(sign: str, rng: random.Random) -> tuple[int, int, str]:
 
 
 def _number(rng: random.Random) -> int:
-    return rng.randint(0, 9) if rng.random() < 0.25 else rng.randint(10, 99)
+    return rng.randint(0, 9) if rng.random() < 0.2 else rng.randint(10, 99)
 
 
-def arithmetic(rng: random.Random, held_out: bool) -> Exchange:
+def arithmetic(rng: random.Random, part: Part) -> Exchange:
     """Return a sum or difference up to 99, a product from the tables, or an exact quotient.
 
     Operands of sums and differences are held out; tables are learnt whole, so there the wording is.
@@ -94,9 +99,10 @@ def arithmetic(rng: random.Random, held_out: bool) -> Exchange:
     sign = rng.choices("+-*/", (45, 30, 18, 7))[0]
     a, b, answer = _operands(sign, rng)
     tables = sign in "*/"
-    while not tables and held_out_operands(sign, a, b) != held_out:
+    while not tables and held_out_operands(sign, a, b) != (part is not Part.TRAINING):
         a, b, answer = _operands(sign, rng)
-    pattern = pick(rng, _SUMS[sign], held_out and tables)
+    worded = Part.TRAINING if part is Part.HELD_OUT and not tables else part
+    pattern = pick(rng, _SUMS[sign], worded)
     question = pattern.replace("{a}", str(a)).replace("{b}", str(b))
     mark = "?" if question[:1].isalpha() else ""
     return only("arithmetic", capitalized(question) + mark, answer)

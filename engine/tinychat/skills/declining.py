@@ -6,6 +6,7 @@ import random
 
 from engine.tinychat import words
 from engine.tinychat.grammar import capitalized, spoken
+from engine.tinychat.part import Part
 from engine.tinychat.skills.exchange import Exchange, pick
 
 DECLINING = (
@@ -36,6 +37,21 @@ DECLINING_DETAILS = (
     "That I do not know about sottovoce. Its documentation may tell you.",
     "I do not know that about sottovoce, sorry.",
 )
+DECLINING_PRODUCT = (
+    "I know no product but sottovoce, and even that only a little.",
+    "About other products I know nothing. Ask me about sottovoce.",
+    "Sorry, I cannot compare products: sottovoce is the only one I know.",
+)
+DECLINING_PRIVATE = (
+    "I know nothing about people, only what you tell me in this chat.",
+    "That I cannot know: you have not told me.",
+    "Sorry, nobody told me that.",
+)
+DECLINING_NOW = (
+    "I have no window and no news: I cannot know what is going on today.",
+    "That changes from day to day, and I look nothing up.",
+    "I do not know. I hear nothing of the world outside.",
+)
 NOT_UNDERSTOOD = (
     "I did not understand that. Could you say it in other words?",
     "Sorry, I do not understand. What would you like to know?",
@@ -55,6 +71,11 @@ _UNKNOWN: tuple[tuple[int, tuple[str, ...], tuple[str, ...]], ...] = (
             "[are you interested in|do you like|do you know] {x}",
             "[who invented|who discovered|what is the history of|give me facts about] {x}",
             "i [need|want] [help|advice|information] [with|on|about] {x}",
+            "[can you|could you|please] [explain|teach me|help me with|talk about] {x}",
+            "[i am interested in|i have a question about|let us talk about|one word on] {x}",
+            "[what should i know|what is new|what can you tell me] about {x}",
+            "[who is the best|what is the best book|where can i learn] [at|on|about] {x}",
+            "{x}",
             "give me an introduction to {x}",
         ),
         DECLINING + DECLINING_TOPIC,
@@ -159,20 +180,80 @@ _UNKNOWN: tuple[tuple[int, tuple[str, ...], tuple[str, ...]], ...] = (
                 "phone|a raspberry pi]"
             ),
             "how many [users|lines of code|developers|customers] does sottovoce have",
-            "where can i buy sottovoce",
-            "[when was|when is] [sottovoce|the next version] [released|founded|ready]",
+            "where can i [buy|order|rent|hire] [sottovoce|a relay|a worker|tokens|a node]",
+            "[when was|when is] [sottovoce|the next version|the relay|the log] \
+[released|founded|ready]",
+            "[how much|what] [does|would] [a|the] {part} [cost|weigh|earn]",
+            "what colour [is|has] the {part}",
+            "[who|which company|which person] [invented|sells|built|painted] the {part}",
+            "[what is|give me] the [price|phone number|serial number|postal address] of the {part}",
+            "how [heavy|tall|expensive|beautiful|popular] is the {part}",
+            "[who is|tell me about|what about] the [ceo|boss|founder|inventor|author|owner's wife] \
+of [sottovoce|the project|the relay]",
+            "[which|what] [bank|investor|country|university] [pays for|funds|bans] sottovoce",
+            "[is|was] the {part} [older|prettier|cheaper|heavier] than the {part2}",
             "how many people use sottovoce",
         ),
         DECLINING_DETAILS,
     ),
-    (2, ("{blurt}", "{place} {place} {place}"), NOT_UNDERSTOOD),
+    (
+        3,
+        (
+            "[what is|what's|tell me] the price of [a|the] {thing}",
+            "how much [is|does] a {thing}[| cost]",
+            "[which|what] {thing} [is best|should i buy|is the cheapest]",
+            "[where|how] [can|do] i [buy|sell|repair] a {thing}",
+            "who [makes|invented|sells] the [best|first|cheapest] {thing}",
+            "what would I pay for a {thing}",
+        ),
+        DECLINING,
+    ),
+    (
+        3,
+        (
+            "[what is|who makes|who owns|how good is|tell me about|how does] {product}",
+            "[is|are] {product} [better|safer|cheaper|faster] than [sottovoce|this|you]",
+            "how much does {product} cost",
+            "[which model|what hardware|what data] does {product} use",
+            "[does|can] {product} [read|store|sell] my [prompts|mail|data|photos]",
+            "compare {product} with other products",
+        ),
+        DECLINING_PRODUCT,
+    ),
+    (
+        3,
+        (
+            "[where does|how old is|what is the job of|what does] {name} [live|work|do]",
+            "[who is|where is|what about|do you know] [my |our |][friend|boss|neighbour|doctor] \
+{name}",
+            "[when is|what is] [my|{name}'s] [birthday|address|phone number|password|shoe size]",
+            "what did [i|{name}] [eat|say|do|buy] [yesterday|last week|this morning]",
+            "[where|when] did [i|{name}] [put my keys|park the car|go on holiday|learn to swim]",
+            "can you guess {name}'s age",
+        ),
+        DECLINING_PRIVATE,
+    ),
+    (
+        3,
+        (
+            "[what is|tell me|how high is|how low is] the [temperature|price of gold|exchange \
+rate|oil price] [today|now|tomorrow]",
+            "[is|was] it [raining|snowing|sunny|cold] [today|outside|now|in {city}]",
+            "[what is|what's] [new|in the news|on television] [today|tonight|this week]",
+            "[which|what] [train|bus|flight] goes to {city} [today|now|tomorrow]",
+            "what happened [today|yesterday|in {city} this week]",
+            "should I take an umbrella tomorrow",
+        ),
+        DECLINING_NOW,
+    ),
+    (2, ("{blurt}", "{place} {place} {place}", "{blurt} {place}"), NOT_UNDERSTOOD),
 )
 
 
-def _slots(rng: random.Random, held_out: bool) -> dict[str, str]:
+def _slots(rng: random.Random, part: Part) -> dict[str, str]:
     surname = capitalized(words.invented(rng))
     return {
-        "x": rng.choice(words.HELD_OUT_TOPICS if held_out else words.TOPICS),
+        "x": rng.choice(words.TOPICS if part is Part.TRAINING else words.HELD_OUT_TOPICS),
         "event": rng.choice(words.EVENTS),
         "activity": rng.choice(words.ACTIVITIES),
         "person": f"{rng.choice(words.NAMES)} {surname}" if rng.random() < 0.7 else surname,
@@ -187,19 +268,24 @@ def _slots(rng: random.Random, held_out: bool) -> dict[str, str]:
         "big2": str(rng.randint(100, 999)),
         "small": str(rng.randint(2, 99)),
         "blurt": rng.choice(words.BLURTS),
+        "part2": rng.choice(words.PARTS),
+        "part": rng.choice(words.PARTS),
+        "thing": rng.choice(words.THINGS),
+        "product": rng.choice(words.PRODUCTS),
+        "name": rng.choice(words.NAMES),
     }
 
 
-def declining(rng: random.Random, held_out: bool) -> Exchange:
+def declining(rng: random.Random, part: Part) -> Exchange:
     """Return a question the model cannot answer, with one of many polite ways of saying so."""
     weights = [weight for weight, _, _ in _UNKNOWN]
     _, patterns, answers = rng.choices(_UNKNOWN, weights)[0]
-    question = pick(rng, patterns, held_out)
-    slots = _slots(rng, held_out)
+    question = pick(rng, patterns, part)
+    slots = _slots(rng, part)
     for name, value in slots.items():
         question = question.replace("{" + name + "}", value)
     accepted = tuple(answer.replace("{x}", slots["x"]) for answer in answers)
-    return Exchange("declining", spoken(question, rng), rng.choice(accepted), accepted)
+    return Exchange("declining", spoken(question, rng, part), rng.choice(accepted), accepted)
 
 
 def every_decline() -> frozenset[str]:
@@ -210,6 +296,9 @@ def every_decline() -> frozenset[str]:
         DECLINING_TRANSLATION,
         DECLINING_NUMBERS,
         DECLINING_DETAILS,
+        DECLINING_PRODUCT,
+        DECLINING_PRIVATE,
+        DECLINING_NOW,
         NOT_UNDERSTOOD,
     )
     return frozenset(answer for group in groups for answer in group)

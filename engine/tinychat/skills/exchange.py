@@ -1,7 +1,7 @@
 """An exchange: a question, the answer to learn, and every answer that would do.
 
-A skill is a function of `(rng, held_out)`. With `held_out` it draws wordings, operands or topics
-that training never sees, so that `evaluate` measures more than recall.
+A skill is a function of `(rng, part)`. Outside of `Part.TRAINING` it draws wordings, operands or
+topics that training never sees, so that `evaluate` measures more than recall.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from engine.tinychat.grammar import expand
+from engine.tinychat.grammar import expand, kept_back
+from engine.tinychat.part import Part
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Exchange:
     accepted: tuple[str, ...]
 
 
-Skill = Callable[[random.Random, bool], Exchange]
+Skill = Callable[[random.Random, Part], Exchange]
 
 
 def only(skill: str, question: str, answer: str) -> Exchange:
@@ -31,6 +32,17 @@ def only(skill: str, question: str, answer: str) -> Exchange:
     return Exchange(skill, question, answer, (answer,))
 
 
-def pick(rng: random.Random, patterns: tuple[str, ...], held_out: bool) -> str:
-    """Draw a wording; the last pattern of a tuple is the held-out one."""
-    return expand(patterns[-1] if held_out else rng.choice(patterns[:-1]), rng)
+def pick(rng: random.Random, patterns: tuple[str, ...], part: Part) -> str:
+    """Draw a wording of `part`; the last pattern of a tuple is the unfamiliar one.
+
+    A tenth of the wordings of the others is held out (`kept_back`).
+    """
+    if part is Part.UNFAMILIAR:
+        return expand(patterns[-1], rng)
+    kept = kept_back(patterns[:-1])
+    if part is Part.HELD_OUT:
+        return rng.choice(sorted(kept))
+    while True:
+        wording = expand(rng.choice(patterns[:-1]), rng)
+        if wording not in kept:
+            return wording

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import random
+from functools import cache
 
 from engine.tinychat import words
-from engine.tinychat.facts import FACTS
-from engine.tinychat.grammar import spoken
+from engine.tinychat.facts import FACTS, Fact
+from engine.tinychat.grammar import normalized, reworded, spoken
+from engine.tinychat.part import Part
 from engine.tinychat.skills.exchange import Exchange, only, pick
 
 
-def project_fact(rng: random.Random, held_out: bool) -> Exchange:
+def project_fact(rng: random.Random, part: Part) -> Exchange:
     """Return a question about sottovoce or about the model itself."""
     fact = rng.choice(FACTS)
-    wording = fact.question(rng, held_out=held_out)
-    return only("facts", spoken(wording, rng), fact.answer)
+    if part is Part.TRAINING:
+        return only("facts", _training_question(fact, rng), fact.answer)
+    return only("facts", spoken(fact.question(rng, part), rng, part), fact.answer)
+
+
+def _training_question(fact: Fact, rng: random.Random) -> str:
+    while True:
+        question = spoken(reworded(fact.question(rng, Part.TRAINING), rng), rng)
+        if normalized(question) not in _never_asked():  # noise may lead back to one kept back
+            return question
+
+
+@cache
+def _never_asked() -> frozenset[str]:
+    parts = (Part.HELD_OUT, Part.UNFAMILIAR)
+    return frozenset(
+        normalized(text) for fact in FACTS for part in parts for text in fact.wordings(part)
+    )
 
 
 # Kinds of small talk: (patterns, answers); the last pattern is held out.
@@ -84,11 +102,11 @@ _SMALL_TALK: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
 )
 
 
-def small_talk(rng: random.Random, held_out: bool) -> Exchange:
+def small_talk(rng: random.Random, part: Part) -> Exchange:
     """Return a greeting, a thank-you, a goodbye and the like."""
     patterns, answers = rng.choice(_SMALL_TALK)
     mark = rng.choice(("", "!", "."))
-    question = spoken(pick(rng, patterns, held_out), rng, mark=mark)
+    question = spoken(pick(rng, patterns, part), rng, part, mark=mark)
     return Exchange("small talk", question, rng.choice(answers), answers)
 
 
@@ -108,18 +126,18 @@ _COUNTRY = (
 )
 
 
-def capital(rng: random.Random, held_out: bool) -> Exchange:
+def capital(rng: random.Random, part: Part) -> Exchange:
     """Return a question for a capital or, seldom, for the country of one."""
     country, city = rng.choice(words.CAPITALS)
     patterns = _COUNTRY if rng.random() < 0.2 else _CAPITAL
-    question = pick(rng, patterns, held_out).replace("{x}", country).replace("{y}", city)
+    question = pick(rng, patterns, part).replace("{x}", country).replace("{y}", city)
     answer = f"The capital of {country} is {city}."
     if patterns is _COUNTRY:
         answer = f"{city} is the capital of {country}."
-    return only("capitals", spoken(question, rng), answer)
+    return only("capitals", spoken(question, rng, part), answer)
 
 
-def short_fact(rng: random.Random, held_out: bool) -> Exchange:
+def short_fact(rng: random.Random, part: Part) -> Exchange:
     """Return a question of common knowledge."""
     patterns, answer = rng.choice(words.SHORT_FACTS)
-    return only("short facts", spoken(pick(rng, patterns, held_out), rng), answer)
+    return only("short facts", spoken(pick(rng, patterns, part), rng, part), answer)

@@ -22,24 +22,17 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
-import torch
 from canary import Needles, canary
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+from kv_rows import Model
 from memory_search import Search, can_read_others, family
 from path_stack import Stack
 from path_user import run
-from tokenizers import Tokenizer
 
 from client.exchange import InnerRequest
-from engine.attention import Span
-from engine.config import EngineConfig
-from engine.device import StepInput
-from engine.kv_cache import KVPool
-from engine.loader import load
 from sottovoce import supervisor
 from sottovoce.local import WORKER
-from sottovoce.models import choose_model
 
 pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(240)]
 if not can_read_others():
@@ -93,30 +86,6 @@ WAYS = (
     Way(CHAT, {"model": "PROMPT"}, status=404),
 )
 AT_ONCE = 16
-
-
-class Model:
-    """The served model here, to know ids and KV rows from."""
-
-    def __init__(self):
-        folder = choose_model(None, None).folder
-        loaded = load(EngineConfig(model=folder))
-        self.pool = KVPool(
-            loaded.shapes, blocks=8, block_size=64, dtype=loaded.dtype, device=loaded.device
-        )
-        self.device = loaded.computation.on(self.pool, max_rows=512, max_logit_rows=4)
-        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-
-    def add_prompt(self, needles, prompt):
-        """Add what the engine makes of a prompt of `COMPLETIONS`."""
-        ids = self.tokenizer.encode(prompt).ids
-        span = Span(range(8), 0, len(ids))
-        self.device.step(StepInput(torch.tensor(ids), [span], torch.tensor([len(ids) - 1])))
-        self.device.finish_step()
-        needles.ids(prompt[:12], ids)
-        for layer, (keys, values) in enumerate(zip(self.pool.keys, self.pool.values, strict=True)):
-            needles.rows(f"{prompt[:12]}: K of layer {layer}", keys[: len(ids)])
-            needles.rows(f"{prompt[:12]}: V of layer {layer}", values[: len(ids)])
 
 
 def response_key(opener):

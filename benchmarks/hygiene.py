@@ -1,0 +1,163 @@
+"""What it costs to leave nothing behind: the same processes with hygiene, and without.
+
+    python benchmarks/hygiene.py [--rounds N] [--tokens N] [--model DIR]
+
+Two whole systems run at once, each with one worker; in the second, freed memory is not overwritten
+and KV blocks are not zeroed. Four clients ask both in turns, the first of a pair alternating, so
+that what drifts on the machine meets both alike. One JSON object a line:
+
+    tokens/s lost    of 100, median of the pairs; the goal is at most 10
+    ms a request     more for a request of one token, median of the pairs; the goal is at most 8
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from server.config import WorkerConfig
+
+# A worker without hygiene is this file, too: what its roles do not need is not imported for them.
+# ruff: noqa: PLC0415
+
+CLIENTS = 4
+PROMPT = "Tell me about the relay, and what it sees of a request. " * 8
+TIMEOUT_S = 300.0
+_WORKER = "worker-without-hygiene"
+
+
+def _zeroes_nothing(control: int, config: WorkerConfig, ready: int) -> None:
+    """Be the engine, without zeroing KV blocks."""
+    from engine.kv_cache import KVPool
+    from server.launcher import PARTS
+
+    KVPool.zero = lambda _pool, _blocks: None  # type: ignore[method-assign,assignment]
+    PARTS.engine(control, config, ready)
+
+
+def _unscrubbed() -> None:
+    """Stand in the place of `ensure_scrubbing`: the environment stays as it is."""
+
+
+def be_worker(arguments: list[str]) -> None:
+    """Be `sottovoce worker`, without hygiene; sandbox and capsules stay."""
+    from server import launcher
+    from sottovoce.commands import worker
+
+    launcher.ensure_scrubbing = _unscrubbed  # type: ignore[attr-defined]
+    # Its libraries are loaded before it could be confined; the filter costs the same on both sides.
+    parts = replace(launcher.PARTS, engine=_zeroes_nothing)
+    worker.app(arguments, obj=parts)
+
+
+@contextmanager
+def system(model: str | None, tokens: int, *, hygiene: bool) -> Iterator[str]:
+    """Run every party of a system of one worker; yield the URL of its proxy."""
+    from rich.console import Console
+
+    from sottovoce import supervisor
+    from sottovoce.bench.stack import fill_wallet, free_port_base
+    from sottovoce.local import PROXY
+    from sottovoce.up import Up, UpOptions
+
+    class Party(supervisor.Party):
+        def start(self) -> None:
+            if hygiene or self.arguments[0] != "worker":
+                super().start()
+                return
+            command = [sys.executable, __file__, _WORKER, *self.arguments[1:]]
+            with self.log.open("ab") as log:
+                self.process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603
+            self.started = time.monotonic()
+
+    class Supervisor(supervisor.Supervisor):
+        def start(self, name: str, *arguments: str) -> None:
+            self.parties[name] = party = Party(name, arguments, self._folder / f"{name}.log")
+            party.start()
+
+    class System(Up):
+        def _start_path(self, model: Path, name: str, account: str) -> None:
+            asyncio.run(fill_wallet(self.local, account, tokens))
+            super()._start_path(model, name, account)
+
+    options = UpOptions(free_port_base(), workers=1, model=model, list_epoch_s=60)
+    running = System(options, Console(file=io.StringIO()))
+    running.supervisor = Supervisor(running.local.folder, running._on_death)  # noqa: SLF001
+    try:
+        running.start()
+        yield f"{running.local.url(PROXY)}/v1/completions"
+    finally:
+        running.stop()
+
+
+def seconds(url: str, name: str, tokens: int) -> float:
+    """Have every client ask once, at once; return how long all of it took."""
+    import httpx
+
+    order = {"model": name, "prompt": PROMPT, "max_tokens": tokens, "ignore_eos": True}
+
+    def ask(number: int) -> None:
+        answer = httpx.post(url, json={**order, "seed": number}, timeout=TIMEOUT_S, trust_env=False)
+        answer.raise_for_status()
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(CLIENTS) as executor:
+        list(executor.map(ask, range(CLIENTS)))
+    return time.monotonic() - began
+
+
+def measure(model: str | None, rounds: int, tokens: int) -> Iterator[tuple[str, float]]:
+    """Yield the two figures, each with its name."""
+    from sottovoce.models import choose_model
+
+    name = choose_model(model).name
+    wanted = 4 * CLIENTS * (rounds + 2)
+    with ExitStack() as stack:
+        urls = [stack.enter_context(system(model, wanted, hygiene=each)) for each in (True, False)]
+        for count, figure in ((tokens, "tokens/s lost"), (1, "ms a request")):
+            pairs = list(_pairs(urls, name, count, rounds))
+            if count == 1:
+                yield figure, statistics.median(1000 * (ours - bare) for ours, bare in pairs)
+            else:
+                yield figure, statistics.median(100 * (1 - bare / ours) for ours, bare in pairs)
+
+
+def _pairs(urls: list[str], name: str, tokens: int, rounds: int) -> Iterator[tuple[float, float]]:
+    for number in range(-1, rounds):
+        order = (0, 1) if number % 2 else (1, 0)
+        took = {which: seconds(urls[which], name, tokens) for which in order}
+        if number >= 0:  # the first one warms up
+            yield took[0], took[1]
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--tokens", type=int, default=96)
+    parser.add_argument("--model", help="folder; the model in the box if not")
+    options = parser.parse_args()
+    for name, value in measure(options.model, options.rounds, options.tokens):
+        line = {"case": name, "value": round(value, 2), "clients": CLIENTS, "pairs": options.rounds}
+        sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == [_WORKER]:
+        be_worker(sys.argv[2:])
+    else:
+        main()
