@@ -140,7 +140,7 @@ class ResponseCheck:
     def _fail(self, before: tuple[Step, ...], step: Step | None) -> NoReturn:
         verdict = Verdict(before if step is None else (*before, step))
         self._on_verdict(verdict)
-        reason = verdict.steps[-1].reason
+        reason = next(s.reason for s in verdict.steps if s.outcome is Outcome.FAIL)
         raise VerificationFailed(f"the response is not to be believed: {reason}", verdict)
 
     def _attestation(self, signed: str, verdict: Verdict) -> bytes:

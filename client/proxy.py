@@ -324,6 +324,9 @@ async def _models(proxy: Proxy) -> list[dict[str, Any]]:
 
 
 async def _complete(proxy: Proxy, request: Request) -> Response:
+    if request.headers.get("sec-fetch-site") == "cross-site":
+        # A browser says so of a page somewhere, which could not read the answer but spend tokens.
+        raise RequestRefused("a page of another site may not ask through this proxy")
     members = parse_body(await _read_body(request))
     model = members.get("model")
     if not isinstance(model, str):

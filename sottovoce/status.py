@@ -54,6 +54,8 @@ class StatusLine:
         self._clock = clock
         self._next = 0.0
         self._nodes: int | None = None
+        self._first: dict[str, int] | None = None
+        self._looks = 0
         self._status = Status("", console=console) if console.is_terminal else None
 
     def __enter__(self) -> Self:
@@ -80,7 +82,19 @@ class StatusLine:
         except httpx.HTTPError:
             self._show(None)
         else:
-            self._show(numbers(metrics))
+            self._show(self._since(numbers(metrics)))
+
+    def _since(self, found: dict[str, int]) -> dict[str, int]:
+        """Count answers from the first look on, without those to this line's own looks."""
+        if self._first is None:
+            self._first = found
+        counted = {
+            "answers": found["answers"] - self._first["answers"] - self._looks,
+            "errors": found["errors"] - self._first["errors"],
+        }
+        self._looks += 1
+        # A proxy that was started again counts from zero.
+        return {**found, **{name: max(0, number) for name, number in counted.items()}}
 
     def _show(self, found: dict[str, int] | None) -> None:
         text = "the proxy does not answer" if found is None else sentence(found)

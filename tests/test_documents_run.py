@@ -50,6 +50,7 @@ def shell(stack, tmp_path):
     return Shell(tmp_path, stack)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.xdist_group("stack")
 @pytest.mark.parametrize("transcripts", blocks("console"))
 def test_a_transcript_in_a_document_goes_as_written(transcripts, shell):
@@ -58,6 +59,7 @@ def test_a_transcript_in_a_document_goes_as_written(transcripts, shell):
             shell.check(command)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.xdist_group("stack")
 @pytest.mark.parametrize("programs", blocks("python"))
 def test_a_program_in_a_document_runs(programs, shell, tmp_path):
@@ -71,6 +73,7 @@ def test_a_program_in_a_document_runs(programs, shell, tmp_path):
 PROXY_ASKED = [each for each in indented() if "curl -N http://127.0.0.1:8080" in each.values[0]]
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.xdist_group("stack")
 @pytest.mark.parametrize("command", PROXY_ASKED)
 def test_a_curl_in_a_document_gets_its_answer(command, shell):

@@ -287,11 +287,12 @@ function settle(turn, item, mark, shown, stopped) {
   item.classList.remove("unread");
   if (turn.good && !failed) {
     talk.push(turn);
-    const simulated = shown.passage?.draws.at(-1)?.weaknesses.includes("simulated");
+    const weak = shown.passage?.draws.at(-1)?.weaknesses ?? [];
     const steps = shown.passage?.steps ?? [];
     const words = `${plural(steps.length, "step")}: ${tally(steps)}`;
-    mark.className = `mark ${simulated ? "fail" : shown.passage?.outcome ?? "skip"}`;
-    mark.textContent = simulated ? `SIMULATED. ${words}` : words;
+    const simulated = weak.includes("simulated");
+    mark.className = `mark ${simulated ? "fail" : weak.length ? "skip" : shown.passage?.outcome ?? "skip"}`;
+    mark.textContent = simulated ? `SIMULATED. ${words}` : weak.length ? `${weak.join(", ")}. ${words}` : words;
     say(`Answer: ${turn.content}. ${mark.textContent}.`);
   } else {
     talk.pop(); // the question that got no answer that holds

@@ -72,7 +72,7 @@ def warnings(trust: Trust, policy: ClientPolicy) -> str:
     """Return the warnings of this proxy as markup; nothing where there is none to give."""
     loud = _simulated() if trust.simulated else ""
     others = sorted(policy.accepted_weaknesses - {Weakness.SIMULATED})
-    items = "".join(f"<li><b>{escape(w)}</b> {escape(WARNINGS[w])}</li>" for w in others)
+    items = "".join(f"<li><b>{escape(w)}</b>: {escape(WARNINGS[w])}</li>" for w in others)
     accepted = f"<p>This proxy accepts nodes with a weakness:</p><ul>{items}</ul>" if items else ""
     quiet = f'<section class="accepted" aria-label="Accepted weaknesses">{accepted}</section>'
     return loud + (quiet if accepted else "")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,6 +21,7 @@ class SketchedRows(ctypes.Structure):
 
     _fields_ = (
         ("rows", _POINTER),
+        ("secrets", _POINTER),
         ("sketch", _POINTER),
         ("spread", _POINTER),
         ("bias", _POINTER),
@@ -29,6 +32,38 @@ class SketchedRows(ctypes.Structure):
         ("inputs", _INT),
         ("stride", _INT),
     )
+
+
+class JudgedRows(ctypes.Structure):
+    """Rows of products, and what passes."""
+
+    _fields_ = (
+        *((name, _POINTER) for name in ("found", "floor", "energy", "peak", "passed")),
+        ("layers", _INT),
+        ("count", _INT),
+        *((name, ctypes.c_float) for name in ("variance", "smallest", "scalar", "row")),
+    )
+
+
+@dataclass(frozen=True)
+class Product:
+    """Opened rows of one matrix, and its sketch.
+
+    Attributes:
+        rows: bfloat16 [layers, rows, outputs + ...], contiguous.
+        secrets: of the outputs, bfloat16, for all layers.
+        packed: the sketch, bfloat16.
+        spread: float32 [outputs].
+        bias: float32 [layers, 16].
+        inputs: how many of the rows' members are inputs; the sketch has them twice.
+    """
+
+    rows: Tensor
+    secrets: Tensor
+    packed: Tensor
+    spread: Tensor
+    bias: Tensor
+    inputs: int
 
 
 class Opened(ctypes.Structure):
@@ -54,37 +89,63 @@ class Replay(ctypes.Structure):
 
 @functools.cache
 def available() -> ctypes.CDLL | None:
-    """Return the library, or None where torch has to do."""
+    """Return the library, or None where torch has to do: also one that was built without this."""
     try:
         found = library.load()
     except library.NativeUnavailable:
         return None
+    if not hasattr(found, "sottovoce_judge"):
+        return None
     found.sottovoce_residuals.restype = None
-    found.sottovoce_residuals.argtypes = (_POINTER,)
+    found.sottovoce_residuals.argtypes = (_POINTER, _INT, _INT)
+    found.sottovoce_judge.restype = None
+    found.sottovoce_judge.argtypes = (_POINTER,)
     found.sottovoce_replay.restype = None
-    found.sottovoce_replay.argtypes = (_POINTER,)
+    found.sottovoce_replay.argtypes = (_POINTER, _INT)
     return found
 
 
-def residuals(
-    found: ctypes.CDLL, rows: Tensor, *, packed: Tensor, spread: Tensor, bias: Tensor, inputs: int
-) -> Tensor:
-    """Return z, what rounding explains of it, and |x|^2: float32 [layers, rows, 18].
+def residuals(found: ctypes.CDLL, products: Sequence[Product]) -> Tensor:
+    """Return z, what rounding explains of it, and |x|^2: float32 [all layers, rows, 18].
 
     Args:
         found: the library.
-        rows: bfloat16 [layers, rows, outputs + ...], contiguous.
-        packed: the sketch, bfloat16.
-        spread: float32 [layers, outputs].
-        bias: float32 [layers, 16].
-        inputs: how many of the rows' members are inputs; the sketch has them twice.
+        products: of as many rows each; their layers come one after the other.
     """
-    layers, count, stride = rows.shape
-    out = torch.empty(layers, count, _OUT)
-    tensors = (rows, packed, spread, bias, out)
-    work = SketchedRows(*map(pointer, tensors), layers, count, spread.shape[1], inputs, stride)
-    found.sottovoce_residuals(ctypes.byref(work))
+    counts = [len(each.rows) for each in products]
+    out = torch.empty(sum(counts), products[0].rows.shape[1], _OUT)
+    parts = zip(products, torch.split(out, counts), strict=True)
+    works = (SketchedRows * len(products))(*(_sketched(each, own) for each, own in parts))
+    found.sottovoce_residuals(works, len(products), torch.get_num_threads())
     return out
+
+
+def _sketched(product: Product, out: Tensor) -> SketchedRows:
+    layers, count, stride = product.rows.shape
+    tensors = product.rows, product.secrets, product.packed, product.spread, product.bias, out
+    sizes = layers, count, len(product.spread), product.inputs, stride
+    return SketchedRows(*map(pointer, tensors), *sizes)
+
+
+def judge(
+    found: ctypes.CDLL, rows: Tensor, floor: Tensor, limits: tuple[float, float, float, float]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return whether rows passed, their energies and peaks, each [layers, rows].
+
+    Args:
+        found: the library.
+        rows: what `residuals` returned.
+        floor: float32 [layers].
+        limits: variance of a rounding, the smallest variance, the most that a square and that a
+            mean square may be.
+    """
+    layers, count, _ = rows.shape
+    energy, peak = torch.empty(2, layers, count)
+    passed = torch.empty(layers, count, dtype=torch.bool)
+    tensors = rows, floor, energy, peak, passed
+    work = JudgedRows(*map(pointer, tensors), layers, count, *limits)
+    found.sottovoce_judge(ctypes.byref(work))
+    return passed, energy, peak
 
 
 def pointer(tensor: Tensor) -> int:

@@ -173,6 +173,9 @@ def _widths(model: NativeWeights) -> dict[Matrix, tuple[int, int]]:
 
 def _joined(outputs: Tensor, inputs: Tensor, rows: Tensor) -> Tensor:
     """Return [Y|X|X] of some rows."""
+    if len(rows) == 1:  # decoding
+        y, x = (part[:, int(rows[0])][:, None] for part in (outputs, inputs))
+        return torch.cat([y, x, x], -1)
     width, depth = outputs.shape[-1], inputs.shape[-1]
     joined = outputs.new_empty(len(outputs), len(rows), width + 2 * depth)
     torch.index_select(outputs, 1, rows, out=joined[..., :width])

@@ -8,7 +8,7 @@ rows together show what is too small to be seen in one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -42,28 +42,26 @@ def residuals(rows: Tensor, sketch: Sketch) -> Tensor:
     found = checks.available()
     if found is None or sketch.of_inputs is not None:
         return _by_torch(rows, sketch)
-    return checks.residuals(
-        found,
-        rows,
-        packed=sketch.packed,
-        spread=sketch.spread,
-        bias=sketch.bias,
-        inputs=sketch.inputs,
-    )
+    return checks.residuals(found, [_product(rows, sketch)])
+
+
+def _product(rows: Tensor, sketch: Sketch) -> checks.Product:
+    kept = sketch.secrets, sketch.packed, sketch.spread, sketch.bias
+    return checks.Product(rows, *kept, sketch.inputs)
 
 
 def _by_torch(rows: Tensor, sketch: Sketch) -> Tensor:
     y, x = rows[..., : sketch.outputs], rows[..., sketch.outputs :][..., : sketch.inputs]
-    plain = sketch.plain()
-    z = y.float() @ plain[:, : sketch.outputs] - sketch.bias[:, None]
+    secrets, terms = sketch.plain()
+    z = y.float() @ secrets - sketch.bias[:, None]
     if sketch.of_inputs is None:
-        high, low = plain[:, sketch.outputs :].chunk(2, dim=1)
+        high, low = terms.chunk(2, dim=1)
         z = z + x.float() @ (high + low)
     else:
         x = rounded_to_8_bits(x)
         z = z - x @ sketch.of_inputs
     powers = (y.view(torch.int16) & 0x7F80).view(torch.bfloat16).float()
-    noise = torch.einsum("lrn,ln->lr", powers.square(), sketch.spread)
+    noise = torch.einsum("lrn,n->lr", powers.square(), sketch.spread)
     return torch.cat([z, noise[..., None], x.float().square().sum(-1, keepdim=True)], -1)
 
 
@@ -99,6 +97,14 @@ def judge(found: Tensor, floor: Tensor, thresholds: Thresholds = BOUNDS) -> Judg
         floor: float32 [layers] or [layers, 1], the sketch's.
         thresholds: what passes.
     """
+    library = checks.available()
+    if library is None:
+        return _judged_by_torch(found, floor, thresholds)
+    limits = _VARIANCE, _SMALLEST, thresholds.scalar**2, thresholds.row
+    return Judged(*checks.judge(library, found.contiguous(), floor.reshape(-1), limits))
+
+
+def _judged_by_torch(found: Tensor, floor: Tensor, thresholds: Thresholds) -> Judged:
     z, noise, length = found[..., :WIDTH].square(), found[..., WIDTH], found[..., WIDTH + 1]
     variance = noise * _VARIANCE + length * floor.view(len(found), 1) + _SMALLEST
     energy, peak = z.mean(-1) / variance, z.amax(-1) / variance
@@ -160,11 +166,18 @@ class LinearCheck:
         Args:
             products: bfloat16 [layers, rows, outputs + 2 * inputs] each, as opened.
         """
-        found = [residuals(products[matrix], sketch) for matrix, sketch in self.sketches.items()]
-        judged = judge(torch.cat(found), self._floor, self.thresholds)
+        found = self._residuals([(products[each], held) for each, held in self.sketches.items()])
+        judged = judge(found, self._floor, self.thresholds)
         # A row that fails is rechecked by itself, and must not spoil the mean of others.
         energy = torch.where(judged.passed, judged.energy, 1.0)
         return Judged(judged.passed & self._means.add(energy), judged.energy, judged.peak)
+
+    @staticmethod
+    def _residuals(opened: Sequence[tuple[Tensor, Sketch]]) -> Tensor:
+        found = checks.available()
+        if found is None or any(sketch.of_inputs is not None for _, sketch in opened):
+            return torch.cat([residuals(rows, sketch) for rows, sketch in opened])
+        return checks.residuals(found, [_product(rows, sketch) for rows, sketch in opened])
 
 
 def head_error(final: Tensor, logits: Tensor, sketch: HeadSketch) -> Tensor:

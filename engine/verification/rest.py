@@ -100,7 +100,7 @@ def _by_library(
         *(getattr(model, name) for name in _NUMBERS),
         *(model.layers, count, hidden, model.heads, model.key_heads, model.size),
     )
-    found.sottovoce_replay(ctypes.byref(work))
+    found.sottovoce_replay(ctypes.byref(work), torch.get_num_threads())
     attention_input, mlp_input, activated, turned_queries, turned_keys, copied = distances
     return Replayed(
         attention_input=attention_input,

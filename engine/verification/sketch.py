@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from engine.memory import Arena
 from engine.verification.secrets import Secrets
 from engine.verification.transcript import Matrix
 
@@ -26,26 +27,30 @@ class Sketch:
     """One of the matrices, of all layers.
 
     Attributes:
-        packed: bfloat16 [layers, (outputs + 2 * inputs) / 2, WIDTH, 2]: R, then both terms of
-            -W^T R, pairs of depths side by side (`native/src/verify.cpp`).
-        spread: float32 [layers, outputs]: mean square of each output's secrets.
+        secrets: bfloat16 [outputs / 2, WIDTH, 2]: R, pairs of depths side by side
+            (`native/src/verify.cpp`). One for all layers: U learns none, so an error in one layer
+            is as likely to be missed as if R were its own; and it stays in the cache.
+        packed: bfloat16 [layers, inputs, WIDTH, 2]: both terms of -W^T R, likewise.
+        spread: float32 [outputs]: mean square of each output's secrets.
         bias: float32 [layers, WIDTH]: b R.
         floor: float32 [layers]: variance, for |x| = 1, of what float32 sums leave in z.
         of_inputs: float32 [layers, inputs, WIDTH]: W^T R where inputs are rounded to 8 bits;
-            `packed` is then R alone.
+            `packed` is then empty.
     """
 
     outputs: int
     inputs: int
+    secrets: Tensor
     packed: Tensor
     spread: Tensor
     bias: Tensor
     floor: Tensor
     of_inputs: Tensor | None = None
 
-    def plain(self) -> Tensor:
-        """Return `packed` in the order of depths, float32 [layers, depths, WIDTH]."""
-        return self.packed.float().transpose(2, 3).flatten(1, 2)
+    def plain(self) -> tuple[Tensor, Tensor]:
+        """Return R [outputs, WIDTH], `packed` [layers, depths, WIDTH]: float32, by depths."""
+        terms = self.packed.float().transpose(2, 3).flatten(1, 2)
+        return self.secrets.float().transpose(1, 2).flatten(0, 1), terms
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ class Sketcher:
         parts = self._parts.setdefault(matrix, [])
         if len(parts) != layer:
             raise ValueError("layers are sketched in order, each once")
-        parts.append(_part(self.secrets, f"{layer} {matrix}".encode(), weight, bias, WIDTH))
+        parts.append(_part(self.secrets, matrix.encode(), weight, bias, WIDTH))
 
     def sketches(self) -> dict[Matrix, Sketch]:
         """Return what was observed, stacked."""
@@ -122,19 +127,23 @@ def _part(secrets: Secrets, label: bytes, weight: Tensor, bias: Tensor | None, w
     return _Part(drawn, of_inputs, of_bias)
 
 
+def _paired(depths: Tensor) -> Tensor:
+    """Put pairs of depths side by side, [..., depths, WIDTH]: [..., depths / 2, WIDTH, 2]."""
+    pairs = depths.reshape(*depths.shape[:-2], depths.shape[-2] // 2, 2, WIDTH)
+    return pairs.transpose(-2, -1).contiguous()
+
+
 def _stacked(parts: list[_Part], *, int8: bool) -> Sketch:
     outputs, inputs = len(parts[0].secrets), len(parts[0].of_inputs)
-    secrets = torch.stack([part.secrets for part in parts])
+    secrets = parts[0].secrets
     of_inputs = torch.stack([part.of_inputs for part in parts])
-    depths = [secrets.to(torch.bfloat16)]
-    if not int8:
-        high = of_inputs.to(torch.bfloat16)
-        depths += [-high, -(of_inputs - high.double()).to(torch.bfloat16)]
-    plain = torch.cat(depths, dim=1)
+    high = of_inputs.to(torch.bfloat16)
+    terms = torch.cat([-high, -(of_inputs - high.double()).to(torch.bfloat16)], dim=1)
     return Sketch(
         outputs=outputs,
         inputs=inputs,
-        packed=plain.view(len(parts), -1, 2, WIDTH).transpose(2, 3).contiguous(),
+        secrets=_paired(secrets.to(torch.bfloat16)),
+        packed=_paired(terms[:, :0]) if int8 else Arena().copy(_paired(terms)),
         spread=secrets.float().square().mean(-1),
         bias=torch.stack([part.bias for part in parts]).float(),
         floor=(of_inputs.square().sum((1, 2)) / WIDTH * _FLOOR**2).float(),

@@ -71,12 +71,12 @@ def trusted(shape: Shape, layers: int) -> TrustedModel:
 
 
 def _sketch(layers: int, outputs: int, inputs: int) -> Sketch:
-    depths = (outputs + 2 * inputs) // 2
     return Sketch(
         outputs=outputs,
         inputs=inputs,
-        packed=bf16(layers, depths, WIDTH, 2),
-        spread=torch.ones(layers, outputs),
+        secrets=bf16(outputs // 2, WIDTH, 2),
+        packed=bf16(layers, inputs, WIDTH, 2),
+        spread=torch.ones(outputs),
         bias=torch.zeros(layers, WIDTH),
         floor=torch.ones(layers),
     )

@@ -161,6 +161,7 @@ def test_an_answer_whose_receipt_does_not_hold_is_struck_out_and_not_sent_along(
     ask(page)
     assert page.locator("#verdict").inner_text().startswith("Not to be believed")
     assert "receipt-model" in page.locator("#verdict").inner_text()
+    assert "names another model" in page.locator("#problem").inner_text()
     struck = page.locator(".theirs .said").evaluate("e => getComputedStyle(e).textDecorationLine")
     assert struck == "line-through"
     ask(page, "again")
@@ -212,6 +213,19 @@ def test_what_the_proxy_keeps_holds_no_content(url, opened):
     assert "canary" not in kept.text
     assert "sotto" not in kept.text.replace("sottovoce", "")
     assert httpx.get(f"{url}/verification/req_0", trust_env=False).status_code == 404
+
+
+def test_a_page_of_another_site_cannot_spend_tokens_here(url, world, browser):
+    with serving(World().app()) as elsewhere:
+        page = browser.new_context().new_page()
+        page.goto(elsewhere.replace("127.0.0.1", "localhost"))
+        page.evaluate(
+            """url => fetch(url, {method: "POST", mode: "no-cors", body:
+            '{"model":"tiny","messages":[{"role":"user","content":"x"}]}'})""",
+            f"{url}/v1/chat/completions",
+        )
+        page.context.close()
+    assert not world.nodes[0].seen
 
 
 def test_an_answer_may_be_stopped_by_keyboard(url, world, opened):

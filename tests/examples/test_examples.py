@@ -9,7 +9,7 @@ from transcript import Shell
 from tests.interop.conftest import HERE as INTEROP
 from tests.interop.conftest import MISSING, installed
 
-pytestmark = pytest.mark.xdist_group("stack")
+pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(300)]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 COMMANDS = {

@@ -53,7 +53,16 @@ def test_a_terminal_has_a_line_that_is_redrawn(url):
 
 
 def test_elsewhere_a_line_is_printed_when_something_changed(url):
-    assert looked(url, 3) == "sottovoce: 2 node(s) verified, 96 tokens, 7 answers, 3 errors\n"
+    assert looked(url, 3) == "sottovoce: 2 node(s) verified, 96 tokens, 0 answers\n"
+
+
+def test_its_own_looks_and_what_was_before_are_not_counted():
+    status = StatusLine(Console(file=io.StringIO()), "http://127.0.0.1:9")
+    before = {"nodes": 1, "tokens": 9, "answers": 7, "errors": 3}
+    assert status._since(before)["answers"] == 0
+    after = status._since({**before, "answers": 10, "errors": 4})
+    assert (after["answers"], after["errors"]) == (2, 1)
+    assert status._since({**before, "answers": 0})["answers"] == 0
 
 
 def test_a_proxy_that_is_gone_is_said():

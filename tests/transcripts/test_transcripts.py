@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from transcript import Command, Shell, commands_of
 
-pytestmark = pytest.mark.xdist_group("stack")
+pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(300)]
 
 HERE = Path(__file__).parent
 TRANSCRIPTS = sorted(HERE.glob("*.txt"))

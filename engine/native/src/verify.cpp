@@ -2,11 +2,19 @@
 //
 // With R secret and W the weights, a row y = x W^T leaves z = y R - x (W^T R): nothing but rounding, if the row is
 // right. Rows come as [Y|X|X], bfloat16; the second X is for devices that do this as one product, and not read here.
-// All layers are one call. The sketch of a layer is [(outputs + 2 * inputs) / 2][16][2]: R, then -W^T R in two terms.
+// All layers are one call. R is one for all layers, [outputs / 2][16][2], and half of what there were to read; the
+// sketch of a layer is [inputs][16][2]: -W^T R in two terms.
 #include <algorithm>
+#include <atomic>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
+#include <limits>
+#include <system_error>
+#include <thread>
+#include <vector>
 
 #include "linear.h"
 #include "replay.h"
@@ -18,11 +26,23 @@ extern "C" {
 
 struct SketchedRows {
   const bfloat16* rows;    // [layers][count][stride]
-  const bfloat16* sketch;  // [layers][(outputs + 2 * inputs) / 2][16][2]
-  const float* spread;     // [layers][outputs]: how strongly the secrets, together, see an output
+  const bfloat16* secrets; // [outputs / 2][16][2]
+  const bfloat16* sketch;  // [layers][inputs][16][2]
+  const float* spread;     // [outputs]: how strongly the secrets, together, see an output
   const float* bias;       // [layers][16]: b R, taken away
   float* out;              // [layers][count][18]: z, the noise that rounding explains (see `noise`), |x|^2
   std::int32_t layers, count, outputs, inputs, stride;
+};
+
+// What `out` says of rows, held against the thresholds (engine/verification/linear.py says the same in torch).
+struct JudgedRows {
+  const float* found;  // [layers][count][18]
+  const float* floor;  // [layers]
+  float* energy;       // [layers][count], as the next two
+  float* peak;
+  std::uint8_t* passed;
+  std::int32_t layers, count;
+  float variance, smallest, scalar, row;  // `scalar` squared
 };
 
 }  // extern "C"
@@ -33,14 +53,14 @@ constexpr int kOut = kTile + 2;
 
 struct Job {
   const bfloat16* rows;
-  const bfloat16* sketch;
+  const bfloat16* secrets;
+  const bfloat16* high;
   const float* spread;
   const float* bias;
   float* out;
   int outputs, inputs, stride;
 
-  const bfloat16* high() const { return sketch + static_cast<std::size_t>(outputs) * kTile; }
-  const bfloat16* low() const { return high() + static_cast<std::size_t>(inputs) * kTile; }
+  const bfloat16* low() const { return high + static_cast<std::size_t>(inputs) * kTile; }
 };
 
 __m512bh pair(const bfloat16* at) { return reinterpret_cast<__m512bh>(_mm512_set1_epi32(detail::broadcast_word(at))); }
@@ -94,8 +114,8 @@ void few(const Job& job, int first) {
       }
     }
   };
-  add(job.sketch, at, job.outputs);
-  add(job.high(), at + job.outputs, job.inputs);
+  add(job.secrets, at, job.outputs);
+  add(job.high, at + job.outputs, job.inputs);
   add(job.low(), at + job.outputs, job.inputs);
   for (int row = 0; row < kRows; ++row) {
     for (int chain = 1; chain < kChains; ++chain) sums[row][0] = _mm512_add_ps(sums[row][0], sums[row][chain]);
@@ -130,7 +150,7 @@ void many(const Job& job, int first, int count) {
   }
   for (int k = 0; k < job.outputs; k += 32) {
     _tile_loadd(4, above + k * 2, stride);
-    _tile_loadd(6, job.sketch + static_cast<std::size_t>(k) * kTile, 64);
+    _tile_loadd(6, job.secrets + static_cast<std::size_t>(k) * kTile, 64);
     _tile_dpbf16ps(0, 4, 6);
     if constexpr (kBelow) {
       _tile_loadd(5, below + k * 2, stride);
@@ -141,7 +161,7 @@ void many(const Job& job, int first, int count) {
   below += job.outputs * 2;
   for (int k = 0; k < job.inputs; k += 32) {
     _tile_loadd(4, above + k * 2, stride);
-    _tile_loadd(6, job.high() + static_cast<std::size_t>(k) * kTile, 64);
+    _tile_loadd(6, job.high + static_cast<std::size_t>(k) * kTile, 64);
     _tile_loadd(7, job.low() + static_cast<std::size_t>(k) * kTile, 64);
     _tile_dpbf16ps(0, 4, 6);
     _tile_dpbf16ps(2, 4, 7);
@@ -164,40 +184,90 @@ void many(const Job& job, int first, int count) {
   }
 }
 
-void residuals(const Job& job, int count) {
-  for (int row = 0; row < count; row += 2 * kTile) {
-    const int left = std::min(count - row, 2 * kTile);
-    if (left == 1) {
-      few<1, 8>(job, row);
-    } else if (left == 2) {
-      few<2, 4>(job, row);
-    } else if (left <= kTile) {
-      many<false>(job, row, left);
-    } else {
-      many<true>(job, row, left);
-    }
+// Up to 32 rows.
+void residuals(const Job& job, int row, int left) {
+  if (left == 1) {
+    few<1, 8>(job, row);
+  } else if (left == 2) {
+    few<2, 4>(job, row);
+  } else if (left <= kTile) {
+    many<false>(job, row, left);
+  } else {
+    many<true>(job, row, left);
   }
+}
+
+constexpr int kRows = 2 * kTile;
+
+int pieces(const SketchedRows& of) { return of.layers * ((of.count + kRows - 1) / kRows); }
+
+void piece(const SketchedRows& of, int index) {
+  const std::size_t each = (of.count + kRows - 1) / kRows, layer = index / each;
+  const int row = static_cast<int>(index % each) * kRows;
+  const Job job{
+      of.rows + layer * of.count * of.stride, of.secrets, of.sketch + layer * 2 * of.inputs * kTile, of.spread,
+      of.bias + layer * kTile, of.out + layer * of.count * kOut, of.outputs, of.inputs, of.stride,
+  };
+  residuals(job, row, std::min(of.count - row, kRows));
+}
+
+// Threads are begun for as long as it takes, where that is long enough for them; one at least is there.
+constexpr std::size_t kWorthwhile = std::size_t{4} << 20;  // bytes that are read, some 400 microseconds
+
+template <class Work>
+void share(int threads, Work&& work) {
+  std::vector<std::thread> others;
+  try {
+    for (int i = 1; i < threads; ++i) others.emplace_back(std::ref(work));
+  } catch (const std::system_error&) {
+    // No more threads: those that there are do it.
+  }
+  work();
+  for (auto& other : others) other.join();
 }
 
 }  // namespace
 
 extern "C" {
 
-void sottovoce_residuals(const SketchedRows* all) {
-  const std::size_t depth = static_cast<std::size_t>(all->outputs) + 2 * all->inputs;
-  for (std::size_t layer = 0; layer < static_cast<std::size_t>(all->layers); ++layer) {
-    const Job job{
-        all->rows + layer * all->count * all->stride, all->sketch + layer * depth * kTile, all->spread + layer * all->outputs,
-        all->bias + layer * kTile, all->out + layer * all->count * kOut, all->outputs, all->inputs, all->stride,
-    };
-    residuals(job, all->count);
+void sottovoce_residuals(const SketchedRows* all, std::int32_t matrices, std::int32_t threads) {
+  int count = 0;
+  std::size_t bytes = 0;
+  for (const SketchedRows* of = all; of < all + matrices; ++of) {
+    count += pieces(*of);
+    bytes += static_cast<std::size_t>(of->layers) * of->count * of->stride * sizeof(bfloat16);
   }
-  _tile_release();
+  std::atomic<int> next{0};
+  share(bytes < kWorthwhile ? 1 : threads, [&] {
+    for (int index; (index = next.fetch_add(1)) < count;) {
+      const SketchedRows* of = all;
+      for (int own; index >= (own = pieces(*of)); ++of) index -= own;
+      piece(*of, index);
+    }
+    _tile_release();
+  });
 }
 
-void sottovoce_replay(const Replay* replay) {
-  Replayer replayer(*replay);
-  for (int row = 0; row < replay->count; ++row) replayer.row(row);
+void sottovoce_judge(const JudgedRows* j) {
+  for (std::size_t at = 0; at < static_cast<std::size_t>(j->layers) * j->count; ++at) {
+    const float* found = j->found + at * kOut;
+    const __m512 z = _mm512_loadu_ps(found), squared = _mm512_mul_ps(z, z);
+    const float variance = found[kTile] * j->variance + found[kTile + 1] * j->floor[at / j->count] + j->smallest;
+    const float energy = _mm512_reduce_add_ps(squared) / kTile / variance, peak = _mm512_reduce_max_ps(squared) / variance;
+    // What is no number is lost by the maximum, but not by the sum; and passes no comparison.
+    j->passed[at] = peak <= j->scalar && energy <= j->row && variance < std::numeric_limits<float>::infinity();
+    j->energy[at] = energy;
+    j->peak[at] = std::sqrt(peak);
+  }
+}
+
+void sottovoce_replay(const Replay* replay, std::int32_t threads) {
+  const std::size_t width = 0u + replay->qkv.outputs + replay->output.outputs + replay->gate_up.outputs + replay->down.outputs;
+  std::atomic<int> next{0};
+  share(width * replay->layers * replay->count * sizeof(bfloat16) < kWorthwhile ? 1 : threads, [&] {
+    Replayer replayer(*replay);
+    for (int row; (row = next.fetch_add(1)) < replay->count;) replayer.row(row);
+  });
 }
 
 }  // extern "C"

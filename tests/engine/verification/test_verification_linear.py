@@ -39,6 +39,38 @@ def sketch_of(weight, bias=None, **fields):
     return sketcher.sketches()[Matrix.QKV]
 
 
+@pytest.mark.skipif(checks.available() is None, reason="compiled kernels: not here")
+def test_the_library_judges_many_rows_as_torch_does_whoever_of_its_threads_has_them():
+    """Enough rows that threads are begun, and a last piece that is not whole."""
+    rows, width = 1100, 1024
+    weight = weights(width, width)
+    sketch, x = sketch_of(weight), inputs_of(rows, width)
+    y = product(x, weight).bfloat16()
+    y[7, 3], y[1099, 5] = torch.nan, y[1099, 5] + 9
+    told = torch.cat([y, x, x], -1)[None]
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        shared = residuals(told, sketch)
+        torch.set_num_threads(1)
+        assert torch.equal(shared.nan_to_num(), residuals(told, sketch).nan_to_num())
+    finally:
+        torch.set_num_threads(threads)
+    ours, plain = judge(shared, sketch.floor), linear._judged_by_torch(shared, sketch.floor, BOUNDS)
+    assert torch.equal(ours.passed, plain.passed)
+    assert (~ours.passed).nonzero().tolist() == [[0, 7], [0, 1099]]
+    torch.testing.assert_close(ours.energy, plain.energy, equal_nan=True)
+
+
+def test_layers_share_their_secrets_and_nothing_else():
+    sketcher = Sketcher(Secrets(bytes))
+    for layer in range(2):
+        sketcher.observe(layer, Matrix.QKV, weights(64, 64, seed=layer), None)
+    sketch = sketcher.sketches()[Matrix.QKV]
+    assert sketch.secrets.shape == (32, WIDTH, 2)
+    assert not torch.equal(*sketch.packed)
+
+
 def judged(y, x, sketch):
     rows = torch.cat([y.bfloat16(), x, x], -1)[None].contiguous()
     return judge(residuals(rows, sketch), sketch.floor)
