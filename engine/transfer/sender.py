@@ -105,6 +105,8 @@ class Sender:
         self._batch: dict[int, tuple[Frame, memoryview | None]] = {}
         self._top = -1
         """The highest number in the batch."""
+        self._settled = False
+        """Until the next sync nothing is staged: a guess was wrong, or all that is known is."""
         self._sums = dict.fromkeys((each.name for each in fields(TransferCounts)), 0.0)
         self._closed = False
         self._lock = threading.RLock()
@@ -140,7 +142,7 @@ class Sender:
             self._count("bytes_sealed", frame.length)
             self._predictor.observe(block)
             self._trust.judge(hit=hit, guessed=guessed)
-            if self._staging.count_above(self._top) <= self._depth // 2:
+            if not self._settled and self._staging.count_above(self._top) <= self._depth // 2:
                 self._refill(self._depth, 0)
             return frame
 
@@ -242,6 +244,7 @@ class Sender:
         if len(self._staging):
             self._staging.relinquish()
             self._count("relinquishes")
+            self._settled = True
         self._free = self._next
 
     @property
@@ -252,7 +255,7 @@ class Sender:
     def _expect(self, count: int) -> None:
         """Between two batches what is staged is put in order, as far as it is known by now."""
         if self._form.ordered and self._depth and self._trust.staging:
-            self._staging.straighten(self._predictor.predict(count))
+            self._staging.straighten(self._predictor.predict(self._depth))
             self._free = self._next
         self._refill(count, self._gap_now)
 
@@ -261,10 +264,12 @@ class Sender:
         if self._depth and self._trust.staging:
             wanted = self._predictor.predict(count)
             missing = self._staging.missing(wanted)
+            self._settled = not missing and 0 < len(wanted) < count
             if len(self._staging) + len(missing) > self._depth:
                 self._staging.keep(wanted)
                 self._free = self._next
-            self._stage(wanted, gap)
+            if missing:
+                self._stage(wanted, gap)
 
     def _stage(self, ids: Iterable[int], gap: int) -> None:
         number = max(self._next - 1, self._top, self._staging.highest) + 1 + gap

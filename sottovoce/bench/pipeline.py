@@ -9,9 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from engine.aead import KEY, NONCE, TAG, aes_256_gcm
+from engine.streaming.emulated import Run, Set
 from engine.transfer.predict import Mixture, Predictor
 from sottovoce.bench.line import Line, line
 from sottovoce.bench.pipeline_patterns import PATTERNS, Load, Pattern
+from sottovoce.bench.pipeline_study import study
 from sottovoce.bench.pipeline_world import LinkFigures, Mode, World
 
 _PERCENT = 100.0
@@ -29,6 +31,9 @@ class PipelineSizes:
     """Bytes a second, of the sweep."""
     units: Sequence[int] = (256 << 10, 512 << 10, 1 << 20)
     mispredictions: Sequence[float] = (0, 0.01, 0.1, 0.5, 1)
+    steps: int = 8
+    """Decoding steps of a cell of the study's table."""
+    streamed: Set = field(default_factory=Set)
 
 
 QUICK = PipelineSizes(
@@ -37,6 +42,8 @@ QUICK = PipelineSizes(
     links=(4e9,),
     units=(64 << 10,),
     mispredictions=(0, 1),
+    steps=1,
+    streamed=Set(size=1 << 20, passes=1),
 )
 
 
@@ -108,6 +115,8 @@ def measure(sizes: PipelineSizes) -> Iterator[Line]:
     yield from _links(sizes)
     yield from _units(sizes)
     yield from _mispredictions(sizes)
+    yield from _streamed(sizes)
+    yield from study(min(3, sizes.rounds), sizes.steps)
 
 
 def _rounds(
@@ -177,6 +186,18 @@ def _mispredictions(sizes: PipelineSizes) -> Iterator[Line]:
         case = f"misprediction @ p = {probability:g}, weight cycling"
         yield line(f"sweep pipelined overhead under {case}", "%", lost, emulated=True)
         yield line(f"sweep naive overhead beside {case}", "%", naive, emulated=True)
+
+
+def _streamed(sizes: PipelineSizes) -> Iterator[Line]:
+    """A model three times larger than the ring of buffers that the device has for it."""
+    shares = []
+    for _ in range(sizes.rounds):
+        streaming = Run(sizes.streamed, "sealed")
+        result = streaming.result()
+        streaming.close()
+        shares.append(_PERCENT * result.of_link)
+    case = f"streamed weights @ {result.model // result.device} x the device, 4 GB/s, 0.3 ms"
+    yield line(case, "% of the link's limit", shares, emulated=True)
 
 
 def _sealing(sizes: PipelineSizes) -> Iterator[Line]:

@@ -51,7 +51,9 @@ class Core:
         """Begin idle."""
         self._clock = clock
         self._queue: deque[tuple[float, Task]] = deque()
-        self.free_at = 0.0
+        self.free_at = self.not_before = 0.0
+        self._began: tuple[float, float] | None = None
+        """When the task that runs began: here, and in processor time."""
         self.done: Callable[[], None] = lambda: None
         """Called after each task."""
 
@@ -59,7 +61,7 @@ class Core:
         """See `Sealer`."""
         if len(self._queue) >= _QUEUE:
             return False
-        self._queue.append((self._clock(), task))
+        self._queue.append((max(self._now(), self.not_before), task))
         return True
 
     def close(self) -> None:
@@ -70,10 +72,18 @@ class Core:
         """Run what begins before a moment."""
         while self._queue and max(self._queue[0][0], self.free_at) < moment:
             submitted, task = self._queue.popleft()
-            began = time.thread_time()
+            self._began = max(submitted, self.free_at), time.thread_time()
             task()
-            self.free_at = max(submitted, self.free_at) + time.thread_time() - began
+            self.free_at = self._now()
+            self._began = None
             self.done()
+
+    def _now(self) -> float:
+        """Whoever asks: a task of this core, which is in its own time, or somebody else."""
+        if self._began is None:
+            return self._clock()
+        moment, began = self._began
+        return moment + time.thread_time() - began
 
     def next(self) -> None:
         """Run one task, whenever it begins."""
@@ -116,7 +126,7 @@ class World:
         """
         self.now = self._began = self._device_free_at = 0.0
         self._counted = TransferCounts()
-        self._size, self._mode = size, mode
+        self._size, self._mode, self._frame_s = size, mode, size / figures.bandwidth
         self._core = Core(lambda: self.now)
         self._core.done = self._note_sealed
         self._sealed_at: dict[int, float] = {}
@@ -153,11 +163,18 @@ class World:
         """From now on it counts: what came before was to get warm."""
         self._began, self._counted = self.now, self._here.stats()
 
-    def add(self, blocks: Sequence[int]) -> None:
+    def add(self, blocks: Sequence[int], size: int | None = None) -> None:
         """Fill blocks on the host, with room for them on the device."""
+        size = size or self._size
         for block in blocks:
-            self._host.add(block, bytearray(os.urandom(64) * (self._size // 64)))
-            self._device.reserve(block, bytearray(self._size))
+            self._host.add(block, bytearray(os.urandom(64) * (size // 64)))
+            self._device.reserve(block, bytearray(size))
+
+    def change(self, blocks: Sequence[int]) -> None:
+        """The host writes blocks anew: what was sealed of them is stale."""
+        for block in blocks:
+            with self._host.write(block):
+                pass
 
     def load(self, blocks: Sequence[int]) -> float:
         """Send blocks to the device as one batch; return when they can be used there."""
@@ -185,8 +202,11 @@ class World:
         if self._mode == "naive":
             self.now = max(self.now, arrived)  # it opens what arrived, and the caller waits
         before = self.now
-        self._timed(lambda: [self._here.receive(frame) for frame in frames])
+        for number, frame in enumerate(frames, 1):
+            self._core.not_before = arrived - (len(frames) - number) * self._frame_s
+            self._timed(lambda frame=frame: self._here.receive(frame))  # type: ignore[misc]
         self._timed(self._here.received)
+        self._core.not_before = 0.0
         if self._mode == "plain":
             self.now = before  # it lands where it belongs; that we copy it is the emulation's
         return arrived
@@ -197,8 +217,14 @@ class World:
         return self._device_free_at
 
     def wait(self, moment: float) -> None:
-        """Let the serving thread wait."""
+        """Let the serving thread wait; the core works meanwhile."""
         self.now = max(self.now, moment)
+        self._core.until(self.now)
+
+    def read(self, blocks: Sequence[int]) -> None:
+        """Wait until blocks that came back are open."""
+        for block in blocks:
+            self._wait_for(block)
 
     def close(self) -> None:
         """End both channels."""

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from sottovoce.bench.pipeline import QUICK, LinkFigures, Mistaken, overhead, run
 from sottovoce.bench.pipeline_patterns import PATTERNS
+from sottovoce.bench.pipeline_study import CONCURRENCIES, LENGTHS, MODES, cell
 from sottovoce.bench.pipeline_world import Core, World
 from sottovoce.commands.bench import app
 
@@ -71,3 +72,38 @@ def test_cases_have_the_names_of_the_goals():
     assert {line["case"] for line in lines if not line["emulated"]} == {
         f"sealing @ {size} KiB units, one core" for size in (64, 256, 1024)
     }
+    (streamed,) = (line for line in lines if line["case"].startswith("streamed weights @ 3 x"))
+    assert 0 < streamed["value"] <= 100
+    cells = {
+        f"sweep study {metric} {length} @ {concurrency} at a time, {mode}"
+        for metric in ("TPS", "QPS", "TTFT", "ITL")
+        for length in LENGTHS
+        for concurrency in CONCURRENCIES
+        for mode in MODES
+    }
+    assert cells == {line["case"] for line in lines if line["case"].startswith("sweep study")}
+    assert all(line["emulated"] for line in lines if line["case"] in cells)
+
+
+def test_what_a_transcript_adds_is_paid_for():
+    sealed, verified = (cell("short", 8, mode, 1) for mode in list(MODES)[2:])
+    assert verified.itl_s > sealed.itl_s
+    assert verified.tps < sealed.tps
+    assert sealed.qps == pytest.approx(sealed.tps / LENGTHS["short"][1])
+
+
+def test_a_task_of_a_core_submits_in_the_core_s_own_time():
+    now = [0.0]
+    core = Core(lambda: now[0])
+    core.submit(lambda: core.submit(lambda: None))
+    now[0] = 5.0
+    core.until(5.0)
+    assert core.free_at < 1.0
+
+
+def test_nothing_is_opened_before_it_has_arrived():
+    core = Core(lambda: 0.0)
+    core.not_before = 2.0
+    core.submit(lambda: None)
+    core.until(3.0)
+    assert core.free_at >= 2.0

@@ -20,7 +20,7 @@ from engine.transfer.errors import (
 )
 from engine.transfer.frame import NOP, Frame
 from engine.transfer.link import MemoryLink, ModelledLink
-from engine.transfer.predict import Never
+from engine.transfer.predict import Lifo, Never
 from engine.transfer.sealer import WorkerSealer
 from engine.transfer.sender import Trust
 
@@ -336,3 +336,43 @@ def test_counts_of_a_request_are_the_difference():
     before, after = TransferCounts(hits=1, misses=3), TransferCounts(hits=4, misses=3, nops=2)
     assert after - before == TransferCounts(hits=3, nops=2)
     assert before.hit_rate == 0.25
+
+
+def test_blocks_sealed_ahead_cross_the_end_of_a_counter_and_keep_their_places(ends):
+    made = ends(depth=8, limit=5, device={"limit": 5})
+    counters = []
+    for _ in range(6):
+        for block in range(1, 9):
+            made.host.send(block)
+        made.host.sync()
+        frames = made.host_link.take()
+        counters += [frame.counter for frame in frames]
+        for frame in frames:
+            made.device.receive(frame).result()
+    assert counters == [number % 5 for number in range(len(counters))]
+    assert made.host.stats().hits > 24
+    assert not made.device.faulted
+
+
+def test_a_burst_that_comes_back_newest_first_needs_no_nops(ends):
+    made = ends(count=24, depth=12, predictor=Lifo())
+    batches = [list(range(first, first + 6)) for first in (1, 7, 13, 19)]
+    for block in range(1, 25):
+        made.host.send(block)
+    for taken in made.cross():
+        taken.result()
+    before = made.host.stats()
+    for batch in batches:
+        for block in batch:
+            made.device.send(block)
+        made.device.sync()
+        for frame in made.device_link.take():
+            made.host.receive(frame).result()
+        made.host.received()
+    for batch in reversed(batches):
+        for block in batch:
+            made.host.send(block)
+        for taken in made.cross():
+            taken.result()
+    counts = made.host.stats() - before
+    assert (counts.hits, counts.misses, counts.nops, counts.relinquishes) == (24, 0, 0, 0)
