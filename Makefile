@@ -7,7 +7,7 @@ MODEL ?=
 RUN ?= /tmp/tinychat
 ARGS ?=
 
-.PHONY: up test soak bench coverage check lint types floors interop fuzz model clean
+.PHONY: up test soak bench coverage check lint types floors interop fuzz model screenshots clean
 
 # Clients and codecs of others, for the tests; without npm those tests skip and say so.
 PEERS := $(if $(shell command -v npm),tests/interop/node_modules/.package-lock.json)
@@ -57,6 +57,10 @@ model: $(VENV)/.ready
 	$(BIN)/python -m engine.tinychat.train --out '$(RUN)/model' --compile
 	$(BIN)/python -m engine.tinychat.train --out '$(RUN)/draft' --draft-of '$(RUN)/model' --compile
 	$(BIN)/python -m engine.tinychat.publish --run '$(RUN)/model' --draft-run '$(RUN)/draft'
+
+# The pictures in docs/images, of the page as it is.
+screenshots: $(VENV)/.ready
+	$(BIN)/python tests/support/screenshots.py
 
 bench: $(VENV)/.ready
 	$(BIN)/sottovoce bench wire
