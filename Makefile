@@ -37,7 +37,7 @@ test: $(VENV)/.ready $(PEERS)
 # Floods, slow clients and thousands of streams against real processes, for minutes.
 soak: $(VENV)/.ready $(PEERS)
 	$(BIN)/python -m pytest -m soak --timeout 900 \
-		tests/relay tests/server tests/path tests/attestation tests/transparency tests/engine tests/fuzz
+		tests/relay tests/server tests/path tests/attestation tests/transparency tests/engine tests/fuzz tests/requirements
 
 interop: $(VENV)/.ready $(PEERS)
 	$(BIN)/python -m pytest tests/interop tests/client/test_proxy.py
