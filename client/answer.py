@@ -26,7 +26,7 @@ RESPONSES = b"/v1/responses"
 _UNVERIFIED = Step(
     "computation",
     Outcome.FAIL,
-    "the node signed that its accelerator's work did not verify; no token of it was released",
+    "the node signed that its accelerator's work did not verify; no token of that was released",
 )
 
 AtEnd = Callable[[], Awaitable[None]]
@@ -93,6 +93,8 @@ class ResponseCheck:
             VerificationFailed: no receipt, or one that does not hold.
         """
         bare, signed, verdict = self._judge()
+        if error_code(bare) is not None:
+            verdict = Verdict((*verdict.steps, _UNVERIFIED))
         self._on_verdict(verdict)
         return receipt.with_attestation(bare, self._attestation(signed, verdict))
 
@@ -164,6 +166,9 @@ class ResponseCheck:
 async def stream(exchange: Exchange, check: ResponseCheck, at_end: AtEnd) -> AsyncIterator[bytes]:
     """Pass events on as they come; the last one and `[DONE]` only after the authenticated end.
 
+    The last one may be an error that the node has signed for: what it computed did not verify.
+    Then there is no `[DONE]`, and what came before it had held.
+
     Raises:
         ResponseForged: what was sealed as complete is not. And whatever `Exchange.contents` and
             `ResponseCheck.finish` raise.
@@ -172,7 +177,7 @@ async def stream(exchange: Exchange, check: ResponseCheck, at_end: AtEnd) -> Asy
     try:
         # A stream of responses has no `[DONE]`: the payload with the receipt is its last.
         without_done = check.path == RESPONSES
-        done = failed = False
+        done = failed = signed_failure = False
         async for content in exchange.contents():
             for payload in parser.feed(content):
                 if done:
@@ -181,14 +186,15 @@ async def stream(exchange: Exchange, check: ResponseCheck, at_end: AtEnd) -> Asy
                     check.add(payload)
                     done = True
                 elif check.add(payload):
-                    done = without_done
+                    signed_failure = error_code(payload) is not None
+                    done = without_done or signed_failure
                 else:
                     failed = failed or error_code(payload) is not None
                     yield payload
         if not (done and parser.empty) or failed:
             raise ResponseForged("the stream is sealed as complete but is not")
         yield check.finish()
-        if not without_done:
+        if not (without_done or signed_failure):
             yield sse.DONE
     finally:
         await exchange.close()

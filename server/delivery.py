@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from server.answers import JSON_TYPE
 from server.connections import WatchedEngine
 from server.openai.errors import Unverified
-from server.openai.outputs import Body, Event, Head, Output, Plan
+from server.openai.outputs import Body, Event, Head, Output, Plan, Usage
 from server.receipts import Receipts
 from server.responses import Responder
 from wire import bhttp
@@ -31,8 +31,8 @@ class Delivery:
     def run(self, engine: WatchedEngine, seed: Callable[[], int], now: int) -> None:
         """Compute the answer, and send every part of it as it comes.
 
-        If the computation does not verify before anything was sent, the answer is a failure
-        receipt.
+        If the computation does not verify, the answer is a failure receipt; behind what was
+        streamed and had held, it is the last event.
 
         Raises:
             ApiError: as the plan does.
@@ -42,12 +42,8 @@ class Delivery:
         try:
             self._run(engine, seed, now)
         except Unverified as failure:
-            if self._streaming or self.respond.begun:
-                raise
             engine.abandon()  # the request's other choices: a receipt leaves when all are erased
-            body = self.receipts.failure(failure, self.plan)
-            trailers = self.refund(0)
-            self.respond.whole(bhttp.Response(failure.status, (JSON_TYPE,), body, trailers))
+            self._fail(failure)
 
     def _run(self, engine: WatchedEngine, seed: Callable[[], int], now: int) -> None:
         head = Head(200, ())
@@ -74,6 +70,18 @@ class Delivery:
             else:
                 self.receipts.add(output.payload)
                 self.respond.event(output.payload)
+
+    def _fail(self, failure: Unverified) -> None:
+        if self._streaming:
+            body = self.receipts.failure(failure, self.plan, self.plan.usage())
+            self.respond.event(body, classed=True)
+            self.respond.end(self.refund(self.plan.tokens_used()))
+        else:
+            body = self.receipts.failure(
+                failure, self.plan, Usage(self.plan.usage().prompt_tokens, 0)
+            )
+            trailers = self.refund(0)
+            self.respond.whole(bhttp.Response(failure.status, (JSON_TYPE,), body, trailers))
 
     def _begin_once(self, head: Head) -> None:
         if not self._streaming:

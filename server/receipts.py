@@ -66,14 +66,15 @@ class Receipts:
             self._response_hash.add(then)
         return with_attestation(payload, self._member(self._sign(plan.usage(), plan.counts())))
 
-    def failure(self, failure: Unverified, plan: Plan) -> bytes:
-        """Return the body of a failure receipt: an error, signed for like an answer of no tokens.
+    def failure(self, failure: Unverified, plan: Plan, usage: Usage) -> bytes:
+        """Return the body of a failure receipt: an error, signed for like an answer.
+
+        `usage` says what has left: no token, or what was streamed before.
 
         Whoever holds it can show that this node's accelerator did not hold for this request.
         """
         payload = error_body(failure)[:-1] + b"," + ATTESTATION_PLACEHOLDER + b"}"
         self._response_hash.add(payload)
-        usage = Usage(plan.usage().prompt_tokens, 0)
         return with_attestation(payload, self._member(self._sign(usage, plan.counts())))
 
     def _sign(self, usage: Usage, counts: VerificationCounts) -> bytes:

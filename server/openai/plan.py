@@ -14,7 +14,7 @@ from engine.connection import EngineConnection
 from engine.types import SamplingParams, VerificationCounts
 from server.openai import budget
 from server.openai import counts as counting
-from server.openai.errors import ApiError, EngineFailure, error_body
+from server.openai.errors import ApiError, EngineFailure, Unverified, error_body
 from server.openai.generation import Generation, Job, Step
 from server.openai.grammar import Constraint
 from server.openai.outputs import Body, Event, Head, Output, Usage
@@ -94,7 +94,8 @@ class GenerationPlan:
         """Compute the answer.
 
         Raises:
-            ApiError: the engine failed; in a stream, after an Event that says so.
+            ApiError: the engine failed; in a stream, after an Event that says so, but for
+                `Unverified`: that one is signed for, by whoever delivers.
         """
         outputs = self._stream if self._streamed else self._whole
         begun = False
@@ -110,7 +111,7 @@ class GenerationPlan:
             failure = EngineFailure("internal_error", "The node failed to answer.")
         else:
             return
-        if begun:
+        if begun and not isinstance(failure, Unverified):
             yield Event(error_body(failure))
         raise failure
 

@@ -4,7 +4,7 @@ import base64
 import json
 
 import pytest
-from simulator import EVENTS, Node, Sealed, complete, refuse, unverified
+from simulator import EVENTS, Node, Sealed, complete, refuse, unverified, unverified_later
 
 from attestation.verdict import Outcome
 from client.errors import RelayError, ResponseCut, ResponseForged, VerificationFailed
@@ -208,6 +208,32 @@ def test_a_signed_failure_is_shown_and_drawn_again_with_other_tokens(run, world)
     assert passed.outcome is Outcome.PASS
     first, second = world.nodes[0].seen
     assert not set(first.request.tokens) & set(second.request.tokens)
+
+
+def test_a_signed_failure_within_a_stream_is_its_last_event(run, world):
+    world.nodes[0].answers.append(unverified_later())
+
+    async def scenario(client):
+        _, payloads = await client.send(STREAM)
+        return payloads, client.verdicts, client.transport.redraws
+
+    payloads, [verdict], redraws = run(scenario)
+    assert json.loads(payloads[-1])["error"]["code"] == "verification_failed"
+    assert "receipt" in json.loads(payloads[-1])["attestation"]
+    assert b"[DONE]" not in payloads
+    assert verdict.outcome is Outcome.FAIL
+    assert verdict.steps[-1].step == "computation"
+    assert redraws == 0  # what came before was read already
+
+
+def test_a_forged_failure_within_a_stream_is_not_believed(run, world):
+    world.nodes[0].answers.append(unverified_later(change=lambda _: {"response_hash": bytes(32)}))
+
+    async def scenario(client):
+        await client.send(STREAM)
+
+    with pytest.raises(VerificationFailed):
+        run(scenario)
 
 
 def test_signed_failures_are_drawn_again_twice_and_then_told(run, world):

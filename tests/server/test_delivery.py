@@ -3,11 +3,9 @@
 import base64
 import json
 
-import pytest
-
 from engine.types import VerificationCounts
 from server.delivery import Delivery
-from server.openai.errors import Unverified, error_body
+from server.openai.errors import Unverified
 from server.openai.outputs import Event, Head, Usage
 from server.receipts import Issuance, Receipts
 from wire.receipt import ResponseHash, without_attestation
@@ -32,6 +30,9 @@ class Plan:
 
     def counts(self):
         return COUNTS
+
+    def tokens_used(self):
+        return 1
 
 
 class Keeper:
@@ -61,6 +62,9 @@ class Responder:
 
     def event(self, payload, **_):
         self.events.append(payload)
+
+    def end(self, *_):
+        self.ended = True
 
 
 def delivered(*outputs):
@@ -105,11 +109,19 @@ def test_a_failure_before_the_first_byte_is_signed_for_and_costs_nothing():
     assert (statement.checks, statement.decisions) == (77, b"d" * 32)
 
 
-def test_a_failure_in_a_stream_is_an_event_and_no_receipt():
-    failure = Event(error_body(Unverified()))
-    keeper, respond, _, delivery = delivered(STREAM_HEAD, Event(b"{}"), failure)
-    with pytest.raises(Unverified):
-        delivery.run(None, lambda: 0, 0)
-    assert respond.events == [b"{}", failure.payload]
-    assert not keeper.statements
+def test_a_failure_in_a_stream_is_signed_for_behind_what_had_held():
+    keeper, respond, refunds, delivery = delivered(STREAM_HEAD, Event(b"{}"))
+    delivery.run(Engine(keeper), lambda: 0, 0)
+    first, last = respond.events
+    bare, attestation = without_attestation(last)
+    assert json.loads(bare)["error"]["code"] == "verification_failed"
+    assert base64.b64decode(json.loads(attestation)["receipt"]) == b"signed"
+    [statement] = keeper.statements
+    digest = ResponseHash(b"r" * 32)
+    digest.add(first)
+    digest.add(bare)
+    assert statement.response_hash == digest.digest()
+    assert (statement.prompt_tokens, statement.completion_tokens) == (12, 3)
+    assert refunds == [1]
+    assert respond.ended
     assert not respond.wholes

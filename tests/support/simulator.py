@@ -231,20 +231,20 @@ class Cut(Exception):
     """The node dies here."""
 
 
-def stream(node, opened, change, trailers=()):
+def stream(node, opened, change, trailers=(), events=(*EVENTS, b"[DONE]")):
     sealed = Sealed(opened, headers=((b"content-type", b"text/event-stream"),))
     yield sealed.head()
     salt = opened.context.export(ohttp.RESPONSE_SALT_LABEL, ohttp.SALT_LENGTH)
     digest = receipt.ResponseHash(salt)
-    for payload in EVENTS:
+    for payload in events:
         digest.add(payload)
-    digest.add(b"[DONE]")
-    *before, last = EVENTS
+    *before, last = [payload for payload in events if payload != b"[DONE]"]
     for payload in before:
         yield sealed.content(padding.pad_event(payload))
     signed = node.sign(opened, **{"response_hash": digest.digest(), **change({})})
     yield sealed.content(padding.pad_event(attested(last, signed)))
-    yield sealed.content(padding.pad_event(b"[DONE]"))
+    if b"[DONE]" in events:
+        yield sealed.content(padding.pad_event(b"[DONE]"))
     yield sealed.final(trailers)
 
 
@@ -257,6 +257,15 @@ def body(node, opened, change, attest, trailers=()):
     signed = node.sign(opened, **{"response_hash": digest.digest(), **change({})})
     yield sealed.content(attested(BODY, signed) if attest else BODY)
     yield sealed.final(trailers)
+
+
+def unverified_later(*, change=lambda claims: claims):
+    """Stream, and end by a failure receipt behind what had held."""
+
+    def answer(node, opened):
+        return stream(node, opened, change, events=(*EVENTS[:-1], UNVERIFIED))
+
+    return answer
 
 
 def unverified(*, change=lambda claims: claims, attest=True):

@@ -10,7 +10,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from engine.errors import EngineGone
 from engine.types import EngineState, ErrorCode, FinishReason
-from server.openai.errors import ApiError, error_body
+from server.openai.errors import ApiError, Unverified, error_body
 from server.openai.outputs import Event, Head, Usage
 from server.openai.schemas import ChatRequest
 
@@ -163,15 +163,25 @@ def test_engine_failure_before_the_head_is_an_error(server):
 
 def test_engine_failure_after_the_head_is_an_event_and_no_end(server):
     plan = server.prepare_chat(stream=True)
-    engine = server.engine("The fox", fail_at=2, error=ErrorCode.VERIFICATION_FAILED)
+    engine = server.engine("The fox", fail_at=2)
     outputs = []
     with pytest.raises(ApiError) as failed:
         outputs.extend(plan.run(engine, lambda: 1, NOW))
     # `extend` keeps what came before the exception.
-    assert failed.value.code == "verification_failed"
+    assert failed.value.code == "engine_failed"
     assert outputs[-1] == Event(error_body(failed.value))
     assert not any(getattr(output, "last", False) for output in outputs)
     assert Event(b"[DONE]") not in outputs
+
+
+def test_what_did_not_verify_after_the_head_is_left_to_be_signed_for(server):
+    plan = server.prepare_chat(stream=True)
+    engine = server.engine("The fox", fail_at=2, error=ErrorCode.VERIFICATION_FAILED)
+    outputs = []
+    with pytest.raises(Unverified):
+        outputs.extend(plan.run(engine, lambda: 1, NOW))
+    assert len(outputs) > 1
+    assert not any(b"error" in output.payload for output in outputs[1:])
 
 
 @pytest.mark.parametrize("call", ["open_slots", "wait"])
