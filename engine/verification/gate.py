@@ -17,8 +17,9 @@ its own U could go on with provisional ids meanwhile; only `Gate.check` would mo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from collections.abc import Sequence as Items
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -121,20 +122,28 @@ class Gate:
         """
         if output.transcript is None:
             return self._failed(frozenset(work.sequence for work in works))
-        try:
-            for work in works:
-                if not work.start:  # anew: it had lost its blocks
-                    self._verifier.forget(work.sequence)
-            step = _told(works, rows)
-            findings = self._verifier.check(step, output.transcript, output.logits)
-        finally:
-            output.transcript.close()
+        # Few rows are many small operations: torch's threads would mostly wait for each other, and
+        # in the way of the device's.
+        few = all(work.length == work.logit_rows for work in works)
+        with _torch_threads(1 if few else torch.get_num_threads()):
+            findings = self._judged(works, rows, output.transcript, output.logits)
         failed = set()
         for work, finding in zip(works, findings, strict=True):
             self._account(work.sequence).checks += finding.checks
             if not finding.accepted:
                 failed.add(work.sequence)
         return self._failed(frozenset(failed))
+
+    def _judged(
+        self, works: Items[Work], rows: Tensor, transcript: Transcript, logits: Tensor
+    ) -> Items[Finding]:
+        try:
+            for work in works:
+                if not work.start:  # anew: it had lost its blocks
+                    self._verifier.forget(work.sequence)
+            return self._verifier.check(_told(works, rows), transcript, logits)
+        finally:
+            transcript.close()
 
     def _failed(self, sequences: frozenset[Sequence]) -> frozenset[Sequence]:
         if sequences:
@@ -176,6 +185,17 @@ class Gate:
     @staticmethod
     def _counts(account: _Account) -> VerificationCounts:
         return VerificationCounts(account.checks, account.decisions, sent=0, hits=0, misses=0)
+
+
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    """Let torch use so many threads, until the end."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def link(

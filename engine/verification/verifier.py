@@ -31,6 +31,8 @@ from engine.verification.transcript import Matrix, Opening, Transcript
 _DISTANCES = ("attention_input", "mlp_input", "activated", "queries", "keys")
 MODES = ("audit", "full")
 AUDIT_ROWS = 32
+_WORTHWHILE = 4 << 20
+"""Bytes of sketches from which on another thread is handed the products."""
 _ONE_ROUNDING = 1.25
 """Steps of bfloat16 that the exact recheck allows: rounding once is off by one at most."""
 
@@ -169,7 +171,7 @@ class Verifier:
             thresholds: what passes.
             weights: for the exact recheck; without them a failed check is a failure.
             renew: makes T's part once more, of `secrets`; without it `rekey` leaves sketches alone.
-            threads: that T may use; with more than one, products are judged beside the rest.
+            threads: that T may use: of decoded rows one does the products, where that is worth it.
         """
         if mode not in MODES:
             raise ValueError(f"verification is one of {', '.join(MODES)}")
@@ -180,7 +182,8 @@ class Verifier:
         self._linear = LinearCheck(model.sketches, thresholds)
         self._lengths: dict[Hashable, int] = {}
         self._drawn = 0
-        self._beside = ThreadPoolExecutor(1, "verification") if threads > 1 else None
+        large = sum(sketch.packed.nbytes for sketch in model.sketches.values()) >= _WORTHWHILE
+        self._beside = ThreadPoolExecutor(1, "verification") if threads > 1 and large else None
 
     def forget(self, key: Hashable) -> None:
         """Zero what is known of a sequence: it ended, failed, or lost its blocks."""
@@ -215,7 +218,7 @@ class Verifier:
         rows = [each.first + row for each in opened for row in each.own]
         opening = transcript.open(rows)
         index = torch.tensor(rows)
-        judging = self._judge(opening)
+        judging = self._judge(opening, beside=all(each.decoding for each in opened))
         replayed = replay(
             self._model, self._rows(opened), opening, keys[:, index], values[:, index]
         )
@@ -229,9 +232,9 @@ class Verifier:
         table["attention"] = torch.cat(attended, dim=1).all(0).tolist()
         return self._findings(opened, table, heads)
 
-    def _judge(self, opening: Opening) -> Callable[[], Judged]:
+    def _judge(self, opening: Opening, *, beside: bool) -> Callable[[], Judged]:
         """Begin to judge products; what is returned waits for it."""
-        if self._beside is None:
+        if self._beside is None or not beside:
             return partial(self._linear.check, opening.products)
         return self._beside.submit(self._linear.check, opening.products).result
 
