@@ -118,6 +118,7 @@ def test_every_step_is_there_with_outcome_and_reason(url, opened):
     ask(page)
     unfold(page)
     [request] = httpx.get(f"{url}/verification", trust_env=False).json()["requests"]
+    page.locator("#steps .step").nth(len(request["steps"]) - 1).wait_for()
     shown = page.locator("#steps .step").all_inner_texts()
     for step in request["steps"]:
         assert any(all(word in text for word in step.values()) for text in shown), step

@@ -22,7 +22,13 @@ pytestmark = pytest.mark.xdist_group("stack")
 
 LIST_EPOCH_S = 5  # of the stack
 PATH = b"/v1/completions"
-LARGE = {"model": "tinychat", "prompt": "Hello", "n": 8, "max_tokens": 600, "stop": ["e", "a", "o", " "]}
+LARGE = {
+    "model": "tinychat",
+    "prompt": "Hello",
+    "n": 8,
+    "max_tokens": 600,
+    "stop": ["e", "a", "o", " "],
+}
 """May use 4,800 tokens and more, of a budget of 4,096; uses far fewer."""
 
 

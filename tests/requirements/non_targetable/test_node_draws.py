@@ -36,6 +36,10 @@ class Fleet:
     async def current(self):
         return self
 
+    @property
+    def listed(self):
+        return self
+
     def serving(self, _model):
         return self.nodes
 
@@ -61,7 +65,7 @@ class Simulated(Transport):
         self._pricing = SimpleNamespace(predict=lambda *_: 1)
         self.at = []
 
-    async def _ask_once(self, node, carried):
+    async def _ask_once(self, node, carried, _passage):
         self.at.append(node.key_document.node)
         fate = self._fleet.fate(node.key_document.node)
         if fate == "drop":
@@ -95,7 +99,7 @@ class Rerolling(Simulated):
 
 @pytest.fixture(autouse=True)
 def bare_checks(monkeypatch):
-    monkeypatch.setattr(module, "ResponseCheck", lambda *_: None)
+    monkeypatch.setattr(module, "ResponseCheck", lambda *_, **__: None)
 
 
 def seen_by(names, make, fleet, *, requests, tries=1, seed=1):
@@ -116,7 +120,7 @@ def drawn(fleet, draws, generator):
     client = Simulated(fleet, generator)
     counts = {}
     for _ in range(draws):
-        name = client._choose(fleet, MODEL).key_document.node
+        name = client._choose(fleet, MODEL).node.key_document.node
         counts[name] = counts.get(name, 0) + 1
     return counts
 
@@ -170,7 +174,7 @@ def test_one_users_requests_are_as_independent_as_two_users():
     """Nothing of the last request leans on the next: pairs fall as the product of the law."""
     fleet = Fleet({"a": 1, "b": 1, "c": 2, "d": 2, "e": 2, "f": 1})
     client, names = Simulated(fleet, random.Random(4)), list("abcdef")
-    line = [client._choose(fleet, MODEL).key_document.node for _ in range(20_000)]
+    line = [client._choose(fleet, MODEL).node.key_document.node for _ in range(20_000)]
     pairs = {(x, y): 0 for x in names for y in names}
     for pair in zip(line[::2], line[1::2], strict=True):
         pairs[pair] += 1
