@@ -32,7 +32,7 @@ up: $(VENV)/.ready
 	$(BIN)/sottovoce up $(if $(MODEL),--model '$(MODEL)') $(ARGS)
 
 test: $(VENV)/.ready $(PEERS)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 # Floods, slow clients and thousands of streams against real processes, for minutes.
 soak: $(VENV)/.ready $(PEERS)

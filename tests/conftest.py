@@ -8,10 +8,12 @@ def pytest_collection_modifyitems(items):
     """Keep the tests of a file on one runner, so that what they share is started once.
 
     A file that names a group shares it with other files: all of `stack` use one running system.
+    That group takes longest, and waits more than it computes: it comes first.
     """
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.name))
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group").args != ("stack",))
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from tests.path.test_completions import MESSAGES, MODEL, check_attestation
 pytestmark = pytest.mark.xdist_group("stack")
 
 STREAMS = 64
-LONG = {"model": MODEL, "messages": MESSAGES, "ignore_eos": True, "max_tokens": 300}
+LONG = {"model": MODEL, "messages": MESSAGES, "ignore_eos": True, "max_tokens": 150}
 """An answer that does not end by itself before it is long."""
 
 
@@ -51,7 +51,7 @@ async def hang_up_after(stack, body, delay_s):
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_what_nobody_waits_for_stops(stack, streamed):
-    body = {**LONG, "stream": streamed, "n": 8, "max_tokens": 400}
+    body = {**LONG, "stream": streamed, "n": 8, "max_tokens": 250}
     began = time.monotonic()
     whole = stack.chat(**{**body, "stream": False}, timeout=110)
     lasts = time.monotonic() - began
@@ -68,7 +68,7 @@ def test_a_third_of_many_streams_hang_up_and_the_others_get_it_all(stack):
     chance = random.Random(64)
 
     async def stay(client):
-        body = {**LONG, "stream": True, "max_tokens": 60}
+        body = {**LONG, "stream": True, "max_tokens": 30}
         answer = await client.post(f"{stack.base_url}/chat/completions", json=body)
         return answer.status_code, answer.text
 
