@@ -64,8 +64,10 @@ def live_header(stack):
 
 
 def metric(stack, name):
+    """A metric's value; 0 while a label has not been met."""
     text = httpx.get(f"{worker_url(stack)}/metrics", trust_env=False).text
-    return float(re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)[1])
+    found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
 
 
 def roles(process):
