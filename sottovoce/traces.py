@@ -117,12 +117,18 @@ class Traced:
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         sending = asyncio.create_task(self._send_every_period())
+
+        async def last_before_the_end(message: Message) -> None:
+            if message["type"].startswith("lifespan.shutdown."):  # who serves waits no longer
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
+                await self.send()
+            await send(message)
+
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, last_before_the_end)
         finally:
             sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
-            await self.send()
 
     async def _send_every_period(self) -> None:
         while True:

@@ -77,7 +77,9 @@ async def living(app):
     assert (await told.get())["type"] == "lifespan.startup.complete"
     yield
     await asked.put({"type": "lifespan.shutdown"})
-    await life
+    assert (await told.get())["type"] == "lifespan.shutdown.complete"
+    life.cancel()  # uvicorn waits no longer
+    await asyncio.gather(life, return_exceptions=True)
 
 
 def observe(app, requests, service="service"):
