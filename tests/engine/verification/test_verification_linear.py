@@ -293,9 +293,26 @@ def honest_rows(rows):
         yield judged((x @ weight.T).float(), x, sketch)
 
 
-@pytest.mark.parametrize(
-    "rows", [8192, pytest.param(3_000_000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])]
-)
+MANY = [8192, pytest.param(3_000_000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])]
+
+
+@pytest.mark.parametrize("rows", MANY)
+def test_a_row_off_by_3_percent_never_passes(rows):
+    """Whatever is added: a direction, an element, a pair; who adds it knows all but the secrets."""
+    weight = weights(1024, 1024)
+    sketch = sketch_of(weight)
+    noise = torch.Generator().manual_seed(rows)
+    for seed in range(rows // 4096):
+        x = inputs_of(4096, 1024, outliers=bool(seed % 2), seed=seed)
+        y = (x @ weight.T).float()
+        error = torch.randn(y.shape, generator=noise)
+        error[1::3] = torch.eye(1024)[torch.arange(len(error[1::3])) % 1024]
+        error[2::3, 2:] = 0
+        error *= 0.03 * y.norm(dim=-1, keepdim=True) / error.norm(dim=-1, keepdim=True)
+        assert not judged(y + error, x, sketch).passed.any()
+
+
+@pytest.mark.parametrize("rows", MANY)
 def test_honest_rows_raise_no_alarm(rows):
     means = Means(1)
     for found in honest_rows(rows):
