@@ -30,6 +30,11 @@ UNUSED = shutil.ignore_patterns(
 """Of the standard library."""
 
 INSTALLERS = re.compile(r"pip|pip-.*|setuptools.*|pkg_resources|_distutils_hack.*|distutils-.*")
+PROGRAMS = (
+    "torch/test", "torch/bin/*Test", "torch/bin/test_*", "torch/bin/protoc*", "tqdm/completion.sh",
+)  # fmt: skip
+"""What packages bring along and nobody here calls."""
+
 SCRIPTS = re.compile(r"python[0-9.]*|sottovoce")
 """What stays of the venv's programs."""
 
@@ -39,7 +44,8 @@ COMPILER = ("gcc", "gcc-12", "cpp", "cpp-12", "binutils", "libc6-dev", "linux-li
 
 FILES = (
     "/etc/nsswitch.conf", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ssl/openssl.cnf",
-    "/etc/ssl/certs", "/usr/lib/ssl", "/usr/share/ca-certificates",
+    "/etc/ssl/certs", "/usr/lib/ssl/certs", "/usr/lib/ssl/openssl.cnf",
+    "/usr/share/ca-certificates",
 )  # fmt: skip
 
 LOADED_BY_NAME = (
@@ -105,7 +111,7 @@ def gather(root: Root, venv: Path, *, compiler: bool) -> None:
 def prepare(root: Root) -> None:
     """Write who there is, and make the folders that they may write to."""
     etc = root.folder / "etc"
-    user = f"sottovoce:x:{USER}:{USER}::/nonexistent:/nonexistent\n"
+    user = f"sottovoce:x:{USER}:{USER}::/tmp:/nonexistent\n"
     (etc / "passwd").write_text("root:x:0:0:root:/nonexistent:/nonexistent\n" + user)
     (etc / "group").write_text(f"root:x:0:\nsottovoce:x:{USER}:\n")
     for path, mode in (("tmp", 0o1777), ("var/lib/sottovoce", 0o700), ("run/sottovoce", 0o700)):
@@ -125,7 +131,16 @@ def _prune(venv: Path) -> None:
     for packages in venv.glob("lib/python3*/site-packages"):
         for path in packages.iterdir():
             if INSTALLERS.fullmatch(path.name):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                _remove(path)
+        for path in (path for pattern in PROGRAMS for path in packages.glob(pattern)):
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _files_of(packages: tuple[str, ...]) -> Iterator[Path]:
