@@ -43,10 +43,10 @@ COMPILER = ("gcc", "gcc-12", "cpp", "cpp-12", "binutils", "libc6-dev", "linux-li
 """Debian packages."""
 
 FILES = (
-    "/etc/nsswitch.conf", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ssl/openssl.cnf",
-    "/etc/ssl/certs", "/usr/lib/ssl/certs", "/usr/lib/ssl/openssl.cnf",
-    "/usr/share/ca-certificates",
+    "/etc/nsswitch.conf", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/usr/lib/ssl/openssl.cnf",
+    "/usr/lib/ssl/cert.pem", "/usr/lib/ssl/certs", "/usr/share/ca-certificates",
 )  # fmt: skip
+"""Where what they link to lies elsewhere, that comes along."""
 
 LOADED_BY_NAME = (
     "libgcc_s.so.1", "libtss2-tcti-device.so.0", "libtss2-tcti-swtpm.so.0",
@@ -75,8 +75,8 @@ class Root:
             if not place.is_symlink():
                 place.symlink_to(path.readlink())
             self.take(path.parent / path.readlink())
-        elif path.is_dir():
-            shutil.copytree(path, place, symlinks=True, dirs_exist_ok=True)
+        elif path.is_dir() and not place.exists():
+            shutil.copytree(path, place, symlinks=True)
         elif path.is_file() and not place.exists():
             shutil.copy2(path, place)
 
