@@ -179,8 +179,11 @@ NO_TELEMETRY: TelemetryConfig = {
 routes = APIRouter()
 
 
-def build_app(config: ProxyConfig) -> FastAPI:
-    """Build the proxy's ASGI application."""
+def build_app(config: ProxyConfig, *, listens: bool = True) -> FastAPI:
+    """Build the proxy's ASGI application.
+
+    One that listens answers to its own names only; within a process any name will do.
+    """
     app = FastAPI(
         lifespan=_lifespan,
         openapi_url=None,
@@ -193,7 +196,8 @@ def build_app(config: ProxyConfig) -> FastAPI:
     app.include_router(page_routes)
     app.add_exception_handler(ClientError, _client_error)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_middleware(OwnNames, listens_on=config.host)
+    if listens:
+        app.add_middleware(OwnNames, listens_on=config.host)
     app.state.counts = Counter[int]()
     app.add_middleware(_RequestId, counts=app.state.counts)
     return app
