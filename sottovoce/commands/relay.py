@@ -9,6 +9,7 @@ import typer
 
 from relay.app import serve as serve_relay
 from relay.config import RelayConfig
+from sottovoce.traces import traced
 
 app = typer.Typer(add_completion=False, help=__doc__)
 
@@ -34,6 +35,10 @@ def serve(
         bool,
         typer.Option(help="Also serve plain OHTTP clients, which this relay could deceive."),
     ] = False,
+    traces: Annotated[
+        str | None,
+        typer.Option(help="URL of an OpenTelemetry collector; see docs/observability.md."),
+    ] = None,
 ) -> None:
     """Forward encapsulated requests, and nothing else."""
     serve_relay(
@@ -48,5 +53,6 @@ def serve(
             requests_per_s=requests_per_s,
             burst=burst,
             stock_ohttp=stock_ohttp,
-        )
+        ),
+        traced("sottovoce-relay", traces),
     )
