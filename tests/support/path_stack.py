@@ -76,11 +76,15 @@ class Stack:
         except (FileNotFoundError, ProcessLookupError):
             return False  # one of them ended meanwhile
 
+    def ask_sqlite(self, party, question):
+        """Return the one number that a party's database answers."""
+        path = self.local.database(party).partition("///")[2]
+        with closing(sqlite3.connect(path, timeout=10)) as database:
+            return database.execute(question).fetchone()[0]
+
     def tokens_spent(self):
         """Return how many tokens the spent-token store has."""
-        path = self.local.database("spent").partition("///")[2]
-        with closing(sqlite3.connect(path, timeout=10)) as store:
-            return store.execute("SELECT count(*) FROM spent").fetchone()[0]
+        return self.ask_sqlite("spent", "SELECT count(*) FROM spent")
 
     def until(self, condition, timeout=60.0):
         """Let the supervisor work until `condition()` is true."""
