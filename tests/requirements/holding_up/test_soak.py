@@ -38,6 +38,8 @@ MORE_MIB = 96
 IN_THE_SLICE = (faults.kill_role, faults.kill_capsules, faults.lie, faults.restart_database)
 SETTING = {name: os.environ.get(f"SOAK_{name}") for name in ("REQUESTS", "SECONDS", "SEED")}
 SECONDS = float(SETTING["SECONDS"] or 600)
+CHOSEN = os.environ.get("SOAK_FAULTS", "").split()
+"""Names of the functions of `faults`, to look at some alone."""
 
 
 def journal():
@@ -62,6 +64,7 @@ def test_the_soak(soaked, database, report):
         requests=int(SETTING["REQUESTS"] or 2000),
         seconds=SECONDS,
         first=first,
+        kinds_of_fault=tuple(getattr(faults, name) for name in CHOSEN) or faults.FAULTS,
     )
     soak = Soak(soaked, plan, database)
     told = hold_up(soak, report)
