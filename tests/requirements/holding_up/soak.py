@@ -22,11 +22,6 @@ from tests.requirements.holding_up import faults, ledger, traffic
 from tests.requirements.holding_up.traffic import Outcomes, give, order
 
 CLIENTS = 64
-RECOVERY_S = 90.0
-"""After this long at most everything is as it was, on a machine with other work too. A worker that
-was killed loads its model, makes keys, and waits for two epochs of the list (10 s) until the proxy
-has it; and whoever asks whether all is well waits among 64 clients."""
-
 FEW = 16
 """Orders at once before anything is measured: every party has done everything then."""
 
@@ -94,6 +89,12 @@ class Plan:
     requests: int
     seconds: float
     first: int = 0
+    clients: int = CLIENTS
+    recovery_s: float = 90.0
+    """After this long at most everything is as it was. A worker that was killed loads its model,
+    makes keys, and waits for two epochs of the list (10 s) until the proxy has it; and whoever asks
+    whether all is well waits among the clients."""
+
     kinds_of_fault: tuple = faults.FAULTS
 
 
@@ -132,7 +133,7 @@ class Soak:
             held, before = self.held(), await self.books()
             self.times["warm"] = time.monotonic() - began
             began = time.monotonic()
-            asking = [asyncio.create_task(self._ask(client)) for _ in range(CLIENTS)]
+            asking = [asyncio.create_task(self._ask(client)) for _ in range(self.plan.clients)]
             breaking = asyncio.create_task(self._break(client, began + self.plan.seconds))
             await asyncio.gather(breaking, *asking)
             self.times["soaked"] = time.monotonic() - began
@@ -211,15 +212,15 @@ class Soak:
             await asyncio.to_thread(self.stack.settled)
             and await give(client, asked, self.outcomes) == "answered"
         ):
-            assert time.monotonic() < began + RECOVERY_S, self.diagnosis()
+            assert time.monotonic() < began + self.plan.recovery_s, self.diagnosis()
             await asyncio.sleep(LOOK_S)
         for party in self.stack.supervisor.parties.values():
             party.deaths = 0  # it was we who killed it: it need not wait longer the next time
         return time.monotonic() - began
 
-    async def until(self, condition, seconds=RECOVERY_S):
+    async def until(self, condition):
         """Wait for a condition."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + self.plan.recovery_s
         while not condition():
             assert time.monotonic() < deadline, self.diagnosis()
             await asyncio.sleep(LOOK_S)

@@ -22,7 +22,7 @@ from memory_search import Search, can_read_others, family
 from client.wallet import BATCH, DRAWN_AHEAD
 from engine.native import library
 from tests.requirements.holding_up import faults
-from tests.requirements.holding_up.soak import Plan, Soak
+from tests.requirements.holding_up.soak import CLIENTS, Plan, Soak
 
 try:
     library.load()
@@ -36,8 +36,7 @@ MORE_DESCRIPTORS = 150
 """Connections that are kept open for the next request, at most; a leak has one for each request."""
 MORE_MIB = 96
 IN_THE_SLICE = (faults.kill_role, faults.kill_capsules, faults.lie, faults.restart_database)
-SETTING = {name: os.environ.get(f"SOAK_{name}") for name in ("REQUESTS", "SECONDS", "SEED")}
-SECONDS = float(SETTING["SECONDS"] or 600)
+SECONDS = float(os.environ.get("SOAK_SECONDS", "600"))
 CHOSEN = os.environ.get("SOAK_FAULTS", "").split()
 """Names of the functions of `faults`, to look at some alone."""
 
@@ -51,7 +50,8 @@ def journal():
 
 @pytest.mark.timeout(300)
 def test_a_slice_of_the_soak(soaked, database, report):
-    plan = Plan(seed=8, requests=10_000, seconds=8, kinds_of_fault=IN_THE_SLICE)
+    few = {"requests": 10_000, "seconds": 8, "recovery_s": 200, "kinds_of_fault": IN_THE_SLICE}
+    plan = Plan(seed=8, **few)
     hold_up(Soak(soaked, plan, database), report)
 
 
@@ -60,10 +60,12 @@ def test_a_slice_of_the_soak(soaked, database, report):
 def test_the_soak(soaked, database, report):
     path, first = journal()
     plan = Plan(
-        seed=int(SETTING["SEED"] or 1),
-        requests=int(SETTING["REQUESTS"] or 2000),
+        seed=int(os.environ.get("SOAK_SEED", "1")),
+        requests=int(os.environ.get("SOAK_REQUESTS", "2000")),
         seconds=SECONDS,
         first=first,
+        clients=int(os.environ.get("SOAK_CLIENTS", CLIENTS)),
+        recovery_s=float(os.environ.get("SOAK_RECOVERY_S", "90")),
         kinds_of_fault=tuple(getattr(faults, name) for name in CHOSEN) or faults.FAULTS,
     )
     soak = Soak(soaked, plan, database)
