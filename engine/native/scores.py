@@ -30,6 +30,16 @@ class SketchedScores(ctypes.Structure):
     )
 
 
+class TakenIn(ctypes.Structure):
+    """A position's key and value, and the sketches that take them in."""
+
+    _fields_ = (
+        *((name, _POINTER) for name in ("keys", "values", "key_numbers", "value_numbers")),
+        *((name, _POINTER) for name in ("sums", "power", "sketched", "squares", "which")),
+        *((name, _INT) for name in ("layers", "key_heads", "size", "key_stride", "room")),
+    )
+
+
 @dataclass(frozen=True)
 class Sketches:
     """What T keeps of a sequence, and the numbers that it was made with.
@@ -60,11 +70,37 @@ def available() -> ctypes.CDLL | None:
         found = library.load()
     except library.NativeUnavailable:
         return None
-    if not hasattr(found, "sottovoce_scores"):
+    if not hasattr(found, "sottovoce_take_in"):
         return None
-    found.sottovoce_scores.restype = None
-    found.sottovoce_scores.argtypes = (_POINTER,)
+    for function in (found.sottovoce_scores, found.sottovoce_take_in):
+        function.restype, function.argtypes = None, (_POINTER,)
     return found
+
+
+def take_in(
+    found: ctypes.CDLL, keys: Tensor, values: Tensor, sketches: Sketches, position: int
+) -> None:
+    """Add a position to the sketches, which have room for it.
+
+    Args:
+        found: the library.
+        keys: bfloat16 [layers, key heads, size].
+        values: of the same shape.
+        sketches: written to.
+        position: counted from 0.
+    """
+    keys, values = keys.contiguous(), values.contiguous()
+    work = TakenIn(
+        *map(pointer, (keys, values)),
+        pointer(sketches.key_numbers) + position * _FLOAT,
+        *map(pointer, (sketches.value_numbers, sketches.sums, sketches.power)),
+        pointer(sketches.values) + position * _WIDE * _FLOAT,
+        pointer(sketches.squares) + position * _FLOAT,
+        pointer(sketches.which),
+        *keys.shape,
+        *(sketches.key_numbers.shape[-1], sketches.squares.shape[-1]),
+    )
+    found.sottovoce_take_in(ctypes.byref(work))
 
 
 def residuals(

@@ -20,6 +20,9 @@ SHARED = TAIL - 1
 """T's sketches of a sequence can be taken back by so many positions: no later may another one of
 its group begin with them."""
 
+_WORTHWHILE = 4 << 20
+"""Bytes of sketches from which on steps are checked on a thread of their own."""
+
 
 def gate_of(config: EngineConfig, loaded: LoadedModel) -> Gate | None:
     """Return what stands between sampled and released; None where nothing is verified.
@@ -43,9 +46,14 @@ def gate_of(config: EngineConfig, loaded: LoadedModel) -> Gate | None:
         thresholds=thresholds,
         weights=partial(weights, model),
         renew=renew,
-        threads=model.threads,
     )
-    return Gate(verifier, mode=config.verification, model_digest=loaded.digest)
+    large = sum(sketch.packed.nbytes for sketch in trusted.sketches.values()) >= _WORTHWHILE
+    return Gate(
+        verifier,
+        mode=config.verification,
+        model_digest=loaded.digest,
+        beside=model.threads > 1 and large,
+    )
 
 
 def _trusted(config: EngineConfig, model: NativeModel, secrets: Secrets) -> TrustedModel:

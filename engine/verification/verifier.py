@@ -13,9 +13,7 @@ All checks are made before a verdict is, so the time it takes does not say which
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 import torch
@@ -31,8 +29,6 @@ from engine.verification.transcript import Matrix, Opening, Transcript
 _DISTANCES = ("attention_input", "mlp_input", "activated", "queries", "keys")
 MODES = ("audit", "full")
 AUDIT_ROWS = 32
-_WORTHWHILE = 4 << 20
-"""Bytes of sketches from which on another thread is handed the products."""
 _ONE_ROUNDING = 1.25
 """Steps of bfloat16 that the exact recheck allows: rounding once is off by one at most."""
 
@@ -158,7 +154,6 @@ class Verifier:
         thresholds: Thresholds = BOUNDS,
         weights: Weights | None = None,
         renew: Callable[[], TrustedModel] | None = None,
-        threads: int = 1,
     ) -> None:
         """Check a model.
 
@@ -171,7 +166,6 @@ class Verifier:
             thresholds: what passes.
             weights: for the exact recheck; without them a failed check is a failure.
             renew: makes T's part once more, of `secrets`; without it `rekey` leaves sketches alone.
-            threads: that T may use: of decoded rows one does the products, where that is worth it.
         """
         if mode not in MODES:
             raise ValueError(f"verification is one of {', '.join(MODES)}")
@@ -182,8 +176,6 @@ class Verifier:
         self._linear = LinearCheck(model.sketches, thresholds)
         self._lengths: dict[Hashable, int] = {}
         self._drawn = 0
-        large = sum(sketch.packed.nbytes for sketch in model.sketches.values()) >= _WORTHWHILE
-        self._beside = ThreadPoolExecutor(1, "verification") if threads > 1 and large else None
 
     def forget(self, key: Hashable) -> None:
         """Zero what is known of a sequence: it ended, failed, or lost its blocks."""
@@ -218,7 +210,6 @@ class Verifier:
         rows = [each.first + row for each in opened for row in each.own]
         opening = transcript.open(rows)
         index = torch.tensor(rows)
-        judging = self._judge(opening, beside=all(each.decoding for each in opened))
         replayed = replay(
             self._model, self._rows(opened), opening, keys[:, index], values[:, index]
         )
@@ -228,15 +219,10 @@ class Verifier:
         for each in opened:
             attended.append(self._attend(each, told, slice(at, at + len(each.own))))
             at += len(each.own)
-        table = self._table(self._recheck(judging(), opening), replayed)
+        judged = self._recheck(self._linear.check(opening.products), opening)
+        table = self._table(judged, replayed)
         table["attention"] = torch.cat(attended, dim=1).all(0).tolist()
         return self._findings(opened, table, heads)
-
-    def _judge(self, opening: Opening, *, beside: bool) -> Callable[[], Judged]:
-        """Begin to judge products; what is returned waits for it."""
-        if self._beside is None or not beside:
-            return partial(self._linear.check, opening.products)
-        return self._beside.submit(self._linear.check, opening.products).result
 
     def _findings(
         self, opened: Sequence[_Opened], table: dict[str, list[bool]], heads: list[bool]

@@ -1,4 +1,5 @@
-// T's side of decode attention: one row's scores and output, against running sketches of keys and values.
+// T's side of decode attention: one row's scores and output, against running sketches of keys and values, and how
+// those grow by a position.
 //
 // With r secret, sum_j r_j s_j is c q.(sum_j r_j k_j) if the scores s are right; and with p their softmax and R'
 // secret, O R' is sum_j p_j (v_j R') if the output O is. All layers and heads are one call, and no cache is read.
@@ -30,6 +31,20 @@ struct SketchedScores {
   float* out;                    // [2][layers][heads]: how far scores and outputs are off
   std::int32_t layers, heads, key_heads, size, count, score_stride, key_stride, room;
   float scaling;
+};
+
+// A position's key and value, and the sketches that take them in.
+struct TakenIn {
+  const bfloat16* keys;          // [layers][key heads][size]
+  const bfloat16* values;        // likewise
+  const float* key_numbers;      // of this position: [every layer][key heads][4], `key_stride` apart
+  const float* value_numbers;    // as above
+  double* sums;                  // as above
+  double* power;
+  float* sketched;               // of this position: [layers][key heads][16], 16 rooms apart
+  float* squares;                // of this position: [layers][key heads], a room apart
+  const std::int32_t* which;
+  std::int32_t layers, key_heads, size, key_stride, room;
 };
 
 }  // extern "C"
@@ -194,9 +209,36 @@ void judge(std::vector<Head>& heads, int count, float* scores_off, float* output
   }
 }
 
+void take_in(const TakenIn& all, std::size_t own, std::size_t every) {
+  const bfloat16 *key = all.keys + own * all.size, *value = all.values + own * all.size;
+  const float* r = all.key_numbers + every * kSums * all.key_stride;
+  const float* numbers = all.value_numbers + every * all.size * kWide;
+  double* sums = all.sums + own * all.size * kSums;
+  __m512 sketched[2] = {};
+  double power = 0;
+  float squares = 0;
+  for (int i = 0; i < all.size; ++i) {
+    const double k = widened(key[i]);
+    const float v = widened(value[i]);
+    power += k * k;
+    squares += v * v;
+    for (int sum = 0; sum < kSums; ++sum) sums[i * kSums + sum] += k * r[static_cast<std::size_t>(sum) * all.key_stride];
+    sketched[i % 2] = _mm512_fmadd_ps(_mm512_set1_ps(v), _mm512_loadu_ps(numbers + i * kWide), sketched[i % 2]);
+  }
+  all.power[own] += power;
+  _mm512_storeu_ps(all.sketched + own * all.room * kWide, _mm512_add_ps(sketched[0], sketched[1]));
+  all.squares[own * all.room] = squares;
+}
+
 }  // namespace
 
 extern "C" {
+
+void sottovoce_take_in(const TakenIn* all) {
+  for (std::size_t own = 0; own < static_cast<std::size_t>(all->layers) * all->key_heads; ++own) {
+    take_in(*all, own, static_cast<std::size_t>(all->which[own / all->key_heads]) * all->key_heads + own % all->key_heads);
+  }
+}
 
 void sottovoce_scores(const SketchedScores* all) {
   const std::size_t shared = all->heads / all->key_heads, rows = static_cast<std::size_t>(all->layers) * all->heads;

@@ -44,6 +44,8 @@ class Numbers:
         drawn = secrets.integers(b"attention values", count).float()
         self.values = drawn.view(*self._heads, model.size, OUTPUTS)
         """float32 [layers, key heads, size, OUTPUTS]."""
+        self.every = torch.arange(model.layers, dtype=torch.int32)
+        """int32 [layers]: their numbers."""
         self._keys = torch.empty(*self._heads, SCORES, 0)
 
     def keys(self, length: int) -> Tensor:
@@ -163,14 +165,15 @@ class Running:
         if cap or found is None:
             return self._by_torch(position, (query, output, scores), terms)
         low, row = self._low(position + 1), (query, output, scores)
-        sketches = self._sketches(position + 1)
+        sketches = self._kept_at(position + 1)
         return scores_in_library.residuals(found, row, sketches, low=low, scaling=scaling)
 
-    def _sketches(self, length: int) -> Sketches:
+    def _kept_at(self, length: int) -> Sketches:
+        """Return what is kept, with the sums as they were at `length`."""
         total, power = self._at(length)
-        every = torch.arange(len(self.numbers.values)) if self.layers is None else self.layers
         numbers = self.numbers.room(length), self.numbers.values
-        return Sketches(total, power, self._values, self._squares, *numbers, every.int())
+        which = self.numbers.every if self.layers is None else self.layers.int()
+        return Sketches(total, power, self._values, self._squares, *numbers, which)
 
     def _by_torch(
         self, position: int, row: tuple[Tensor, Tensor, Tensor], terms: tuple[float, float]
@@ -210,13 +213,19 @@ class Running:
 
     def _append(self, keys: Tensor, values: Tensor) -> None:
         start, rows = self.length, keys.shape[1]
-        self._note_values(start, values)
+        self._make_room(start, start + rows)
         if start - self._first + rows > self._recent.shape[2]:
             self._shift(start)
         at = start - self._first
         self._recent[:, :, at : at + rows] = keys.transpose(1, 2)
         self.length = start + rows
-        self._change(start, self.length, 1)
+        found = scores_in_library.available()
+        if found is not None and rows == 1:
+            own = keys[:, 0], values[:, 0]
+            scores_in_library.take_in(found, *own, self._kept_at(self.length), start)
+        else:
+            self._note_values(start, values)
+            self._change(start, self.length, 1)
         self._change(self._low(start), self._low(self.length), -1)
 
     def _shift(self, length: int) -> None:
@@ -228,11 +237,13 @@ class Running:
         self._recent[:, :, :kept] = tail
         self._first = length - kept
 
-    def _note_values(self, start: int, values: Tensor) -> None:
-        stop = start + values.shape[1]
+    def _make_room(self, used: int, stop: int) -> None:
         if stop > self._values.shape[2]:
             for name in ("_values", "_squares"):
-                self._grow(name, start, _room(stop))
+                self._grow(name, used, _room(stop))
+
+    def _note_values(self, start: int, values: Tensor) -> None:
+        stop = start + values.shape[1]
         v = values.transpose(1, 2).float()
         self._values[:, :, start:stop] = v @ self._of_layers(self.numbers.values)
         self._squares[:, :, start:stop] = v.square().sum(-1)
