@@ -31,6 +31,7 @@ from client.canonical import canonical_body, parse_body
 from client.connection import REQUEST_ID_FIELD, CallerConnection, request_id
 from client.errors import ClientError, NodeListError, NoNode, PortTaken, RequestRefused
 from client.exchange import TIMEOUT, Relay
+from client.hosts import OwnNames
 from client.http1 import Http1Transport
 from client.nodes import NodeDirectory
 from client.page.routes import routes as page_routes
@@ -176,6 +177,7 @@ def build_app(config: ProxyConfig) -> FastAPI:
     app.include_router(page_routes)
     app.add_exception_handler(ClientError, _client_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_middleware(OwnNames, listens_on=config.host)
     app.state.counts = Counter[int]()
     app.add_middleware(_RequestId, counts=app.state.counts)
     return app
