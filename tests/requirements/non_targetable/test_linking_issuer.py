@@ -101,6 +101,9 @@ def key(name, not_before=0.0, not_after=1e12):
     return SimpleNamespace(spki=name, not_before=not_before, not_after=not_after)
 
 
+FIRST = key(b"first")
+
+
 def wallet_of(kind, clock, seen, account, keys):
     async def current():
         return [each for each in keys if clock.time() >= each.not_before]
@@ -110,15 +113,14 @@ def wallet_of(kind, clock, seen, account, keys):
     return wallet
 
 
-def lives(kind, clock, *, users=USERS, hours=24.0, keys=(key(b"first"),), stocked=True):
+def lives(kind, clock, *, users=USERS, hours=24.0, keys=(FIRST,)):
     """Let users' wallets live; return what the colluders saw."""
     seen, generator = Seen(), random.Random(5)
 
     async def user(account):
         wallet = wallet_of(kind, clock, seen, account, keys)
-        if stocked:
-            for _ in range(7):
-                await wallet.refill()
+        for _ in range(7):
+            await wallet.refill()
         keeper = asyncio.create_task(wallet.keep_filled())
         while True:
             await asyncio.sleep(generator.expovariate(1 / EACH_S))
@@ -195,7 +197,7 @@ def placed(seen, changed_at):
         if at < changed_at:
             continue
         renewed = {account for account in range(USERS) if first_draw.get(account, 1e12) <= at}
-        old = key_id == privacy_pass.key_id(b"first")
+        old = key_id == privacy_pass.key_id(FIRST.spki)
         # Who has new tokens shows those; but for the moment in which it draws the first ones.
         left = set(range(USERS)) - renewed if old else renewed
         chance = 1 / len(left) if who in left else 0.0
@@ -231,7 +233,7 @@ def test_a_key_for_each_account_names_every_request(clock, report):
 def test_a_change_of_keys_divides_users_for_some_hours(clock, report):
     """What remains: two keys of the one log, and who has drawn under the new one so far."""
     changed_at = clock.time() + 3 * HOUR
-    keys = (key(b"first"), key(b"second", changed_at, not_after=2e12))
+    keys = (FIRST, key(b"second", changed_at, not_after=2e12))
     chances, smallest = placed(lives(Wallet, clock, hours=9.0, keys=keys), changed_at)
     hours = ", ".join(f"{chances[hour]:.2f}" for hour in sorted(chances))
     report(f"issuer + worker by key id after a change, hour by hour: {hours}; chance {1 / USERS}")
