@@ -13,7 +13,7 @@ from engine.native import library
 from engine.native.checks import pointer
 
 _POINTER, _INT = ctypes.c_void_p, ctypes.c_int32
-_FLOAT = 4
+_FLOAT, _BFLOAT16 = 4, 2
 _WIDE = 16
 
 
@@ -47,9 +47,9 @@ class Sketches:
     Attributes:
         sums: float64 [layers, key heads, size, 4].
         power: float64 [layers, key heads].
-        values: float32 [layers, key heads, room, 16].
+        values: bfloat16 [layers, key heads, room, 16].
         squares: float32 [layers, key heads, room].
-        key_numbers: float32 [every layer, key heads, 4, at least the row's position + 1].
+        key_numbers: int8 [every layer, key heads, 4, at least the row's position + 1].
         value_numbers: float32 [every layer, key heads, size, 16].
         which: int32 [layers]: which of every layer.
     """
@@ -92,9 +92,9 @@ def take_in(
     keys, values = keys.contiguous(), values.contiguous()
     work = TakenIn(
         *map(pointer, (keys, values)),
-        pointer(sketches.key_numbers) + position * _FLOAT,
+        pointer(sketches.key_numbers) + position,
         *map(pointer, (sketches.value_numbers, sketches.sums, sketches.power)),
-        pointer(sketches.values) + position * _WIDE * _FLOAT,
+        pointer(sketches.values) + position * _WIDE * _BFLOAT16,
         pointer(sketches.squares) + position * _FLOAT,
         pointer(sketches.which),
         *keys.shape,
@@ -128,9 +128,9 @@ def residuals(
     work = SketchedScores(
         pointer(scores) + low * _FLOAT,
         *map(pointer, (query, output, sketches.sums, sketches.power)),
-        pointer(sketches.key_numbers) + low * _FLOAT,
+        pointer(sketches.key_numbers) + low,
         pointer(sketches.value_numbers),
-        pointer(sketches.values) + low * _WIDE * _FLOAT,
+        pointer(sketches.values) + low * _WIDE * _BFLOAT16,
         pointer(sketches.squares) + low * _FLOAT,
         *map(pointer, (sketches.which, out)),
         *(layers, heads, key_heads, size, context - low),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from engine.config import EngineConfig
@@ -24,7 +25,9 @@ _WORTHWHILE = 4 << 20
 """Bytes of sketches from which on steps are checked on a thread of their own."""
 
 
-def gate_of(config: EngineConfig, loaded: LoadedModel) -> Gate | None:
+def gate_of(
+    config: EngineConfig, loaded: LoadedModel, alarm: Callable[[], None] | None = None
+) -> Gate | None:
     """Return what stands between sampled and released; None where nothing is verified.
 
     T sketches the weights that were packed from the bytes hashed into the model digest: on a CPU T
@@ -53,6 +56,7 @@ def gate_of(config: EngineConfig, loaded: LoadedModel) -> Gate | None:
         mode=config.verification,
         model_digest=loaded.digest,
         beside=model.threads > 1 and large,
+        alarm=alarm,
     )
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Items
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -140,7 +140,13 @@ class Gate:
     """Who may pass from sampled to released, and what is said about it."""
 
     def __init__(
-        self, verifier: Verifier, *, mode: str, model_digest: bytes, beside: bool = False
+        self,
+        verifier: Verifier,
+        *,
+        mode: str,
+        model_digest: bytes,
+        beside: bool = False,
+        alarm: Callable[[], None] | None = None,
     ) -> None:
         """Stand between.
 
@@ -149,8 +155,9 @@ class Gate:
             mode: as the engine policy calls it; part of every chain.
             model_digest: likewise, 32 bytes.
             beside: whether steps are checked on a thread of their own while U computes the next.
+            alarm: called, once, when a step did not hold.
         """
-        self._verifier = verifier
+        self._verifier, self._alarm = verifier, alarm
         self._origin = hashlib.sha256(LABEL + model_digest + mode.encode()).digest()
         self._accounts: dict[Sequence, _Account] = {}
         self._beside = ThreadPoolExecutor(1, "verification") if beside else None
@@ -235,6 +242,8 @@ class Gate:
 
     def _failed(self, sequences: frozenset[Sequence]) -> frozenset[Sequence]:
         if sequences:
+            if self._alarm is not None and not self.suspect:
+                self._alarm()
             self.suspect = True
             self._verifier.rekey()
         return sequences

@@ -24,7 +24,7 @@ from engine.verification.model import TrustedModel
 from engine.verification.rest import Replayed, Rows, replay, steps
 from engine.verification.secrets import Secrets
 from engine.verification.thresholds import BOUNDS, Thresholds
-from engine.verification.transcript import Matrix, Opening, Transcript
+from engine.verification.transcript import Matrix, Opening, Product, Transcript
 
 _DISTANCES = ("attention_input", "mlp_input", "activated", "queries", "keys")
 MODES = ("audit", "full")
@@ -300,8 +300,7 @@ class Verifier:
             self._attention.truncate(work.key, work.start)
         self._attention.append(work.key, told.keys[:, rows], told.values[:, rows])
         self._lengths[work.key] = work.start + len(work.rows)
-        sketch, model = self._model.sketches[Matrix.OUTPUT], self._model
-        outputs = told.opening.products[Matrix.OUTPUT][:, own, sketch.outputs :]
+        model, outputs = self._model, told.opening.products[Matrix.OUTPUT].inputs[:, own]
         scores = None
         if each.decoding:
             scores = [told.transcript.scores(each.first + row) for row in each.own]
@@ -310,7 +309,7 @@ class Verifier:
             work.key,
             each.positions,
             told.opening.queries[:, own],
-            outputs[..., : sketch.inputs].reshape(shape),
+            outputs.reshape(shape),
             scores,
         )
 
@@ -323,15 +322,15 @@ class Verifier:
         matrices = list(self._model.sketches)
         for at, row in failed:
             matrix, layer = matrices[at // self._model.layers], at % self._model.layers
-            passed[at, row] = self._exact(matrix, layer, opening.products[matrix][layer, row])
+            passed[at, row] = self._exact(matrix, layer, row, opening.products[matrix])
         return Judged(passed, judged.energy, judged.peak)
 
-    def _exact(self, matrix: Matrix, layer: int, row: Tensor) -> bool:
-        """Return whether a row [Y|X|X] is the product, each element but for its rounding."""
+    def _exact(self, matrix: Matrix, layer: int, row: int, product: Product) -> bool:
+        """Return whether a row is the product, each element but for its rounding."""
         if self._weights is None:
             return False
         sketch = self._model.sketches[matrix]
-        y, x = row[: sketch.outputs], row[sketch.outputs :][: sketch.inputs]
+        y, x = product.outputs[layer, row], product.inputs[layer, row]
         weight, bias = self._weights(layer, matrix)
         right = (x.float() if sketch.of_inputs is None else rounded_to_8_bits(x)) @ weight.float().T
         return bool(steps(y, right if bias is None else right + bias) <= _ONE_ROUNDING)
