@@ -13,6 +13,7 @@ that is in here, under dm-verity.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import ipaddress
 import os
@@ -95,18 +96,27 @@ def _address(address: ipaddress.IPv4Address) -> bytes:
     return struct.pack("<HH4s8x", socket.AF_INET, 0, address.packed)
 
 
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def join(one: Streams, other: Streams) -> None:
+    """Carry bytes both ways between two connections until both have ended."""
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    await asyncio.gather(pump(one[0], other[1]), pump(other[0], one[1]))
+
+
 async def forward_spent(host: str, port: int) -> None:
     """Carry the socket of the spent-token store to where the store is."""
 
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-        writer.close()
-
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        theirs, ours = await asyncio.open_connection(host, port)
-        await asyncio.gather(pump(reader, ours), pump(theirs, writer), return_exceptions=True)
+        await join((reader, writer), await asyncio.open_connection(host, port))
 
     server = await asyncio.start_unix_server(carry, SPENT)
     await server.serve_forever()
@@ -157,7 +167,7 @@ def main() -> None:
     }
     words = [word for option in options.items() for word in option]
     accepted = ["--accept", "boot-only", "--accept", "compute-unverified"]
-    command = [sys.executable, "-I", "-m", "sottovoce", "worker", *words, *accepted]
+    command = [sys.executable, "-P", "-m", "sottovoce", "worker", *words, *accepted]
     os.execve(sys.executable, command, dict(os.environ))
 
 
