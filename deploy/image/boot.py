@@ -33,6 +33,7 @@ from deploy.image.start import NAME
 from sottovoce.local import PROXY, WORKER, Local
 from sottovoce.supervisor import Supervisor
 
+READY = '"event":"WorkerReady"'
 BOOT_S, READY_S, ANSWER_S = 180.0, 900.0, 300.0
 
 
@@ -105,7 +106,7 @@ def main() -> None:
         print(f"release tpm={measurement.hex()} is in the log; booting")  # noqa: T201
         boot.wait_for("PCR 14", BOOT_S)
         print("booted; the worker loads its model")  # noqa: T201
-        boot.wait_for("worker_ready", READY_S)
+        boot.wait_for(READY, READY_S)
         start_path(ready.supervisor, ready.local)
         wait_for_health(ready.supervisor, ready.local.url(PROXY), ANSWER_S)
         completion = ask(ready.local, "Who can read my prompt?")

@@ -1,4 +1,4 @@
-"""The initrd: one program and the kernel modules it loads, as a cpio archive with nothing of its time.
+"""The initrd: one program and the kernel modules it loads, in a cpio archive without a date.
 
 The format is "newc" of the kernel's documentation (driver-api, early-userspace/buffer-format).
 """

@@ -24,7 +24,7 @@ from deploy.image.registers import Machine
 SETTINGS = Path(__file__).parent / "machine.toml"
 KEY = Path("/usr/share/ovmf/PkKek-1-snakeoil.key")
 CERTIFICATE = Path("/usr/share/ovmf/PkKek-1-snakeoil.pem")
-PASSPHRASE = "snakeoil"
+PASSPHRASE = "snakeoil"  # noqa: S105 - in the package of every Debian
 TOOLS = ("qemu-system-x86_64", "swtpm", "sbsign", "openssl")
 
 WORKER_PORT = 8084

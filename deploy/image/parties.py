@@ -20,7 +20,17 @@ from engine.digest import model_digest
 from engine.policy import engine_policy
 from sottovoce.engine_config import EngineOptions, worker_engine
 from sottovoce.keys import public_key, write_seed
-from sottovoce.local import ISSUER, ISSUER_NAME, LOG, PROXY, QUORUM, RELAY, WITNESSES, Local, witness_name
+from sottovoce.local import (
+    ISSUER,
+    ISSUER_NAME,
+    LOG,
+    PROXY,
+    QUORUM,
+    RELAY,
+    WITNESSES,
+    Local,
+    witness_name,
+)
 from sottovoce.publish import issuer_key_leaf, model_leaf, policy_leaf, publish, release_leaf
 from sottovoce.supervisor import Party, Supervisor
 from sottovoce.up import prepare_issuer
@@ -152,7 +162,10 @@ def wait_for_health(supervisor: Supervisor, url: str, seconds: float) -> None:
     while time.monotonic() < until:
         supervisor.look()
         try:
-            if httpx.get(f"{url}/health", timeout=2.0, trust_env=False).status_code == httpx.codes.OK:
+            if (
+                httpx.get(f"{url}/health", timeout=2.0, trust_env=False).status_code
+                == httpx.codes.OK
+            ):
                 return
         except httpx.HTTPError:
             pass  # not there yet
@@ -188,4 +201,3 @@ def _carry_spent(store: Path, port: int) -> None:
 
 def _on_death(party: Party, code: int) -> None:
     raise PartiesError(f"{party.name} ended with code {code}\n{party.last_words()}")
-

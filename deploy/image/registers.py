@@ -68,6 +68,8 @@ def predict(image: bytes, machine: Machine) -> Mapping[int, bytes]:
 def secure_boot_digests(store: bytes) -> list[bytes]:
     """Return what is extended into register 7: the image is signed by the first key of `db`."""
     found = {"SecureBoot": (_GLOBAL, b"\1"), **firmware.variables(store)}
+    if missing := [name for name in SECURE_BOOT if name not in found]:
+        raise firmware.FirmwareError(f"the variables of secure boot lack {', '.join(missing)}")
     measured = [_variable(name, *found[name]) for name in SECURE_BOOT]
     vendor, signatures = found["db"]
     authority = _variable("db", vendor, signatures[_SIGNATURE_LIST:])
@@ -85,9 +87,7 @@ def stub_digests(image: bytes) -> list[bytes]:
     """Return what is extended into register 11: of each section its name, then its content."""
     parts = _parts(image)
     return [
-        sha256(measured)
-        for name in STUB_ORDER
-        for measured in (name.encode() + b"\0", parts[name])
+        sha256(measured) for name in STUB_ORDER for measured in (name.encode() + b"\0", parts[name])
     ]
 
 

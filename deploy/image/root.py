@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -26,7 +27,18 @@ EPOCH = 1_700_000_000
 
 UUID = "736f7474-6f76-4f63-8563-000000000001"
 
-_FOLDERS = ("dev", "etc", "proc", "run", "sys", "tmp", "usr/bin", "usr/lib", "usr/lib64", "usr/sbin")
+_FOLDERS = (
+    "dev",
+    "etc",
+    "proc",
+    "run",
+    "sys",
+    "tmp",
+    "usr/bin",
+    "usr/lib",
+    "usr/lib64",
+    "usr/sbin",
+)
 _MERGED = ("bin", "lib", "lib64", "sbin")
 _UNUSED = (
     "usr/share",
@@ -38,7 +50,20 @@ _UNUSED = (
 )
 """Documentation, and what only somebody who develops or installs would use."""
 
-_FORBIDDEN = ("sh", "bash", "dash", "busybox", "apt", "dpkg", "pip", "pip3", "sshd", "agetty", "login", "su")
+_FORBIDDEN = (
+    "sh",
+    "bash",
+    "dash",
+    "busybox",
+    "apt",
+    "dpkg",
+    "pip",
+    "pip3",
+    "sshd",
+    "agetty",
+    "login",
+    "su",
+)
 
 
 class RootError(Exception):
@@ -78,7 +103,7 @@ def build_wheels(source: Path, cache: Path, out: Path) -> None:
     environment = {"SOURCE_DATE_EPOCH": str(EPOCH), "CFLAGS": "-O2 -g0"}
     sources = [str(source), *map(str, sorted((cache / "wheels").glob("*.tar.gz")))]
     command = [*PIP, "wheel", "--quiet", "--no-deps", "--wheel-dir", str(out), *sources]
-    run(command, **environment)
+    run(command, environment=environment)
 
 
 def unpack(root: Path, cache: Path, own_wheels: Path) -> None:
@@ -100,7 +125,9 @@ def unpack(root: Path, cache: Path, own_wheels: Path) -> None:
     shutil.copyfile(HERE / "start.py", root / START)
     for path in _UNUSED:
         shutil.rmtree(root / path, ignore_errors=True)
-    present = [path.name for folder in ("bin", "sbin") for path in (root / "usr" / folder).iterdir()]
+    present = [
+        path.name for folder in ("bin", "sbin") for path in (root / "usr" / folder).iterdir()
+    ]
     if found := sorted(set(present) & set(_FORBIDDEN)):
         raise RootError(f"an image has no {', '.join(found)}")
 
@@ -136,9 +163,13 @@ def pack(root: Path, out: Path) -> None:
     run(command)
 
 
-def run(command: list[str], cwd: Path | None = None, **environment: str) -> None:
+def run(
+    command: list[str], cwd: Path | None = None, environment: Mapping[str, str] | None = None
+) -> None:
     """Run a tool under a clean locale."""
-    subprocess.run(command, cwd=cwd, check=True, env={**os.environ, "LC_ALL": "C", **environment})  # noqa: S603
+    subprocess.run(
+        command, cwd=cwd, check=True, env={**os.environ, "LC_ALL": "C", **(environment or {})}
+    )
 
 
 def _unpack_wheel(wheel: Path, site: Path) -> None:
@@ -166,4 +197,3 @@ def _module_path(name: str) -> str | None:
 def _file_of(folder: Path, name: str, version: str) -> Path:
     found = [*folder.glob(f"{name}_{version.replace(':', '%3a')}_*.deb")]
     return found[0] if found else folder / f"{name}_{version}_missing.deb"
-

@@ -36,7 +36,11 @@ EVENT_LOG = Path("/sys/kernel/security/tpm0/binary_bios_measurements")
 REGISTERS = Path("/sys/class/tpm/tpm0/pcr-sha256")
 MEASURED = (0, 2, 4, 7, 8, 9, 11, 12, 13, 14)
 SERIAL = "sottovoce-settings"
-MEMBERS = {"settings.toml": "settings.toml", "trust.toml": "trust.toml", "tpm-chain": "collateral/tpm-chain"}
+MEMBERS = {
+    "settings.toml": "settings.toml",
+    "trust.toml": "trust.toml",
+    "tpm-chain": "collateral/tpm-chain",
+}
 MAX_MEMBER = 1 << 16
 
 SIOCADDRT, SIOCSIFFLAGS, SIOCSIFADDR, SIOCSIFNETMASK = 0x890B, 0x8914, 0x8916, 0x891C
@@ -162,13 +166,13 @@ def main() -> None:
         "--log": settings["log"],
         "--issuer": settings["issuer"],
         "--spent": str(SPENT),
-        "--host": "0.0.0.0",
+        "--host": "0.0.0.0",  # noqa: S104 - the machine has no other port open
         "--port": str(PORT),
     }
     words = [word for option in options.items() for word in option]
     accepted = ["--accept", "boot-only", "--accept", "compute-unverified"]
     command = [sys.executable, "-P", "-m", "sottovoce", "worker", *words, *accepted]
-    os.execve(sys.executable, command, dict(os.environ))
+    os.execve(sys.executable, command, dict(os.environ))  # noqa: S606 - the worker, in its place
 
 
 if __name__ == "__main__":

@@ -44,13 +44,11 @@ def hash_tree(data: Path) -> Tree:
     if not digests:
         raise ValueError("nothing to make a hash tree of")
     count, levels = len(digests), []
-    while True:
+    while len(digests) > 1:
         level = _level(digests)
         levels.append(b"".join(level))
-        if len(level) == 1:
-            root = hashlib.sha256(level[0]).digest()
-            return Tree(count, root, b"".join(reversed(levels)))
         digests = [hashlib.sha256(block).digest() for block in level]
+    return Tree(count, digests[0], b"".join(reversed(levels)))
 
 
 def append_tree(data: Path) -> Tree:
