@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -31,8 +32,9 @@ from deploy.image.parties import (
 )
 from deploy.image.start import NAME
 from sottovoce.local import PROXY, WORKER, Local
-from sottovoce.supervisor import Supervisor
+from sottovoce.supervisor import Supervisor, interrupt_on_terminate
 
+QUESTION = "Who can read my prompt?"
 READY = '"event":"WorkerReady"'
 BOOT_S, READY_S, ANSWER_S = 180.0, 900.0, 300.0
 
@@ -46,19 +48,25 @@ class Stage:
     boot: machine.Boot
     chain: bytes
 
-    @property
-    def given(self) -> dict[str, bytes]:
-        """What the machine is told about where it is."""
-        settings = worker_settings(self.local, machine.HOST)
-        trust = self.local.trust.read_bytes()
-        return {"settings.toml": settings, "trust.toml": trust, "tpm-chain": self.chain}
-
     @contextmanager
-    def running(self, image: Path, root: Path) -> Iterator[machine.Boot]:
-        """Sign an image and run the machine with it."""
+    def running(
+        self, image: Path, root: Path, *, log_port: int | None = None
+    ) -> Iterator[machine.Boot]:
+        """Sign an image and run the machine with it.
+
+        Args:
+            image: a unified kernel image.
+            root: the disk with its root.
+            log_port: of this machine, where the worker shall look for the log, if not at the log.
+        """
         signed = self.boot.folder / "signed.efi"
         machine.sign(image, signed)
-        with self.boot.running(signed, root, self.given) as running:
+        given = {
+            "settings.toml": worker_settings(self.local, machine.HOST, log_port),
+            "trust.toml": self.local.trust.read_bytes(),
+            "tpm-chain": self.chain,
+        }
+        with self.boot.running(signed, root, given) as running:
             yield running
 
 
@@ -76,7 +84,7 @@ def stage(folder: Path, measurement: bytes, *, port_base: int) -> Iterator[Stage
         yield Stage(local, supervisor, boot, chain)
 
 
-def ask(local: Local, question: str) -> dict[str, object]:
+def ask(local: Local, question: str) -> dict[str, Any]:
     """Send a prompt through the proxy; return the completion.
 
     Raises:
@@ -85,12 +93,20 @@ def ask(local: Local, question: str) -> dict[str, object]:
     request = {"model": NAME, "messages": [{"role": "user", "content": question}], "max_tokens": 24}
     url = f"{local.url(PROXY)}/v1/chat/completions"
     answer = httpx.post(url, json=request, timeout=ANSWER_S, trust_env=False).raise_for_status()
-    completion: dict[str, object] = answer.json()
+    completion: dict[str, Any] = answer.json()
     return completion
+
+
+def shown(completion: dict[str, Any]) -> str:
+    """Return an answer and what was verified of it, for a person."""
+    steps = completion["attestation"]["verification"]
+    lines = [f"{step['outcome']:4}  {step['step']}: {step['reason']}" for step in steps]
+    return "\n".join([*lines, QUESTION, completion["choices"][0]["message"]["content"]])
 
 
 def main() -> None:
     """Boot, appraise, ask, and stay until Ctrl-C if told to."""
+    interrupt_on_terminate()
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--image", type=Path, default=build.SOURCE / "build" / "image")
     parser.add_argument("--port-base", type=int, default=9080)
@@ -109,8 +125,7 @@ def main() -> None:
         boot.wait_for(READY, READY_S)
         start_path(ready.supervisor, ready.local)
         wait_for_health(ready.supervisor, ready.local.url(PROXY), ANSWER_S)
-        completion = ask(ready.local, "Who can read my prompt?")
-        print(completion)  # noqa: T201
+        print(shown(ask(ready.local, QUESTION)))  # noqa: T201
         while arguments.stay:
             time.sleep(1)
 

@@ -121,7 +121,7 @@ class Boot:
         ):
             _wait_until(control.is_socket, 20, "the TPM does not listen")
             command = self._command(variables, control, root, disk)
-            self.process = subprocess.Popen(command, stdout=console, stderr=console)  # noqa: S603
+            self.process = subprocess.Popen(command, stdout=console, stderr=console)  # noqa: S603 - QEMU
             try:
                 yield self
             finally:

@@ -173,13 +173,13 @@ def wait_for_health(supervisor: Supervisor, url: str, seconds: float) -> None:
     raise PartiesError(f"{url} did not get ready")
 
 
-def worker_settings(local: Local, host: str) -> bytes:
+def worker_settings(local: Local, host: str, log_port: int | None = None) -> bytes:
     """Return the settings of a worker that sees this machine under the address `host`."""
     return "\n".join(
         [
             'address = "10.0.2.15/24"',
             f'gateway = "{host}"',
-            f'log = "http://{host}:{local.port(LOG)}"',
+            f'log = "http://{host}:{log_port or local.port(LOG)}"',
             f'issuer = "http://{host}:{local.port(ISSUER)}"',
             f'spent = "{host}:{local.port(SPENT)}"',
         ]
