@@ -18,6 +18,7 @@ from pathlib import Path
 
 from deploy.image import initrd, machine, registers, root, uki, verity
 from sottovoce import __version__
+from sottovoce.publish import publish, release_leaf
 
 SOURCE = Path(__file__).parents[2]
 STUB = Path("/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
@@ -88,6 +89,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=SOURCE / "build" / "image")
     parser.add_argument("--cache", type=Path, default=SOURCE / "build" / "image-cache")
     parser.add_argument("--twice", action="store_true", help="build again and compare")
+    parser.add_argument("--log", help="with --key: publish the measurement in this log")
+    parser.add_argument("--key", type=Path, help="seed file of the release role")
     arguments = parser.parse_args()
     root.fetch(arguments.cache)
     built = build(arguments.out, arguments.cache)
@@ -101,6 +104,9 @@ def main() -> None:
             raise SystemExit(f"the second build differs: {again.digests()}")
         shutil.rmtree(arguments.out / "again")
         print("the second build is the same, to the bit")  # noqa: T201 - likewise
+    if arguments.log and arguments.key:
+        added, _ = publish(arguments.log, arguments.key, release_leaf([f"tpm={measured}"]))
+        print(f"leaf {added.index} of the log is this release")  # noqa: T201 - likewise
 
 
 def _digest(path: Path) -> str:

@@ -147,7 +147,7 @@ def compile_modules(root: Path) -> None:
 
     The files are bound to their sources' hashes, and nobody looks at those again: dm-verity does.
     """
-    folders = ["/usr/lib/python3.11", f"/{SITE}", f"/{START.parent}"]
+    folders = ["/usr/lib/python3.11", f"/{SITE}"]
     options = ["-q", "-r", "30", "--invalidation-mode", "unchecked-hash"]
     python = ["/usr/bin/python3.11", "-I", "-S", "-m", "compileall", *options, *folders]
     command = ["chroot", str(root), *python]

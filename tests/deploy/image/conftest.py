@@ -1,4 +1,4 @@
-"""The tests that build and boot a machine take many minutes: `pytest -m image tests/deploy/image`."""
+"""Tests that build and boot a machine take many minutes: `pytest -m image tests/deploy/image`."""
 
 import pytest
 
