@@ -172,13 +172,19 @@ def run(
 
 
 def _unpack_wheel(wheel: Path, site: Path) -> None:
-    """Unpack a wheel's modules; scripts and data for elsewhere are left out."""
+    """Unpack a wheel's modules; scripts and data for elsewhere are left out.
+
+    Raises:
+        RootError: a member would lie outside.
+    """
     with zipfile.ZipFile(wheel) as archive:
         for member in archive.infolist():
             name = _module_path(member.filename)
             if name is None or member.is_dir():
                 continue
             target = site / name
+            if ".." in target.parts or not target.is_relative_to(site):
+                raise RootError(f"{wheel.name} reaches outside its place")
             target.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(member) as source, target.open("wb") as file:
                 shutil.copyfileobj(source, file)
