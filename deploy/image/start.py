@@ -111,9 +111,11 @@ async def join(one: Streams, other: Streams) -> None:
             while data := await reader.read(65536):
                 writer.write(data)
                 await writer.drain()
-        writer.close()
+            writer.write_eof()
 
     await asyncio.gather(pump(one[0], other[1]), pump(other[0], one[1]))
+    one[1].close()
+    other[1].close()
 
 
 async def forward_spent(host: str, port: int) -> None:
