@@ -179,11 +179,8 @@ NO_TELEMETRY: TelemetryConfig = {
 routes = APIRouter()
 
 
-def build_app(config: ProxyConfig, *, listens: bool = True) -> FastAPI:
-    """Build the proxy's ASGI application.
-
-    One that listens answers to its own names only; within a process any name will do.
-    """
+def build_app(config: ProxyConfig) -> FastAPI:
+    """Build the proxy's ASGI application."""
     app = FastAPI(
         lifespan=_lifespan,
         openapi_url=None,
@@ -196,8 +193,7 @@ def build_app(config: ProxyConfig, *, listens: bool = True) -> FastAPI:
     app.include_router(page_routes)
     app.add_exception_handler(ClientError, _client_error)
     app.add_exception_handler(HTTPException, _http_error)
-    if listens:
-        app.add_middleware(OwnNames, listens_on=config.host)
+    app.add_middleware(OwnNames, listens_on=config.host)
     app.state.counts = Counter[int]()
     app.add_middleware(_RequestId, counts=app.state.counts)
     return app

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from http import HTTPStatus
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -29,6 +30,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from relay.addresses import Limited, Places, Rates
+from relay.batches import Batches
 from relay.cache import LogCache
 from relay.config import RelayConfig
 from relay.connection import Connection, ConnectionLimits, connection_class
@@ -54,13 +56,14 @@ def create_app(config: RelayConfig) -> Starlette:
     upstream = Upstream(config.authorities)
     directory = NodeDirectory(config.worker_urls, upstream)
     cache = LogCache(config.log_url, upstream)
-    timeouts = {
+    options: dict[str, Any] = {
         "body_timeout_s": config.body_timeout_s,
         "worker_timeout_s": config.worker_timeout_s,
+        "batches": Batches(config.batch_s) if config.batch_s else None,
     }
-    forwarder = Forwarder(directory, upstream, **timeouts)
+    forwarder = Forwarder(directory, upstream, **options)
     keys = KeyDirectory(config.worker_urls if config.stock_ohttp else (), upstream)
-    stock = stock_routes(keys, StockForwarder(keys, directory, upstream, **timeouts))
+    stock = stock_routes(keys, StockForwarder(keys, directory, upstream, **options))
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

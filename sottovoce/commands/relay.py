@@ -31,6 +31,14 @@ def serve(
     burst: Annotated[
         int, typer.Option(min=1, help="Requests of one address at once.")
     ] = RelayConfig.burst,
+    batch_ms: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=5000,
+            help="Hold what crosses until the next tick of so many ms; then in random order.",
+        ),
+    ] = 0,
     stock_ohttp: Annotated[
         bool,
         typer.Option(help="Also serve plain OHTTP clients, which this relay could deceive."),
@@ -53,6 +61,7 @@ def serve(
             requests_per_s=requests_per_s,
             burst=burst,
             stock_ohttp=stock_ohttp,
+            batch_s=batch_ms / 1000,
         ),
         traced("sottovoce-relay", traces),
     )

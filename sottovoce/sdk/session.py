@@ -50,7 +50,7 @@ class Session:
 
     def __init__(self, config: ProxyConfig) -> None:
         self._lock = _locked(config.state)
-        self._app = build_app(config, listens=False)
+        self._app = build_app(config)
         self._loop: asyncio.AbstractEventLoop
         self._ended: asyncio.Event
         self._closed = False
