@@ -93,7 +93,7 @@ def image(buildah, tmp_path_factory):
 
 def test_the_image_runs_the_command_line(buildah, image):
     shown = buildah.inside(image, "/opt/sottovoce/bin/sottovoce", "relay", "--help").stdout
-    assert "--worker" in shown
+    assert "Forward encapsulated requests" in shown
 
 
 def test_it_runs_as_nobody_of_importance_and_finds_the_systems_roots(buildah, image):
