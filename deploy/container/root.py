@@ -97,7 +97,10 @@ def gather(root: Root, venv: Path, *, compiler: bool) -> None:
     for path in {sysconfig.get_path(name) for name in ("stdlib", "platstdlib")}:
         shutil.copytree(path, root.place(Path(path)), ignore=UNUSED, dirs_exist_ok=True)
     if compiler:
-        root.take(Path(sysconfig.get_path("include")))
+        headers = Path(sysconfig.get_path("include"))
+        root.take(headers)
+        # Debian keeps those of one machine apart; elsewhere there is no such folder.
+        root.take(headers.parent / (sysconfig.get_config_var("MULTIARCH") or "") / headers.name)
         for path in _files_of(COMPILER):
             root.take(path)
     for path in FILES:

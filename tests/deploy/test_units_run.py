@@ -15,6 +15,7 @@ UNDER = Path(__file__).parents[1] / "support" / "units.py"
 
 pytestmark = [
     pytest.mark.xdist_group("path"),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(
         not shutil.which("systemd-analyze") or not ctypes.util.find_library("seccomp"),
         reason="needs systemd's own lists of system calls, and libseccomp",
