@@ -80,6 +80,7 @@ def hold_up(soak, report):
     told = summary(soak, after.since(before), held, then)
     report(json.dumps(told, indent=1))
     assert_no_token_is_lost_or_doubled(soak, before, after)
+    assert_nobody_hung_up(soak)
     assert_nothing_leaks(held, then)
     assert_no_residue(soak)
     change = asyncio.run(soak.quiet(8))
@@ -115,6 +116,13 @@ def assert_no_token_is_lost_or_doubled(soak, before, after):
     assert change.lost >= 0, "a token was doubled"
     assert change.lost <= died * (BATCH + DRAWN_AHEAD) + 2 * outcomes.other, "tokens were lost"
     assert outcomes.good <= after.paid, "an answer was not paid for"
+
+
+def assert_nobody_hung_up(soak):
+    """Whatever dies behind it, a proxy that lives says so in an answer."""
+    if not any("proxy" in what for what, _ in soak.broken):
+        broken = {what for _, what in soak.outcomes.counts if what.startswith("broken")}
+        assert broken <= {"broken: ReadTimeout"}, broken
 
 
 def assert_nothing_leaks(held, then):
