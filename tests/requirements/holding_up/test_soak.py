@@ -48,7 +48,7 @@ def journal():
     return path, json.loads(lines[-1])["next"] if lines else 0
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_slice_of_the_soak(soaked, database, report):
     few = {"requests": 10_000, "seconds": 8, "recovery_s": 200, "kinds_of_fault": IN_THE_SLICE}
     plan = Plan(seed=8, **few)
