@@ -4,8 +4,9 @@
 
 Two whole systems run at once, each with one worker; in the second, freed memory is not overwritten
 and KV blocks are not zeroed. Four clients ask both in turns, the first of a pair alternating, so
-that what drifts on the machine meets both alike. Then a third, of two workers, serves 64 streams
-that begin together. One JSON object a line, with the goal and whether it is met:
+that what drifts on the machine meets both alike. Then a third serves 64 streams that begin
+together: of three workers, for each takes 32, and clients draw them at random. One JSON object a
+line, with the goal and whether it is met:
 
     tokens/s lost      of 100, median of the pairs
     ms a request       more for a request of one token, median of the pairs
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 # ruff: noqa: PLC0415
 
 CLIENTS = 4
-STREAMS = 64
+STREAMS, WORKERS = 64, 3
 GOALS = {
     "tokens/s lost": ("at most", 10),
     "ms a request": ("at most", 8),
@@ -154,7 +155,7 @@ def measure(model: str | None, rounds: int, tokens: int) -> Iterator[tuple[str, 
                 yield figure, statistics.median(1000 * (ours - bare) for ours, bare in pairs)
             else:
                 yield figure, statistics.median(100 * (1 - bare / ours) for ours, bare in pairs)
-    with system(model, 4 * STREAMS, hygiene=True, workers=2) as running:
+    with system(model, 4 * STREAMS, hygiene=True, workers=WORKERS) as running:
         at_once, largest = asyncio.run(streams(running, name, tokens))
     yield "capsule MiB", largest
     yield "streams at once", at_once
@@ -163,16 +164,15 @@ def measure(model: str | None, rounds: int, tokens: int) -> Iterator[tuple[str, 
 async def streams(running: Up, name: str, tokens: int) -> tuple[int, float]:
     """Open 64 streams together; return how many were open at once, and the largest capsule's MiB.
 
-    Raises:
-        RuntimeError: one did not end whole.
+    Of those that were open only as many count as ended whole.
     """
     import httpx
 
-    opened, most = 0, 0
+    opened, most, whole = 0, 0, 0
     order = {"model": name, "prompt": PROMPT, "max_tokens": tokens, "ignore_eos": True}
 
     async def one(client: httpx.AsyncClient, seed: int) -> None:
-        nonlocal opened, most
+        nonlocal opened, most, whole
         asked = {**order, "seed": seed, "stream": True}
         async with client.stream("POST", completions(running), json=asked) as answer:
             lines = answer.aiter_lines()
@@ -182,8 +182,7 @@ async def streams(running: Up, name: str, tokens: int) -> tuple[int, float]:
             async for line in lines:
                 last = line or last
             opened -= 1
-        if last != "data: [DONE]":
-            raise RuntimeError(last)
+        whole += last == "data: [DONE]"
 
     limits = httpx.Limits(max_connections=STREAMS)
     async with httpx.AsyncClient(timeout=TIMEOUT_S, limits=limits, trust_env=False) as client:
@@ -193,7 +192,7 @@ async def streams(running: Up, name: str, tokens: int) -> tuple[int, float]:
             largest = max([largest, *map(private_mib, capsules(running))])
             await asyncio.sleep(LOOK_S)
         await streaming
-    return most, largest
+    return min(most, whole), largest
 
 
 def capsules(running: Up) -> Iterator[int]:

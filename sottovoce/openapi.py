@@ -57,6 +57,7 @@ ERRORS: Mapping[int, str] = {
     404: "There is nothing at this path, or no such model.",
     405: "The path does not take this method.",
     413: "The body is too large.",
+    421: "The proxy was asked by a name that is not its own.",
     429: "No token in stock.",
     500: "The engine gave up, or a failure that nobody foresaw.",
     502: "What came back is no answer, or must not be believed.",

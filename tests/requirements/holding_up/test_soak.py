@@ -48,7 +48,7 @@ def journal():
     return path, json.loads(lines[-1])["next"] if lines else 0
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_slice_of_the_soak(soaked, database, report):
     few = {"requests": 10_000, "seconds": 8, "recovery_s": 200, "kinds_of_fault": IN_THE_SLICE}
     plan = Plan(seed=8, **few)
@@ -80,6 +80,7 @@ def hold_up(soak, report):
     told = summary(soak, after.since(before), held, then)
     report(json.dumps(told, indent=1))
     assert_no_token_is_lost_or_doubled(soak, before, after)
+    assert_nobody_hung_up(soak)
     assert_nothing_leaks(held, then)
     assert_no_residue(soak)
     change = asyncio.run(soak.quiet(8))
@@ -115,6 +116,13 @@ def assert_no_token_is_lost_or_doubled(soak, before, after):
     assert change.lost >= 0, "a token was doubled"
     assert change.lost <= died * (BATCH + DRAWN_AHEAD) + 2 * outcomes.other, "tokens were lost"
     assert outcomes.good <= after.paid, "an answer was not paid for"
+
+
+def assert_nobody_hung_up(soak):
+    """Whatever dies behind it, a proxy that lives says so in an answer."""
+    if not any("proxy" in what for what, _ in soak.broken):
+        broken = {what for _, what in soak.outcomes.counts if what.startswith("broken")}
+        assert broken <= {"broken: ReadTimeout"}, broken
 
 
 def assert_nothing_leaks(held, then):

@@ -238,6 +238,7 @@ def joined(chunks):
 
 def check_verified(attestation):
     """Every step passed; a list may be held while log or relay show none that is newer."""
+    assert attestation, "a success without evidence"
     steps = attestation["verification"]
     made = [step for step in steps if (step["step"], step["outcome"]) != HELD]
     assert all(step["outcome"] == "pass" for step in made), made
