@@ -7,7 +7,7 @@ MODEL ?=
 RUN ?= /tmp/tinychat
 ARGS ?=
 
-.PHONY: up test soak bench coverage check lint types floors interop fuzz model screenshots clean
+.PHONY: up test soak bench coverage check lint types floors interop fuzz model screenshots image boot clean
 
 # Clients and codecs of others, for the tests; without npm those tests skip and say so.
 PEERS := $(if $(shell command -v npm),tests/interop/node_modules/.package-lock.json)
@@ -61,6 +61,14 @@ model: $(VENV)/.ready
 # The pictures in docs/images, of the page as it is.
 screenshots: $(VENV)/.ready
 	$(BIN)/python tests/support/screenshots.py
+
+# The measured image, and what will be measured of it; ARGS=--twice builds it again and compares (docs/image.md).
+image: $(VENV)/.ready
+	$(BIN)/python -m deploy.image.build $(ARGS)
+
+# Boots it under QEMU with all other parties around it, and asks it something.
+boot: $(VENV)/.ready
+	$(BIN)/python -m deploy.image.boot $(ARGS)
 
 bench: $(VENV)/.ready
 	$(BIN)/sottovoce bench wire

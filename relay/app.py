@@ -14,7 +14,7 @@ import resource
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from http import HTTPStatus
 from types import FrameType
@@ -132,8 +132,10 @@ class RateLimit:
             await refused(TooManyRequests())(scope, receive, send)
 
 
-def serve(config: RelayConfig) -> None:
+def serve(config: RelayConfig, around: Callable[[Starlette], ASGIApp] = lambda app: app) -> None:
     """Serve a relay until SIGTERM or SIGINT; running requests may then finish.
+
+    `around` puts something around the application, or nothing.
 
     Raises:
         OSError: the address is taken, or a file cannot be read.
@@ -143,7 +145,7 @@ def serve(config: RelayConfig) -> None:
     _allow_open_files()
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     with socket.create_server((config.host, config.port), family=family) as listener:
-        server = uvicorn.Server(_server_config(config))
+        server = uvicorn.Server(_server_config(config, around))
         try:
             with _stopped_by_signals():
                 server.run(sockets=[listener])
@@ -172,9 +174,11 @@ def connections(config: RelayConfig) -> type[Connection]:
     return connection_class(limits)
 
 
-def _server_config(config: RelayConfig) -> uvicorn.Config:
+def _server_config(
+    config: RelayConfig, around: Callable[[Starlette], ASGIApp] = lambda app: app
+) -> uvicorn.Config:
     return uvicorn.Config(
-        create_app(config),
+        around(create_app(config)),
         ssl_certfile=config.certificate,
         ssl_keyfile=config.private_key,
         loop="asyncio",

@@ -1,12 +1,13 @@
 """What the log asks of a node before it logs its key document: evidence that its verifier accepts.
 
 The same appraisal as a client's, against the releases, models and policies that the log holds. In a
-log of simulated nodes every weakness is accepted, and named; in a real one none is.
+log of simulated nodes every weakness is accepted, and named; in a real one only what it was started
+to accept, and clients judge again for themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from attestation.bundle import Bundle
 from attestation.errors import AttestationError
@@ -22,9 +23,23 @@ from wire.errors import WireError
 from wire.key_document import KeyDocument
 
 
-def admission(trust: Trust) -> Callable[[bytes, int, Sequence[Body]], Admitted]:
-    """Return the log's appraisal of a node's bundle (`transparency.admission.Admit`)."""
-    policy = admission_policy(frozenset(Weakness) if trust.simulated else frozenset())
+def accepted_weaknesses(
+    trust: Trust, named: Iterable[Weakness] | None = None
+) -> frozenset[Weakness]:
+    """Return what is accepted of nodes beyond the default: what is named, or all if simulated."""
+    return frozenset(Weakness) if trust.simulated else frozenset(named or ())
+
+
+def admission(
+    trust: Trust, named: Iterable[Weakness] | None = None
+) -> Callable[[bytes, int, Sequence[Body]], Admitted]:
+    """Return the log's appraisal of a node's bundle (`transparency.admission.Admit`).
+
+    Args:
+        trust: what this log believes.
+        named: weaknesses that it accepts of nodes.
+    """
+    policy = admission_policy(accepted_weaknesses(trust, named))
 
     def admit(bundle: bytes, at: int, statements: Sequence[Body]) -> Admitted:
         try:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from attestation.attester.measurement import measure_packages
+from attestation.verifier.platforms import PLATFORMS
 from issuer.keys import IssuerKey
 from sottovoce import __version__
 from sottovoce.keys import read_seed
@@ -39,9 +41,23 @@ def publish(log_url: str, seed_file: Path, body: Body) -> tuple[AddedLeaf, bytes
     return add_leaf(log_url, leaf), leaf_hash(leaf.encode())
 
 
-def release_leaf() -> ReleaseLeaf:
-    """Describe the code that is installed here, as a simulated node measures it."""
-    return ReleaseLeaf(__version__, {"simulated": measure_packages()})
+def release_leaf(measurements: Sequence[str] | None = None) -> ReleaseLeaf:
+    """Describe a release by what nodes that run it measure, each as `PLATFORM=HEX`.
+
+    Without any it is the code that is installed here, as a simulated node measures it.
+
+    Raises:
+        ValueError: not of that form, another platform than those there are, or one named twice.
+    """
+    if not measurements:
+        return ReleaseLeaf(__version__, {"simulated": measure_packages()})
+    pairs = [tuple(measurement.split("=", 1)) for measurement in measurements]
+    stated = {pair[0]: bytes.fromhex(pair[1]) for pair in pairs if len(pair) == 2}
+    if len(stated) != len(pairs) or not stated.keys() <= PLATFORMS.keys():
+        raise ValueError(f"each as PLATFORM=HEX, once, of {', '.join(sorted(PLATFORMS))}")
+    if not all(32 <= len(digest) <= 64 for digest in stated.values()):
+        raise ValueError("a measurement has 32 to 64 bytes")
+    return ReleaseLeaf(__version__, stated)
 
 
 def model_leaf(name: str, digest: bytes) -> ModelLeaf:

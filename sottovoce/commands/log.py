@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from attestation.verifier.weakness import Weakness
 from client.trust import load_trust
 from engine.digest import model_digest
 from engine.policy import engine_policy
@@ -72,6 +73,10 @@ def serve(
     port: Annotated[int, typer.Option(help="Port.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     min_nodes: Annotated[int, typer.Option(help="Hold the first list back for so many.")] = 1,
+    accept: Annotated[
+        list[Weakness] | None,
+        typer.Option(help="A weakness to accept in a node, beyond the strict default."),
+    ] = None,
 ) -> None:
     """Serve the log."""
     believed = load_trust(trust)
@@ -87,7 +92,7 @@ def serve(
             roles=believed.roles,
             witnesses=tuple(map(WitnessAddress, witness, policy.witness_vkeys)),
             quorum=policy.quorum,
-            admit=admission(believed),
+            admit=admission(believed, accept),
             epoch_seconds=believed.list_epoch_s,
             min_nodes=min_nodes,
             host=host,
@@ -139,9 +144,19 @@ def policy(
 
 
 @publishing.command("release")
-def publish_release(log: Url, key: RoleKey) -> None:
-    """Publish the code installed here, as a simulated node measures it."""
-    _publish(log, key, release_leaf())
+def publish_release(
+    log: Url,
+    key: RoleKey,
+    measurement: Annotated[
+        list[str] | None,
+        typer.Option(help="PLATFORM=HEX: what a node that runs the release measures; repeat."),
+    ] = None,
+) -> None:
+    """Publish a release: measurements, or the code installed here as a simulated node has it."""
+    try:
+        _publish(log, key, release_leaf(measurement))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--measurement") from None
 
 
 @publishing.command("model")

@@ -9,6 +9,7 @@ import typer
 
 from relay.app import serve as serve_relay
 from relay.config import RelayConfig
+from sottovoce.traces import traced
 
 app = typer.Typer(add_completion=False, help=__doc__)
 
@@ -42,6 +43,10 @@ def serve(
         bool,
         typer.Option(help="Also serve plain OHTTP clients, which this relay could deceive."),
     ] = False,
+    traces: Annotated[
+        str | None,
+        typer.Option(help="URL of an OpenTelemetry collector; see docs/observability.md."),
+    ] = None,
 ) -> None:
     """Forward encapsulated requests, and nothing else."""
     serve_relay(
@@ -57,5 +62,6 @@ def serve(
             burst=burst,
             stock_ohttp=stock_ohttp,
             batch_s=batch_ms / 1000,
-        )
+        ),
+        traced("sottovoce-relay", traces),
     )

@@ -18,6 +18,7 @@ from engine.parallel.torchrun import Torchrun
 from server.config import UPSTREAM_KINDS, DirectPort, OwnAppraisal, Upstream, WorkerConfig
 from server.launcher import PARTS, run_rank
 from server.launcher import run as run_worker
+from sottovoce.admission import accepted_weaknesses
 from sottovoce.engine_config import (
     Device,
     EngineOptions,
@@ -95,6 +96,10 @@ def serve(
     event_tick_ms: Annotated[
         int, typer.Option(min=0, help="Milliseconds between the events of a stream; 0: at once.")
     ] = 0,
+    accept: Annotated[
+        list[Weakness] | None,
+        typer.Option(help="A weakness of its own that the log it registers in accepts."),
+    ] = None,
 ) -> None:
     """Attest, register in the log, and serve until SIGTERM."""
     if platform not in PLATFORMS or (platform == SIMULATED) != (platform_key is not None):
@@ -120,7 +125,7 @@ def serve(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     believed = load_trust(trust)
-    accepted = frozenset(Weakness) if believed.simulated else frozenset[Weakness]()
+    accepted = accepted_weaknesses(believed, accept)
     place = Torchrun.find(os.environ)
     run = run_worker if place is None or place.rank == 0 else run_rank
     run(

@@ -170,3 +170,27 @@ def test_an_unknown_kind_of_engine_is_not_published(published):
     result, leaves = published("policy", "f", "--upstream-kind", "llama")
     assert result.exit_code == 2
     assert not leaves
+
+
+def test_a_release_is_published_by_what_its_nodes_measure(published):
+    measured = "--measurement", f"tpm={'ab' * 32}", "--measurement", f"snp={'cd' * 48}"
+    result, [leaf] = published("release", *measured)
+    assert not result.exit_code
+    assert leaf.measurements == {"tpm": b"\xab" * 32, "snp": b"\xcd" * 48}
+
+
+@pytest.mark.parametrize(
+    "measurements",
+    [
+        ["tpm"],
+        ["tpm=xy"],
+        ["tpm=ab"],
+        [f"other={'ab' * 32}"],
+        [f"tpm={'ab' * 32}", f"tpm={'cd' * 32}"],
+    ],
+)
+def test_what_is_no_measurement_is_not_published(published, measurements):
+    words = [word for text in measurements for word in ("--measurement", text)]
+    result, leaves = published("release", *words)
+    assert result.exit_code == 2
+    assert not leaves

@@ -58,6 +58,15 @@ def test_a_worker_holds_its_evidence_against_the_trust_file(configured):
     assert config.appraisal.policy.accepted_weaknesses == frozenset(Weakness)
 
 
+def test_outside_a_simulated_log_only_the_weaknesses_it_names_are_accepted(configured, tmp_path):
+    trust = tmp_path / "trust.toml"
+    trust.write_text(World(origin=ORIGIN.removesuffix(".simulated")).trust_text())
+    configured("--platform", "tpm")
+    _, configs = configured("--platform", "tpm", "--accept", "boot-only")
+    accepted = [config.appraisal.policy.accepted_weaknesses for config in configs]
+    assert accepted == [frozenset(), {Weakness.BOOT_ONLY}]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
