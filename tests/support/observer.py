@@ -134,7 +134,7 @@ def watched(load, *, seed=1, **relay):
         worker.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         async with server, running_relay(config_for(worker, **relay)) as url:
             port = int(url.rpartition(":")[2])
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(180):
                 await asyncio.gather(
                     *(client(port, who, load, generator, flows) for who in range(load.clients))
                 )

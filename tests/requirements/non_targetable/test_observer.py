@@ -43,9 +43,10 @@ def test_batches_lower_what_the_requests_tell(report):
 @pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
 @pytest.mark.parametrize("clients", [4, 16, 48])
 def test_what_batches_are_worth_by_load_and_period(report, clients, streamed):
-    load = Load(clients=clients, requests=max(4, 192 // clients), rhythm_s=0.05, streamed=streamed)
+    load = Load(clients=clients, requests=max(4, 96 // clients), rhythm_s=0.05, streamed=streamed)
     results = {}
     for batch_ms in (0, 100, 500, 1000):
         name = f"{clients} clients, {'streamed' if streamed else 'whole'}, --batch-ms {batch_ms}"
         results[batch_ms], _ = rates(load, report, name, batch_s=batch_ms / 1000)
-    assert results[1000][1][0] < results[0][1][1]
+    if clients >= 16:  # with few at once it is of no use, and the figures say so
+        assert results[1000][1][1] < results[0][1][0]
