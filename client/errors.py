@@ -4,6 +4,7 @@
     ├── TrustFileError        trust.toml is missing, malformed or contradicts itself
     ├── PortTaken             another process listens where the proxy was to
     ├── InsecureUrl           a party would be spoken to in clear across a network
+    ├── HostRefused           the proxy was asked by a name that is not its own
     ├── NodeListError         no list of nodes for now that the log and its witnesses vouch for
     ├── NoNode                nodes are known, but none that the policy accepts serves this model
     ├── WalletEmpty           no token in stock; the wallet refills at times of its own
@@ -49,6 +50,12 @@ class InsecureUrl(ClientError):
     """A URL that would carry requests in clear beyond this machine."""
 
     code = "insecure_url"
+
+
+class HostRefused(ClientError):
+    """The proxy was asked by a name that is not its own: a page may have rebound it."""
+
+    code = "host_refused"
 
 
 class NodeListError(ClientError):

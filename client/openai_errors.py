@@ -12,6 +12,7 @@ from fastapi.responses import Response
 
 from client.errors import (
     ClientError,
+    HostRefused,
     IssuerError,
     NodeListError,
     NoNode,
@@ -29,6 +30,7 @@ NO_RETRY = {"x-should-retry": "false"}
 
 _STATUS: tuple[tuple[type[ClientError], int], ...] = (
     (RequestRefused, 400),
+    (HostRefused, 421),
     (RelayTimeout, 504),
     (RelayError, 502),
     (ResponseError, 502),

@@ -21,6 +21,7 @@ import httpx
 import uvicorn
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -31,6 +32,7 @@ from client.canonical import canonical_body, parse_body
 from client.connection import REQUEST_ID_FIELD, CallerConnection, request_id
 from client.errors import ClientError, NodeListError, NoNode, PortTaken, RequestRefused
 from client.exchange import TIMEOUT, Relay
+from client.hosts import OwnNames
 from client.http1 import Http1Transport
 from client.nodes import NodeDirectory
 from client.page.routes import routes as page_routes
@@ -165,17 +167,33 @@ class Proxy:
         }
 
 
+NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
+"""FastAPI's own would tell paths, and of a failure its text, to whom the environment names."""
+
 routes = APIRouter()
 
 
 def build_app(config: ProxyConfig) -> FastAPI:
     """Build the proxy's ASGI application."""
-    app = FastAPI(lifespan=_lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        lifespan=_lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        telemetry=NO_TELEMETRY,
+    )
     app.state.config = config
     app.include_router(routes)
     app.include_router(page_routes)
     app.add_exception_handler(ClientError, _client_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_middleware(OwnNames, listens_on=config.host)
     app.state.counts = Counter[int]()
     app.add_middleware(_RequestId, counts=app.state.counts)
     return app

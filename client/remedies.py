@@ -17,6 +17,9 @@ REMEDIES = {
     "port_taken": "Stop what listens there, or choose another port with --port",
     "trust_file": "Get a trust file from someone you trust, and name it with --trust",
     "insecure_url": "Use an https address, or one on this machine",
+    "host_refused": (
+        "Ask by the proxy's address or as localhost, or start it with --host and the name you use"
+    ),
     "simulated_refused": (
         "To try it out start the proxy with --accept simulated; for anything private use a trust "
         "file of real nodes"

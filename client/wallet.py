@@ -1,9 +1,9 @@
 """The wallet: a stock of blind-signed tokens, drawn ahead of need (RFC 9578, type 2).
 
 Issuance and use must not be tied together by time. So the stock is refilled in batches of one fixed
-size, at random moments, when a look at one of those moments finds it low; a request only ever takes
-from the stock. A token that was shown to a node is never put back: two requests that show one token
-would be known to be one person's.
+size, at the random moments of `client.refill`; a request only ever takes from the stock. A token
+that was shown to a node is never put back: two requests that show one token would be known to be
+one person's.
 
 Tokens come in three ways: drawn on the account; exchanged, one for one, for those of a key that is
 about to retire (`wire.token_life`); and given back by a request that did not use them
@@ -28,6 +28,7 @@ import httpx
 from client.blinded import Blinded, BlindedStock, blind
 from client.errors import IssuerError, TokenWorthless, WalletEmpty
 from client.issuance import Issuance, anonymous_client
+from client.refill import RefillClock
 from client.token_file import StoredToken, TokenFile
 from transparency.leaf import IssuerKeyLeaf
 from wire import privacy_pass
@@ -39,17 +40,15 @@ BATCH = 16
 """Tokens of one refill. The issuer sees how many tokens an account draws; batches blur how many it
 needs."""
 
-LOW_WATER = 96
-"""A look at the stock refills it below this many tokens: 64 streams may begin at once."""
-
 PAUSE_S = (0.2, 1.0)
-"""Bounds of the random pause between two looks at the stock while it is low."""
+"""Bounds of the random pause between two looks at the stock while it is being filled."""
 
-IDLE_PAUSE_S = (5.0, 30.0)
-"""Bounds of the random pause while there is nothing to draw."""
+IDLE_PAUSE_S = (1.0, 5.0)
+"""Bounds of the random pause while there is nothing to draw. A look asks nobody, but for the
+node list once an epoch."""
 
-WAIT_S = IDLE_PAUSE_S[1] + 5.0
-"""How long a request waits for tokens: the longest pause, and the drawing after it."""
+WAIT_S = 35.0
+"""How long a request waits for tokens: the longest pause, and some failed drawing after it."""
 
 EXCHANGE_AHEAD_S = 86_400
 """How long before its end a key's left tokens begin to be exchanged for those of a newer one."""
@@ -86,6 +85,7 @@ class Wallet:
         self._drawn: list[StoredToken] = []  # off the file, of one key, not yet shown
         self._exchanging: tuple[StoredToken, Blinded] | None = None
         self._blinded = BlindedStock()
+        self._refills = RefillClock()
         self._arrived = asyncio.Condition()
         self.given_back = 0
         """Tokens that requests did not use and that came back."""
@@ -160,7 +160,7 @@ class Wallet:
         self._save()
 
     async def keep_filled(self) -> None:
-        """Refill the stock at random moments, for ever."""
+        """Look at the stock at random moments, and do what is due, for ever."""
         while True:
             try:
                 busy = await self._look()
@@ -175,11 +175,10 @@ class Wallet:
         """Do what is due; return whether there may be more soon."""
         self._drop_worthless()
         self._draw_ahead()
-        low = len(self) < LOW_WATER
-        if low:
+        if drawing := self._refills.due(len(self)):
             await self.refill()
         await self._blinded.fill(await self._current_key())
-        return await self.exchange() or low
+        return await self.exchange() or drawing
 
     async def refill(self) -> None:
         """Draw one batch.

@@ -45,11 +45,20 @@ def pool_blocks(config: EngineConfig, loaded: LoadedModel) -> int:
 
 
 def build(
-    config: EngineConfig, loaded: LoadedModel, changed: Callable[[Any], None]
+    config: EngineConfig,
+    loaded: LoadedModel,
+    changed: Callable[[Any], None],
+    alarm: Callable[[], None] | None = None,
 ) -> tuple[Engine, SlotGeometry]:
     """Build an engine around a loaded model, and say what slots it takes.
 
     The context shrinks to what the pool holds, so that a sequence alone can always finish.
+
+    Args:
+        config: what is asked for.
+        loaded: the model.
+        changed: called with a slot's key whenever its capsule should look.
+        alarm: called, once, when a step of the device did not verify.
 
     Raises:
         EngineError: the configuration asks for what cannot be had.
@@ -70,7 +79,7 @@ def build(
         dtype=loaded.dtype,
         device=loaded.device,
     )
-    gate = gate_of(config, loaded)
+    gate = gate_of(config, loaded, alarm)
     extra = 0 if config.speculation == "none" else MAX_EXTRA
     max_rows = config.max_sequences + config.max_batch_tokens + extra
     logit_rows = config.max_sequences + config.prompt_logit_rows + extra

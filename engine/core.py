@@ -1,8 +1,9 @@
 """The engine: T and U, the queue between them, and the life of a slot.
 
 A step is `schedule`, then U runs the plan's rows (and those of proposed ids, where there is
-speculation), then T checks what U did, where that is verified, and takes the logits. Slots are
-looked at between steps only, so cancelling takes effect after at most one step.
+speculation), then T draws from the logits. Where U is verified, what was drawn is released when its
+step is settled (`engine.verification.gate`): before the next one, or while that is computed. Slots
+are looked at between steps only, so cancelling takes effect after at most one step.
 
 Whatever ends a sequence, the order is the same: K and V are zeroed, T's row is zeroed, then the
 slot, and its state says so last.
@@ -11,7 +12,8 @@ slot, and its state says so last.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,7 +26,7 @@ from engine.slot import Command, Slot
 from engine.speculative_steps import Speculation
 from engine.trusted import Ending, TrustedSide
 from engine.types import EngineState, ErrorCode, FinishReason
-from engine.verification.gate import Gate
+from engine.verification.gate import Gate, Provisional, told
 
 
 @dataclass
@@ -104,13 +106,11 @@ class Engine:
             self._admit(sequence)
         works = [work for work in plan.works if work.sequence.row is not None]
         if not works:
-            return bool(plan.admitted or plan.failed)
+            return self._conclude() or bool(plan.admitted or plan.failed)
         try:
             endings = self._run(plan, works)
         except Exception:  # noqa: BLE001 - whatever it was: its sequences end, the others go on
-            endings = [
-                Ending(work.sequence, FinishReason.FAILED, ErrorCode.STEP_FAILED) for work in works
-            ]
+            endings = self._broken(works)
         finally:
             self._device.finish_step()
             self._trusted.finish_step()
@@ -121,6 +121,12 @@ class Engine:
         for work in works:
             self._changed(work.sequence.key)
         return True
+
+    def _broken(self, works: list[Work]) -> list[Ending]:
+        """End the sequences of a step that broke, and of one that waits to be released."""
+        held = [] if self._gate is None else self._gate.abandon()
+        sequences = dict.fromkeys([*(work.sequence for work in works), *held])
+        return [Ending(each, FinishReason.FAILED, ErrorCode.STEP_FAILED) for each in sequences]
 
     def _submit(self, key: Hashable, entry: _Entry, group_scope: Hashable) -> None:
         slot = entry.slot
@@ -161,6 +167,8 @@ class Engine:
         self._set(self._entries[sequence.key], EngineState.RUNNING)
 
     def _run(self, plan: Plan, works: list[Work]) -> list[Ending]:
+        if plan.copies:
+            self._conclude()
         for copy in plan.copies:
             if copy.sequence.row is not None:
                 self._device.copy_blocks(copy.source, copy.target)
@@ -176,16 +184,59 @@ class Engine:
     def _compute(self, works: list[Work], beliefs: dict[Sequence, torch.Tensor]) -> list[Ending]:
         spans = [Span(work.sequence.blocks, work.start, work.length) for work in works]
         batch = StepInput(self._trusted.inputs(works), spans, _logit_rows(works))
-        output = self._device.step(batch)
-        rejected: frozenset[Sequence] = frozenset()
-        if self._gate is not None:
-            rejected = self._gate.check(works, batch.rows, output)
-        endings = self._trusted.accept(works, output.logits, beliefs, rejected)
+        if self._gate is None:
+            output = self._device.step(batch)
+            drawn, endings = self._trusted.accept(works, output.logits, beliefs)
+            self._trusted.release(drawn)
+        else:
+            endings = self._verified(self._gate, works, batch, beliefs)
         for work in works:
             # The id drawn last has no K and V yet; those of rejected proposals are not its own.
             last = work.sequence.length - 1
             work.sequence.computed = min(work.start + work.length, last)
         return endings
+
+    def _verified(
+        self,
+        gate: Gate,
+        works: list[Work],
+        batch: StepInput,
+        beliefs: dict[Sequence, torch.Tensor],
+    ) -> list[Ending]:
+        """Run a step while the one before is checked, and hold what is drawn from it."""
+        step = told(works, batch.rows)
+        gate.begin()
+        output = self._device.step(batch)
+        refused = self._settle(gate)
+        logits = output.logits.clone()  # drawing overwrites them
+        gone = {ending.sequence for ending in refused}
+        drawn, endings = self._trusted.accept(works, output.logits, beliefs, gone)
+        stays = gate.hold(Provisional(step, replace(output, logits=logits), drawn))
+        if refused or endings or not stays:
+            refused += self._settle(gate, gone)
+        gone = {ending.sequence for ending in refused}
+        return refused + [ending for ending in endings if ending.sequence not in gone]
+
+    def _settle(self, gate: Gate, gone: AbstractSet[Sequence] = frozenset()) -> list[Ending]:
+        """Release what the step that is held gave; return the endings of those it failed for."""
+        drawn, failed = gate.settle()
+        self._trusted.release([each for each in drawn if each.sequence not in failed])
+        for each in drawn:
+            self._changed(each.sequence.key)
+        return [self._trusted.refuse(gate, sequence) for sequence in failed - gone]
+
+    def _conclude(self) -> bool:
+        """Settle the step that is held, between steps; returns whether there was any."""
+        if self._gate is None or not self._gate.holding:
+            return False
+        try:
+            endings = self._settle(self._gate)
+        except Exception:  # noqa: BLE001 - as in `step`
+            endings = self._broken([])
+        for ending in endings:
+            self._finish(ending)
+            self._changed(ending.sequence.key)
+        return True
 
     def _finish(self, ending: Ending) -> None:
         """End a sequence by itself; ids stay readable unless it failed."""
@@ -211,6 +262,9 @@ class Engine:
         self._changed(key)
 
     def _forget(self, entry: _Entry) -> None:
+        sequence, gate = entry.sequence, self._gate
+        if sequence is not None and gate is not None and gate.holds(sequence):
+            self._conclude()
         if entry.sequence is not None:
             self._scheduler.remove(entry.sequence)
             self._trusted.erase(entry.sequence)

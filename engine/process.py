@@ -6,6 +6,8 @@ import gc
 import json
 import os
 import socket
+from contextlib import suppress
+from functools import partial
 
 import torch
 import transformers
@@ -18,6 +20,7 @@ from engine.parallel.torchrun import Torchrun
 from engine.policy import engine_policy
 from engine.slot import SlotGeometry
 from engine.slot_server import SlotServer
+from engine.types import SUSPECT
 
 
 def run(
@@ -28,9 +31,10 @@ def run(
 ) -> None:
     """Load the model, say what is served on `ready_fd`, and serve until the control socket ends.
 
-    The one line on `ready_fd` is a JSON object: model_digest (hex), max_model_len, vocab_size,
+    The first line on `ready_fd` is a JSON object: model_digest (hex), max_model_len, vocab_size,
     max_logprobs, max_sequences, policy (the canonical engine policy as text). `progress` is told
-    how many per cent of the model are loaded.
+    how many per cent of the model are loaded. A second line, `SUSPECT`, follows if a step of the
+    device does not verify.
 
     Raises:
         ModelRefused: the model is not served; nothing was written to `ready_fd`.
@@ -45,12 +49,18 @@ def run(
             torch.set_num_threads(config.threads)
         control = socket.socket(fileno=control_socket_fd)
         loaded = load(config, progress, group)
-        server = SlotServer(control, lambda changed: build(config, loaded, changed))
+        server = SlotServer(
+            control, lambda changed: build(config, loaded, changed, partial(_alarm, ready_fd))
+        )
         gc.collect()
         gc.freeze()
         os.write(ready_fd, ready_line(config, server.geometry, loaded.digest))
-        os.close(ready_fd)
         server.serve()
+
+
+def _alarm(ready_fd: int) -> None:
+    with suppress(OSError):  # nobody listens
+        os.write(ready_fd, SUSPECT)
 
 
 def ready_line(config: EngineConfig, geometry: SlotGeometry, digest: bytes) -> bytes:

@@ -5,9 +5,9 @@ them, the device and the sampler as tensors, never as Python numbers. What a seq
 behind is zeroed by `erase`, what a step leaves behind by `finish_step`.
 
 An id is *sampled* when it is drawn from logits that U sent, and *released* when it may leave the
-worker. Both are counted apart, and `_release` is the only place that raises the second. With
+worker. Both are counted apart, and `release` is the only place that raises the second. With
 verification "none" it follows at once; else `engine.verification.gate` stands between the two, and
-what a rejected step gave is not even drawn from.
+until then an id is provisional: it is the next step's input, and nobody's answer.
 
 A step draws one id of a sequence, or several where ids were proposed (`engine.speculative`): one a
 row, as if the proposals before it had been drawn. Those up to the first that was not are its ids;
@@ -33,7 +33,7 @@ from engine.scheduler import Sequence, Work
 from engine.slot import SlotGeometry
 from engine.speculative_rule import settle, uniforms
 from engine.types import MAX_EOS_IDS, ErrorCode, FinishReason, VerificationCounts
-from engine.verification.gate import Gate
+from engine.verification.gate import Drawn, Gate
 
 _UNCHECKED = VerificationCounts(checks=0, decisions=bytes(32), sent=0, hits=0, misses=0)
 
@@ -190,22 +190,22 @@ class TrustedSide:
         works: Items[Work],
         logits: Tensor,
         beliefs: Mapping[Sequence, Tensor] = MappingProxyType({}),
-        rejected: AbstractSet[Sequence] = frozenset(),
-    ) -> list[Ending]:
-        """Turn a step's logits into ids, logprobs and endings.
+        gone: AbstractSet[Sequence] = frozenset(),
+    ) -> tuple[list[Drawn], list[Ending]]:
+        """Turn a step's logits into ids, logprobs and endings; none of it is released yet.
 
         `logits` holds, work after work, each one's `logit_rows` rows; it is overwritten. Proposals
         that were drawn come with their `beliefs`: the distributions, [proposed, vocab]. Nothing is
-        drawn for sequences `rejected`; they end.
+        drawn for sequences `gone`.
         """
         sampling: list[Work] = []
         rows: list[int] = []
+        drawn: list[Drawn] = []
         endings: list[Ending] = []
         at = 0
         for work in works:
-            if work.sequence in rejected:
+            if work.sequence in gone:
                 at += work.logit_rows
-                endings.append(self._refuse(work.sequence))
                 continue
             if work.sequence.scoring:
                 self._score(work, logits[at : at + work.length])
@@ -218,8 +218,26 @@ class TrustedSide:
         if sampling:
             # All rows in their order is the usual case, and needs no copy of the logits.
             chosen = logits if rows == list(range(len(logits))) else logits[rows]
-            endings += self._sample(_parts(sampling), chosen, beliefs)
-        return endings
+            drawn, ended = self._sample(_parts(sampling), chosen, beliefs)
+            endings += ended
+        return drawn, endings
+
+    def release(self, drawn: Items[Drawn]) -> None:
+        """Let ids leave the worker, in the order they were drawn in; a gate found them to hold."""
+        for each in drawn:
+            counts = _UNCHECKED
+            if self._gate is not None:
+                first = each.sequence.prompt_length + each.sampled - len(each.ids)
+                counts = self._gate.pass_on(each.sequence, first, each.ids)
+            covered = self._with_crossings(each.sequence, counts)
+            each.sequence.slot.publish_released(each.sampled, covered)
+
+    def refuse(self, gate: Gate, sequence: Sequence) -> Ending:
+        """End a sequence one of whose steps did not hold; what was released before stays."""
+        released = sequence.slot.released
+        counts = gate.refuse(sequence, sequence.prompt_length + released)
+        sequence.slot.publish_released(released, self._with_crossings(sequence, counts))
+        return Ending(sequence, FinishReason.FAILED, ErrorCode.VERIFICATION_FAILED)
 
     def finish_step(self) -> None:
         """Zero what the step staged."""
@@ -237,7 +255,7 @@ class TrustedSide:
 
     def _sample(
         self, parts: list[_Part], logits: Tensor, beliefs: Mapping[Sequence, Tensor]
-    ) -> list[Ending]:
+    ) -> tuple[list[Drawn], list[Ending]]:
         rows = [self.row(part.sequence, ahead) for part in parts for ahead in range(part.rows)]
         wanting = [i for i, row in enumerate(rows) if row.params.logprobs >= 0]
         raw = logits[wanting] if wanting else None
@@ -258,9 +276,10 @@ class TrustedSide:
         endings = [ending for part in parts for ending in _outcome(part, outcomes)]
         if raw is not None:
             self._log(parts, wanting, raw, draws.ids)
+        published = [self._publish(part, draws.ids) for part in parts if part.kept]
         for part in parts:
-            self._publish(part, draws.ids)
-        return endings
+            self._forget_others(part)
+        return published, endings
 
     def _judge(self, sequence: Sequence, logits: Tensor, belief: Tensor) -> Tensor:
         """Return the ids at positions whose proposals a draft model drew."""
@@ -274,33 +293,20 @@ class TrustedSide:
             uniforms([uniform(seed, row.position, "residual") for row in rows]),
         )
 
-    def _publish(self, part: _Part, ids: Tensor) -> None:
-        """Let a part's ids be read; the table forgets what was drawn after rejected proposals."""
+    def _publish(self, part: _Part, ids: Tensor) -> Drawn:
+        """Let the capsule read a part's ids, for its grammar; they are not released."""
         sequence = part.sequence
-        known = sequence.length + part.kept
-        if part.kept < part.rows:
-            self._tokens[sequence.row, known : known + part.rows - part.kept] = 0
-        if part.kept:
-            first = sequence.sampled
-            sequence.sampled += part.kept
-            own = ids[part.first : part.first + part.kept]
-            self._slots[sequence].ids[first : sequence.sampled] = own
-            sequence.slot.publish_sampled(sequence.sampled)
-            self._release(sequence, own)
+        first = sequence.sampled
+        sequence.sampled += part.kept
+        own = ids[part.first : part.first + part.kept]
+        self._slots[sequence].ids[first : sequence.sampled] = own
+        sequence.slot.publish_sampled(sequence.sampled)
+        return Drawn(sequence, own, sequence.sampled)
 
-    def _release(self, sequence: Sequence, ids: Tensor) -> None:
-        """Let the last ids leave the worker; with a gate, their step has passed it."""
-        counts = _UNCHECKED
-        if self._gate is not None:
-            first = sequence.length - len(ids)
-            counts = self._gate.pass_on(sequence, first, ids)
-        sequence.slot.publish_released(sequence.sampled, self._with_crossings(sequence, counts))
-
-    def _refuse(self, sequence: Sequence) -> Ending:
-        if self._gate is not None:  # what was released before stays, and so does its number
-            counts = self._with_crossings(sequence, self._gate.refuse(sequence))
-            sequence.slot.publish_released(sequence.sampled, counts)
-        return Ending(sequence, FinishReason.FAILED, ErrorCode.VERIFICATION_FAILED)
+    def _forget_others(self, part: _Part) -> None:
+        """Let the table forget what was drawn after rejected proposals."""
+        known = part.sequence.length
+        self._tokens[part.sequence.row, known : known + part.rows - part.kept] = 0
 
     def _with_crossings(self, sequence: Sequence, counts: VerificationCounts) -> VerificationCounts:
         if self._crossings is None:

@@ -12,6 +12,8 @@ MAX_EOS_IDS = 32
 """End-of-sequence ids a request may name; published generation configs hold at most a handful."""
 MAX_LOGIT_BIAS = 1024
 """Entries of `logit_bias`; OpenAI's service takes 300, vLLM 1,024."""
+SUSPECT = b"suspect\n"
+"""What the engine says to its launcher, once, when a step of its device did not verify."""
 MAX_U32 = 2**32 - 1
 MAX_U64 = 2**64 - 1
 

@@ -5,8 +5,10 @@
                          "B" a piece of a bundle ...        with a direct port: the generation that
                          {"direct": {...}}                  it shows from now on, and its bundle
     zygote   -> launcher READY                              when the first capsules wait
-    launcher -> front    {"nodes": {node hex: base64 application/ohttp-keys}}, the oldest first,
-                                                            whenever a generation comes or goes
+    launcher -> front    {"nodes": {node hex: base64 application/ohttp-keys}, "suspect": bool},
+                                                            the oldest first, whenever a generation
+                                                            comes or goes; suspect: its accelerator
+                                                            failed a check
     zygote   -> front    number u32, with a socket          a new idle capsule
                          DROP_IDLE                          close those that are idle: out of date
     front    -> zygote   number u32                         that capsule is taken
@@ -103,13 +105,30 @@ def decode_for_zygote(
     return ModelMessage(**{**model, "folder": folder, "digest": digest})
 
 
-def encode_nodes(nodes: Mapping[str, Sequence[KeyConfig]]) -> bytes:
-    """Encode the names of this worker and the key configs of each, the oldest name first."""
-    keys = {node: base64.b64encode(encode_list(configs)) for node, configs in nodes.items()}
-    return json.dumps({"nodes": {node: text.decode() for node, text in keys.items()}}).encode()
+@dataclass(frozen=True)
+class NodesMessage:
+    """What a worker is to those outside.
 
+    Attributes:
+        nodes: its names, the oldest first, and the key configs of each.
+        suspect: whether its accelerator failed a check.
+    """
 
-def decode_nodes(packet: bytes) -> dict[str, tuple[KeyConfig, ...]]:
-    """Decode what the launcher told the front."""
-    nodes: dict[str, str] = json.loads(packet)["nodes"]
-    return {node: decode_list(base64.b64decode(keys)) for node, keys in nodes.items()}
+    nodes: Mapping[str, Sequence[KeyConfig]]
+    suspect: bool = False
+
+    def encode(self) -> bytes:
+        """Encode the packet."""
+        keys = {
+            node: base64.b64encode(encode_list(configs)).decode()
+            for node, configs in self.nodes.items()
+        }
+        return json.dumps({"nodes": keys, "suspect": self.suspect}).encode()
+
+    @classmethod
+    def decode(cls, packet: bytes) -> NodesMessage:
+        """Decode what the launcher told the front."""
+        told = json.loads(packet)
+        nodes: dict[str, str] = told["nodes"]
+        keys = {node: decode_list(base64.b64decode(text)) for node, text in nodes.items()}
+        return cls(keys, told["suspect"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import uvicorn
@@ -17,7 +18,7 @@ from starlette.routing import Route, Router
 
 from server.capsule_pool import CapsulePool
 from server.config import WorkerConfig
-from server.control import decode_nodes
+from server.control import NodesMessage
 from server.errors import PeerGone
 from server.gateway import Gateway, Limits
 from server.http_limits import Connection, Lingering
@@ -37,7 +38,8 @@ from wire.ohttp import KEYS_TYPE
 class Listed:
     """The generations that are served now, as the launcher told last."""
 
-    nodes: dict[str, tuple[KeyConfig, ...]]
+    nodes: Mapping[str, Sequence[KeyConfig]]
+    suspect: bool = False
 
     def kem_of(self, key_id: int) -> Kem | None:
         """Return the KEM of one of our keys; None if the key id is not one of ours."""
@@ -139,10 +141,13 @@ class Front:
             asyncio.get_running_loop().remove_reader(self._launcher.fileno())
             self._pool.closed.set()
             return
-        self._listed.nodes = decode_nodes(packet)
+        told = NodesMessage.decode(packet)
+        self._listed.nodes, self._listed.suspect = told.nodes, told.suspect
 
     async def _health(self, _: Request) -> Response:
         nodes = sorted(self._listed.nodes)
+        if self._listed.suspect:
+            return JSONResponse({"status": "suspect", "nodes": nodes}, status_code=503)
         if not nodes:
             return JSONResponse({"status": "starting", "nodes": []}, status_code=503)
         return JSONResponse({"status": "ok", "nodes": nodes})

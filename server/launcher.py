@@ -283,6 +283,7 @@ def _numbers(*sockets: socket.socket) -> tuple[int, ...]:
 
 
 def _serve(config: WorkerConfig, parts: Parts, roles: Roles, ends: Ends) -> NoReturn:
+    from engine.types import SUSPECT
     from server.life import Controls, Life
     from server.quotes import answer_order
 
@@ -300,9 +301,15 @@ def _serve(config: WorkerConfig, parts: Parts, roles: Roles, ends: Ends) -> NoRe
         before_opening=roles.hush,
     )
     life.begin()
+    listening = [ends.quotes.fileno(), ends.ready]
     while True:
-        roles.wait(life.turn(), ends.quotes.fileno())
+        roles.wait(life.turn(), *listening)
         answer_order(ends.quotes, life.quote)
+        with contextlib.suppress(BlockingIOError):
+            if os.read(ends.ready, len(SUSPECT)):
+                life.suspect()
+            elif ends.ready in listening:
+                listening.remove(ends.ready)  # this engine has nothing more to say
 
 
 def _ready_line(config: WorkerConfig, roles: Roles, ready: int) -> bytes:
@@ -315,5 +322,4 @@ def _ready_line(config: WorkerConfig, roles: Roles, ready: int) -> bytes:
         roles.wait(deadline - time.monotonic(), ready)
         with contextlib.suppress(BlockingIOError):
             line += os.read(ready, 65536)
-    os.close(ready)
     return line

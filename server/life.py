@@ -20,9 +20,9 @@ from server.control import (
     READY,
     DirectMessage,
     ModelMessage,
+    NodesMessage,
     encode_direct,
     encode_issuer,
-    encode_nodes,
 )
 from server.engine_ready import EngineReadyLine
 from server.errors import StartError
@@ -30,6 +30,7 @@ from server.generations import back_off, period
 from server.issuer_keys import IssuerUnavailable, fetch_issuer_keys
 from server.keeper_control import KeeperControl
 from server.logs import (
+    AcceleratorSuspect,
     CodeName,
     GenerationErased,
     GenerationListed,
@@ -90,6 +91,7 @@ class Life:
     _issuer_keys: tuple[bytes, ...] = ()
     _issuer_attempts: int = 0
     _next_issuer: float = 0.0
+    _suspect: bool = False
 
     def __post_init__(self) -> None:
         self._keeper = KeeperControl(self.controls.keeper)
@@ -126,6 +128,16 @@ class Life:
         due = [self._next_issuer, self._next_try, self._next_sign_of_life]
         due += [self._erase_at(old) for old in self._listed]
         return max(0.0, min(due) - self.clock())
+
+    def suspect(self) -> None:
+        """The accelerator failed a check: what is listed runs out, and nothing follows it.
+
+        Who asks meanwhile gets a signed failure; the log forgets the node with its next list.
+        """
+        self._suspect = True
+        self._next_try = self._next_sign_of_life = math.inf
+        emit(AcceleratorSuspect())
+        self._tell_front()
 
     # ---- generations ----
 
@@ -232,7 +244,7 @@ class Life:
 
     def _tell_front(self) -> None:
         nodes = {listed.node: listed.key_configs for listed in self._listed}
-        send_packet(self.controls.front, encode_nodes(nodes))
+        send_packet(self.controls.front, NodesMessage(nodes, self._suspect).encode())
 
     # ---- fresh quotes ----
 

@@ -226,6 +226,11 @@ class WorkerReady(Event):
 
 
 @dataclass(frozen=True)
+class AcceleratorSuspect(Event):
+    """A step of the accelerator did not verify: nothing new is begun, and no key follows."""
+
+
+@dataclass(frozen=True)
 class WorkerStopping(Event):
     """The worker was asked to end."""
 

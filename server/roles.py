@@ -71,18 +71,18 @@ class Roles:
         """Close what only the roles need."""
         os.close(self._to_text)
 
-    def wait(self, seconds: float, descriptor: int | None = None) -> None:
-        """Wait; return early when `descriptor` can be read.
+    def wait(self, seconds: float, *descriptors: int) -> None:
+        """Wait; return early when one of `descriptors` can be read.
 
         Raises:
             RoleDied: a role ended meanwhile; the log says which.
         """
-        if descriptor is not None:
+        for descriptor in descriptors:
             self._selector.register(descriptor, selectors.EVENT_READ)
         try:
             dead = self._look(seconds)
         finally:
-            if descriptor is not None:
+            for descriptor in descriptors:
                 self._selector.unregister(descriptor)
         if dead:
             self._tell(dead)

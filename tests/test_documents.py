@@ -44,3 +44,10 @@ def test_named_commands_exist(document):
 def test_no_merge_was_left_half_done(document):
     text = document.read_text()
     assert not re.search(r"^(<{7}|>{7}|={7}$)", text, re.MULTILINE)
+
+
+def test_the_index_names_every_document():
+    docs = ROOT / "docs"
+    named = set(re.findall(r"\]\(([^)#]+\.md)\)", (docs / "README.md").read_text()))
+    there = {str(path.relative_to(docs)) for path in docs.rglob("*.md")} - {"README.md"}
+    assert named == {path for path in there if not path.startswith("spec/vectors/")}

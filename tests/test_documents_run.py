@@ -5,7 +5,6 @@ Blocks marked `console` are transcripts and are executed; so is each `python` pr
 and options that exist.
 """
 
-import dataclasses
 import re
 import shlex
 from importlib import import_module
@@ -18,7 +17,6 @@ from transcript import Shell, commands_of
 
 from attestation.errors import Code
 from client.trust import _TrustFile
-from server import logs
 from sottovoce.cli import COMMANDS
 from sottovoce.sdk.profile import _Profile
 
@@ -135,12 +133,6 @@ def test_every_endpoint_is_documented_and_no_other(party):
     section = REFERENCE.partition(f"### {party}\n")[2].partition("\n##")[0]
     documented = set(re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE))
     assert documented == surface.endpoints()[party]
-
-
-def test_every_event_of_a_worker_is_documented_with_its_fields():
-    for event in logs.Event.__subclasses__():
-        fields = ", ".join(f"`{each.name}`" for each in dataclasses.fields(event)) or "-"
-        assert f"| `{event.__name__}` | {fields} |" in REFERENCE
 
 
 def settings(model, prefix=""):

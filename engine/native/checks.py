@@ -16,21 +16,26 @@ _POINTER, _INT = ctypes.c_void_p, ctypes.c_int32
 _OUT = 18
 
 
+class Strided(ctypes.Structure):
+    """Rows, [layers][count][width], somewhere; strides in numbers."""
+
+    _fields_ = (
+        ("rows", _POINTER),
+        ("layer_stride", ctypes.c_int64),
+        ("row_stride", ctypes.c_int64),
+        ("width", _INT),
+    )
+
+
 class SketchedRows(ctypes.Structure):
     """Rows of a product, and the sketch of its weights."""
 
     _fields_ = (
-        ("rows", _POINTER),
-        ("secrets", _POINTER),
-        ("sketch", _POINTER),
-        ("spread", _POINTER),
-        ("bias", _POINTER),
-        ("out", _POINTER),
+        ("outputs", Strided),
+        ("inputs", Strided),
+        *((name, _POINTER) for name in ("secrets", "sketch", "spread", "bias", "out")),
         ("layers", _INT),
         ("count", _INT),
-        ("outputs", _INT),
-        ("inputs", _INT),
-        ("stride", _INT),
     )
 
 
@@ -46,30 +51,30 @@ class JudgedRows(ctypes.Structure):
 
 
 @dataclass(frozen=True)
-class Product:
+class Sketched:
     """Opened rows of one matrix, and its sketch.
 
     Attributes:
-        rows: bfloat16 [layers, rows, outputs + ...], contiguous.
+        outputs: bfloat16 [layers, rows, outputs].
+        inputs: bfloat16 [layers, rows, inputs]; the sketch has them twice.
         secrets: of the outputs, bfloat16, for all layers.
         packed: the sketch, bfloat16.
         spread: float32 [outputs].
         bias: float32 [layers, 16].
-        inputs: how many of the rows' members are inputs; the sketch has them twice.
     """
 
-    rows: Tensor
+    outputs: Tensor
+    inputs: Tensor
     secrets: Tensor
     packed: Tensor
     spread: Tensor
     bias: Tensor
-    inputs: int
 
 
 class Opened(ctypes.Structure):
     """A matrix's opened rows."""
 
-    _fields_ = (("rows", _POINTER), ("outputs", _INT), ("inputs", _INT))
+    _fields_ = (("outputs", Strided), ("inputs", Strided))
 
 
 class Replay(ctypes.Structure):
@@ -105,26 +110,43 @@ def available() -> ctypes.CDLL | None:
     return found
 
 
-def residuals(found: ctypes.CDLL, products: Sequence[Product]) -> Tensor:
+def residuals(found: ctypes.CDLL, products: Sequence[Sketched]) -> Tensor:
     """Return z, what rounding explains of it, and |x|^2: float32 [all layers, rows, 18].
 
     Args:
         found: the library.
         products: of as many rows each; their layers come one after the other.
     """
-    counts = [len(each.rows) for each in products]
-    out = torch.empty(sum(counts), products[0].rows.shape[1], _OUT)
+    counts = [len(each.outputs) for each in products]
+    out = torch.empty(sum(counts), products[0].outputs.shape[1], _OUT)
     parts = zip(products, torch.split(out, counts), strict=True)
     works = (SketchedRows * len(products))(*(_sketched(each, own) for each, own in parts))
     found.sottovoce_residuals(works, len(products), torch.get_num_threads())
     return out
 
 
-def _sketched(product: Product, out: Tensor) -> SketchedRows:
-    layers, count, stride = product.rows.shape
-    tensors = product.rows, product.secrets, product.packed, product.spread, product.bias, out
-    sizes = layers, count, len(product.spread), product.inputs, stride
-    return SketchedRows(*map(pointer, tensors), *sizes)
+def _sketched(product: Sketched, out: Tensor) -> SketchedRows:
+    layers, count, _ = product.outputs.shape
+    kept = product.secrets, product.packed, product.spread, product.bias, out
+    rows = strided(product.outputs), strided(product.inputs)
+    return SketchedRows(*rows, *map(pointer, kept), layers, count)
+
+
+def opened(outputs: Tensor, inputs: Tensor) -> Opened:
+    """Return rows of a product, [layers, rows, outputs] and [layers, rows, inputs]."""
+    return Opened(strided(outputs), strided(inputs))
+
+
+def strided(rows: Tensor) -> Strided:
+    """Return rows as the library reads them, [layers, rows, width].
+
+    Raises:
+        ValueError: the numbers of a row do not lie side by side.
+    """
+    layer, row, number = rows.stride()
+    if number != 1:
+        raise ValueError("the library reads rows in one piece")
+    return Strided(rows.data_ptr(), layer, row, rows.shape[2])
 
 
 def judge(

@@ -13,7 +13,7 @@ from engine.native import library
 from engine.native.checks import pointer
 
 _POINTER, _INT = ctypes.c_void_p, ctypes.c_int32
-_FLOAT = 4
+_FLOAT, _BFLOAT16 = 4, 2
 _WIDE = 16
 
 
@@ -30,6 +30,16 @@ class SketchedScores(ctypes.Structure):
     )
 
 
+class TakenIn(ctypes.Structure):
+    """A position's key and value, and the sketches that take them in."""
+
+    _fields_ = (
+        *((name, _POINTER) for name in ("keys", "values", "key_numbers", "value_numbers")),
+        *((name, _POINTER) for name in ("sums", "power", "sketched", "squares", "which")),
+        *((name, _INT) for name in ("layers", "key_heads", "size", "key_stride", "room")),
+    )
+
+
 @dataclass(frozen=True)
 class Sketches:
     """What T keeps of a sequence, and the numbers that it was made with.
@@ -37,9 +47,9 @@ class Sketches:
     Attributes:
         sums: float64 [layers, key heads, size, 4].
         power: float64 [layers, key heads].
-        values: float32 [layers, key heads, room, 16].
+        values: bfloat16 [layers, key heads, room, 16].
         squares: float32 [layers, key heads, room].
-        key_numbers: float32 [every layer, key heads, 4, at least the row's position + 1].
+        key_numbers: int8 [every layer, key heads, 4, at least the row's position + 1].
         value_numbers: float32 [every layer, key heads, size, 16].
         which: int32 [layers]: which of every layer.
     """
@@ -60,11 +70,37 @@ def available() -> ctypes.CDLL | None:
         found = library.load()
     except library.NativeUnavailable:
         return None
-    if not hasattr(found, "sottovoce_scores"):
+    if not hasattr(found, "sottovoce_take_in"):
         return None
-    found.sottovoce_scores.restype = None
-    found.sottovoce_scores.argtypes = (_POINTER,)
+    for function in (found.sottovoce_scores, found.sottovoce_take_in):
+        function.restype, function.argtypes = None, (_POINTER,)
     return found
+
+
+def take_in(
+    found: ctypes.CDLL, keys: Tensor, values: Tensor, sketches: Sketches, position: int
+) -> None:
+    """Add a position to the sketches, which have room for it.
+
+    Args:
+        found: the library.
+        keys: bfloat16 [layers, key heads, size].
+        values: of the same shape.
+        sketches: written to.
+        position: counted from 0.
+    """
+    keys, values = keys.contiguous(), values.contiguous()
+    work = TakenIn(
+        *map(pointer, (keys, values)),
+        pointer(sketches.key_numbers) + position,
+        *map(pointer, (sketches.value_numbers, sketches.sums, sketches.power)),
+        pointer(sketches.values) + position * _WIDE * _BFLOAT16,
+        pointer(sketches.squares) + position * _FLOAT,
+        pointer(sketches.which),
+        *keys.shape,
+        *(sketches.key_numbers.shape[-1], sketches.squares.shape[-1]),
+    )
+    found.sottovoce_take_in(ctypes.byref(work))
 
 
 def residuals(
@@ -92,9 +128,9 @@ def residuals(
     work = SketchedScores(
         pointer(scores) + low * _FLOAT,
         *map(pointer, (query, output, sketches.sums, sketches.power)),
-        pointer(sketches.key_numbers) + low * _FLOAT,
+        pointer(sketches.key_numbers) + low,
         pointer(sketches.value_numbers),
-        pointer(sketches.values) + low * _WIDE * _FLOAT,
+        pointer(sketches.values) + low * _WIDE * _BFLOAT16,
         pointer(sketches.squares) + low * _FLOAT,
         *map(pointer, (sketches.which, out)),
         *(layers, heads, key_heads, size, context - low),

@@ -19,7 +19,7 @@ from engine.memory import region
 from engine.native import library
 from engine.native.decoder import NativeWeights
 from engine.native.weights import TILE
-from engine.verification.transcript import Matrix, Opening
+from engine.verification.transcript import Matrix, Opening, Product
 
 
 class Storage:
@@ -119,11 +119,14 @@ class NativeTranscript:
 
     def open(self, rows: Sequence[int]) -> Opening:
         """See `Transcript`."""
-        index = torch.tensor(rows)
+        first, last = rows[0], rows[-1]
+        whole = len(rows) == last - first + 1  # ascending: then they are read where they lie
+        which = slice(first, last + 1) if whole else torch.tensor(rows)
         products = {
-            matrix: _joined(self._outputs[matrix], self._inputs[matrix], index) for matrix in Matrix
+            matrix: Product(self._outputs[matrix], self._inputs[matrix]).rows(which)
+            for matrix in Matrix
         }
-        return Opening(rows, products, self._queries[:, index])
+        return Opening(rows, products, self._queries[:, which])
 
     def scores(self, row: int) -> Tensor:
         """See `Transcript`."""
@@ -169,16 +172,3 @@ def _widths(model: NativeWeights) -> dict[Matrix, tuple[int, int]]:
         Matrix.GATE_UP: (model.intermediate * (1 + model.gated), hidden),
         Matrix.DOWN: (hidden, model.intermediate),
     }
-
-
-def _joined(outputs: Tensor, inputs: Tensor, rows: Tensor) -> Tensor:
-    """Return [Y|X|X] of some rows."""
-    if len(rows) == 1:  # decoding
-        y, x = (part[:, int(rows[0])][:, None] for part in (outputs, inputs))
-        return torch.cat([y, x, x], -1)
-    width, depth = outputs.shape[-1], inputs.shape[-1]
-    joined = outputs.new_empty(len(outputs), len(rows), width + 2 * depth)
-    torch.index_select(outputs, 1, rows, out=joined[..., :width])
-    torch.index_select(inputs, 1, rows, out=joined[..., width : width + depth])
-    joined[..., width + depth :] = joined[..., width : width + depth]
-    return joined

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from engine.config import EngineConfig
@@ -20,8 +21,13 @@ SHARED = TAIL - 1
 """T's sketches of a sequence can be taken back by so many positions: no later may another one of
 its group begin with them."""
 
+_WORTHWHILE = 4 << 20
+"""Bytes of sketches from which on steps are checked on a thread of their own."""
 
-def gate_of(config: EngineConfig, loaded: LoadedModel) -> Gate | None:
+
+def gate_of(
+    config: EngineConfig, loaded: LoadedModel, alarm: Callable[[], None] | None = None
+) -> Gate | None:
     """Return what stands between sampled and released; None where nothing is verified.
 
     T sketches the weights that were packed from the bytes hashed into the model digest: on a CPU T
@@ -43,9 +49,15 @@ def gate_of(config: EngineConfig, loaded: LoadedModel) -> Gate | None:
         thresholds=thresholds,
         weights=partial(weights, model),
         renew=renew,
-        threads=model.threads,
     )
-    return Gate(verifier, mode=config.verification, model_digest=loaded.digest)
+    large = sum(sketch.packed.nbytes for sketch in trusted.sketches.values()) >= _WORTHWHILE
+    return Gate(
+        verifier,
+        mode=config.verification,
+        model_digest=loaded.digest,
+        beside=model.threads > 1 and large,
+        alarm=alarm,
+    )
 
 
 def _trusted(config: EngineConfig, model: NativeModel, secrets: Secrets) -> TrustedModel:

@@ -157,12 +157,12 @@ class _Run:
 
     def _attended(self, start: int, told: Transcript, opening: Opening) -> float:
         """Return the largest rho of some of the rows, in all layers."""
-        trusted, sketch = self._trusted, self._trusted.sketches[Matrix.OUTPUT]
+        trusted = self._trusted
         self._keys.append(told.keys.clone())
         self._values.append(told.values.clone())
         keys, values = torch.cat(self._keys, 1), torch.cat(self._values, 1)
         at = torch.arange(len(opening.rows) - 1, -1, -16).flip(0)
-        outputs = opening.products[Matrix.OUTPUT][:, at, sketch.outputs :][..., : sketch.inputs]
+        outputs = opening.products[Matrix.OUTPUT].inputs[:, at]
         outputs = outputs.reshape(trusted.layers, len(at), trusted.heads, trusted.size)
         found = [
             prompt.rho(

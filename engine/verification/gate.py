@@ -1,25 +1,29 @@
-"""Between sampled and released: ids may leave the worker only when their step was found to hold.
+"""Between drawn and released: ids may leave the worker only when their step was found to hold.
 
     U computes a step and tells how (`engine.verification.transcript`)
+    T draws from its logits at once: the ids are provisional, and the next step goes on from them
     the verifier finds for each sequence: accepted or not
-    accepted:   T draws from the logits, releases the ids, and takes the decision down
+    accepted:   T releases the ids, and takes the decision down
     rejected:   the sequence ends with VERIFICATION_FAILED, its K and V are zeroed, and the worker
                 is suspect: it finishes what it has begun, begins nothing any more, and says so
+
+A step is held until it is settled, one at a time. Where checking is worth a thread, a step of
+decoded rows is checked while U computes the next one: ids leave one step after they were drawn.
+A step with prompts in it, or with which something ends, is settled before anything follows.
 
 What is taken down is a chain a sequence, of decisions and not of tensors, so that a receipt can
 commit to it: d_0 = H(label || model digest || mode), d_t = H(d_t-1 || position || token || checks
 || outcome), SHA-256, integers little-endian, `checks` those made for the sequence so far.
-
-T and U share the processors here, so a step is checked before the next one begins. On a device of
-its own U could go on with provisional ids meanwhile; only `Gate.check` would move.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Iterator
+import sys
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Items
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -34,6 +38,8 @@ from engine.verification.transcript import Transcript
 LABEL = b"sottovoce decisions v1"
 ACCEPTED, REJECTED = 1, 0
 _NO_ID = bytes(4)
+_SWITCH = 1e-4
+"""Seconds after which Python's threads change over, where there are two."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +53,45 @@ class Checked:
         logit_rows: which of its rows logits were asked of, counted from 0, ascending.
     """
 
-    key: Hashable
+    key: Sequence
     start: int
     rows: Tensor
     logit_rows: Items[int]
+
+    @property
+    def decoding(self) -> bool:
+        """Logits were asked of every row, as of decoded ones."""
+        return len(self.logit_rows) == len(self.rows)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What was drawn for a sequence in one step.
+
+    Attributes:
+        sequence: whose.
+        ids: int64 [ids].
+        sampled: output ids that the sequence has with these.
+    """
+
+    sequence: Sequence
+    ids: Tensor
+    sampled: int
+
+
+@dataclass(frozen=True)
+class Provisional:
+    """A step that was drawn from, and is not yet found to hold.
+
+    Attributes:
+        step: its rows, sequence after sequence; copies.
+        output: what U says; the logits are a copy, the transcript is closed once it is judged.
+        drawn: what may be released then.
+    """
+
+    step: Items[Checked]
+    output: StepOutput
+    drawn: Items[Drawn]
 
 
 class Finding(Protocol):
@@ -74,11 +115,11 @@ class Verifier(Protocol):
         """Judge a step; a finding a sequence, in order. The transcript is not closed."""
         ...
 
-    def copy(self, source: Hashable, target: Hashable) -> None:
+    def copy(self, source: Sequence, target: Sequence) -> None:
         """Let a sequence begin with another one's positions."""
         ...
 
-    def forget(self, key: Hashable) -> None:
+    def forget(self, key: Sequence) -> None:
         """Zero what is kept of a sequence."""
         ...
 
@@ -98,55 +139,111 @@ class _Account:
 class Gate:
     """Who may pass from sampled to released, and what is said about it."""
 
-    def __init__(self, verifier: Verifier, *, mode: str, model_digest: bytes) -> None:
+    def __init__(
+        self,
+        verifier: Verifier,
+        *,
+        mode: str,
+        model_digest: bytes,
+        beside: bool = False,
+        alarm: Callable[[], None] | None = None,
+    ) -> None:
         """Stand between.
 
         Args:
             verifier: judges steps.
             mode: as the engine policy calls it; part of every chain.
             model_digest: likewise, 32 bytes.
+            beside: whether steps are checked on a thread of their own while U computes the next.
+            alarm: called, once, when a step did not hold.
         """
-        self._verifier = verifier
+        self._verifier, self._alarm = verifier, alarm
         self._origin = hashlib.sha256(LABEL + model_digest + mode.encode()).digest()
         self._accounts: dict[Sequence, _Account] = {}
+        self._beside = ThreadPoolExecutor(1, "verification") if beside else None
+        if beside:  # who calls the device must not wait long for the interpreter's lock
+            sys.setswitchinterval(_SWITCH)
+        self._held: Provisional | None = None
+        self._checking: Future[frozenset[Sequence]] | None = None
         self.suspect = False
         """Some step did not hold: nothing new is begun on this device."""
 
-    def check(self, works: Items[Work], rows: Tensor, output: StepOutput) -> frozenset[Sequence]:
-        """Judge a step before anything follows from it; returns the sequences it failed for.
+    def hold(self, step: Provisional) -> bool:
+        """Take a step; returns whether it may stay while the next one is computed.
 
-        Args:
-            works: what was computed.
-            rows: the ids U was given, work after work.
-            output: what U says; its transcript is closed on return. Without one, nothing holds.
+        The one before was settled.
         """
-        if output.transcript is None:
-            return self._failed(frozenset(work.sequence for work in works))
+        self._held = step
+        return self._beside is not None and all(each.decoding for each in step.step)
+
+    @property
+    def holding(self) -> bool:
+        """Some step is held."""
+        return self._held is not None
+
+    def holds(self, sequence: Sequence) -> bool:
+        """Whether the step that is held has rows of a sequence."""
+        return self._held is not None and any(each.key is sequence for each in self._held.step)
+
+    def begin(self) -> None:
+        """Begin to check the step that is held, beside whatever else happens until `settle`."""
+        if self._held is not None and self._beside is not None:
+            self._checking = self._beside.submit(self._check, self._held)
+
+    def settle(self) -> tuple[Items[Drawn], frozenset[Sequence]]:
+        """Let go of the step that is held: return what was drawn, and for whom it failed."""
+        held = self._held
+        if held is None:
+            return (), frozenset()
+        failed = self._check(held) if self._checking is None else self._checking.result()
+        self._held = self._checking = None
+        return held.drawn, failed
+
+    def abandon(self) -> list[Sequence]:
+        """Let go of the step that is held, unchecked, and return its sequences: they must end."""
+        held, checking = self._held, self._checking
+        self._held = self._checking = None
+        if checking is not None:
+            with suppress(Exception):  # the one that it is abandoned for
+                checking.result()
+        if held is None:
+            return []
+        if held.output.transcript is not None:
+            held.output.transcript.close()
+        return [each.key for each in held.step]
+
+    def _check(self, held: Provisional) -> frozenset[Sequence]:
+        """Judge a step, and close its transcript. Without one, nothing holds."""
+        step, transcript = held.step, held.output.transcript
+        if transcript is None:
+            return self._failed(frozenset(each.key for each in step))
         # Few rows are many small operations: torch's threads would mostly wait for each other, and
         # in the way of the device's.
-        few = all(work.length == work.logit_rows for work in works)
+        few = all(each.decoding for each in step)
         with _torch_threads(1 if few else torch.get_num_threads()):
-            findings = self._judged(works, rows, output.transcript, output.logits)
+            findings = self._judged(step, transcript, held.output.logits)
         failed = set()
-        for work, finding in zip(works, findings, strict=True):
-            self._account(work.sequence).checks += finding.checks
+        for each, finding in zip(step, findings, strict=True):
+            self._account(each.key).checks += finding.checks
             if not finding.accepted:
-                failed.add(work.sequence)
+                failed.add(each.key)
         return self._failed(frozenset(failed))
 
     def _judged(
-        self, works: Items[Work], rows: Tensor, transcript: Transcript, logits: Tensor
+        self, step: Items[Checked], transcript: Transcript, logits: Tensor
     ) -> Items[Finding]:
         try:
-            for work in works:
-                if not work.start:  # anew: it had lost its blocks
-                    self._verifier.forget(work.sequence)
-            return self._verifier.check(_told(works, rows), transcript, logits)
+            for each in step:
+                if not each.start:  # anew: it had lost its blocks
+                    self._verifier.forget(each.key)
+            return self._verifier.check(step, transcript, logits)
         finally:
             transcript.close()
 
     def _failed(self, sequences: frozenset[Sequence]) -> frozenset[Sequence]:
         if sequences:
+            if self._alarm is not None and not self.suspect:
+                self._alarm()
             self.suspect = True
             self._verifier.rekey()
         return sequences
@@ -163,10 +260,9 @@ class Gate:
             account.decisions = link(account.decisions, first + i, token, account.checks, ACCEPTED)
         return self._counts(account)
 
-    def refuse(self, sequence: Sequence) -> VerificationCounts:
-        """Take down that a step of a sequence did not hold."""
+    def refuse(self, sequence: Sequence, position: int) -> VerificationCounts:
+        """Take down that a step of a sequence did not hold, whose first id is at `position`."""
         account = self._account(sequence)
-        position = sequence.length
         account.decisions = link(account.decisions, position, _NO_ID, account.checks, REJECTED)
         return self._counts(account)
 
@@ -209,10 +305,17 @@ def link(
     return hashed.digest()
 
 
-def _told(works: Items[Work], rows: Tensor) -> list[Checked]:
+def told(works: Items[Work], rows: Tensor) -> list[Checked]:
+    """Return what a step is checked as, before anything is drawn from it.
+
+    Args:
+        works: what is computed.
+        rows: the ids U is given, work after work; copied.
+    """
     step, at = [], 0
     for work in works:
         wanted = range(work.length - work.logit_rows, work.length)
-        step.append(Checked(work.sequence, work.start, rows[at : at + work.length], wanted))
+        own = rows[at : at + work.length].clone()
+        step.append(Checked(work.sequence, work.start, own, wanted))
         at += work.length
     return step

@@ -1,4 +1,4 @@
-"""Freivalds' check of linear layers in floating point: rows of [Y|X|X] against sketches.
+"""Freivalds' check of linear layers in floating point: products' rows against sketches.
 
 For a right row, z = y R - x (W^T R) - b R is what rounding y to bfloat16 left, and the secrets do
 not know of it: z is as good as Gaussian, with a variance that the exponents of y and the secrets
@@ -17,7 +17,7 @@ from torch import Tensor
 from engine.native import checks
 from engine.verification.sketch import WIDTH, HeadSketch, Sketch
 from engine.verification.thresholds import BOUNDS, Thresholds
-from engine.verification.transcript import Matrix
+from engine.verification.transcript import Matrix, Product
 
 _VARIANCE = 1 / (3 * 2.0**16)
 """Of rounding to bfloat16, for an exponent of 0: an even spread over 2^-7."""
@@ -29,11 +29,11 @@ _FEW, _MANY = 32, 1024
 """Rows whose mean is judged: a tampered chunk, and a tampered matrix."""
 
 
-def residuals(rows: Tensor, sketch: Sketch) -> Tensor:
+def residuals(rows: Product, sketch: Sketch) -> Tensor:
     """Return z, the noise that rounding explains (before `_VARIANCE`) and |x|^2.
 
     Args:
-        rows: bfloat16 [layers, rows, outputs + 2 * inputs], contiguous; the second X is not read.
+        rows: of the product.
         sketch: of the matrix.
 
     Returns:
@@ -42,16 +42,16 @@ def residuals(rows: Tensor, sketch: Sketch) -> Tensor:
     found = checks.available()
     if found is None or sketch.of_inputs is not None:
         return _by_torch(rows, sketch)
-    return checks.residuals(found, [_product(rows, sketch)])
+    return checks.residuals(found, [_sketched(rows, sketch)])
 
 
-def _product(rows: Tensor, sketch: Sketch) -> checks.Product:
+def _sketched(rows: Product, sketch: Sketch) -> checks.Sketched:
     kept = sketch.secrets, sketch.packed, sketch.spread, sketch.bias
-    return checks.Product(rows, *kept, sketch.inputs)
+    return checks.Sketched(rows.outputs, rows.inputs, *kept)
 
 
-def _by_torch(rows: Tensor, sketch: Sketch) -> Tensor:
-    y, x = rows[..., : sketch.outputs], rows[..., sketch.outputs :][..., : sketch.inputs]
+def _by_torch(rows: Product, sketch: Sketch) -> Tensor:
+    y, x = rows.outputs, rows.inputs
     secrets, terms = sketch.plain()
     z = y.float() @ secrets - sketch.bias[:, None]
     if sketch.of_inputs is None:
@@ -160,11 +160,11 @@ class LinearCheck:
         self._floor = torch.cat([sketch.floor for sketch in sketches.values()])
         self._means = Means(layers * len(sketches), thresholds)
 
-    def check(self, products: Mapping[Matrix, Tensor]) -> Judged:
+    def check(self, products: Mapping[Matrix, Product]) -> Judged:
         """Judge rows; first index of the result: matrices in the sketches' order, then layers.
 
         Args:
-            products: bfloat16 [layers, rows, outputs + 2 * inputs] each, as opened.
+            products: as opened.
         """
         found = self._residuals([(products[each], held) for each, held in self.sketches.items()])
         judged = judge(found, self._floor, self.thresholds)
@@ -173,11 +173,11 @@ class LinearCheck:
         return Judged(judged.passed & self._means.add(energy), judged.energy, judged.peak)
 
     @staticmethod
-    def _residuals(opened: Sequence[tuple[Tensor, Sketch]]) -> Tensor:
+    def _residuals(opened: Sequence[tuple[Product, Sketch]]) -> Tensor:
         found = checks.available()
         if found is None or any(sketch.of_inputs is not None for _, sketch in opened):
             return torch.cat([residuals(rows, sketch) for rows, sketch in opened])
-        return checks.residuals(found, [_product(rows, sketch) for rows, sketch in opened])
+        return checks.residuals(found, [_sketched(rows, sketch) for rows, sketch in opened])
 
 
 def head_error(final: Tensor, logits: Tensor, sketch: HeadSketch) -> Tensor:

@@ -23,7 +23,7 @@ from engine.device import StepInput
 from engine.kv_cache import KVPool
 from engine.native.decoder import NativeLayer
 from engine.native.model import NativeModel
-from engine.verification.transcript import Matrix, Opening
+from engine.verification.transcript import Matrix, Opening, Product
 
 
 class Op(StrEnum):
@@ -280,10 +280,10 @@ class PlainTranscript:
     def open(self, rows: Sequence[int]) -> Opening:
         """See `Transcript`."""
         index = torch.tensor(rows)
-        products: dict[Matrix, Tensor] = {}
+        products: dict[Matrix, Product] = {}
         for op, matrix in _PRODUCTS.items():
-            inputs = self._layers(_INPUTS[matrix])
-            products[matrix] = torch.cat([self._layers(op), inputs, inputs], -1)[:, index]
+            whole = Product(self._layers(op), self._layers(_INPUTS[matrix]))
+            products[matrix] = whole.rows(index)
         return Opening(rows, products, self._layers(Op.QUERIES)[:, index])
 
     def scores(self, row: int) -> Tensor:

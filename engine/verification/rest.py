@@ -8,7 +8,7 @@ roundings of one value to bfloat16 lie a step apart at most; `Thresholds.steps` 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
@@ -84,10 +84,8 @@ def _by_library(
 ) -> Replayed:
     count, hidden = rows.embeddings.shape
     distances, last = torch.empty(6, model.layers, count), torch.empty(count, hidden)
-    opened = [
-        checks.Opened(checks.pointer(opening.products[matrix]), sketch.outputs, sketch.inputs)
-        for matrix, sketch in ((matrix, model.sketches[matrix]) for matrix in Matrix)
-    ]
+    products = [opening.products[matrix] for matrix in Matrix]
+    opened = [checks.opened(each.outputs, each.inputs) for each in products]
     cosine, sine = rotation(model, rows.positions)
     queries = opening.queries.contiguous()
     embeddings, at = rows.embeddings.contiguous(), checks.pointer
@@ -123,7 +121,8 @@ def by_torch(
     model: TrustedModel, rows: Rows, opening: Opening, keys: Tensor, values: Tensor
 ) -> Replayed:
     """Do as `replay`, in torch: the stream is a running sum over products that T already has."""
-    y, x = _split(model, opening.products)
+    y = {matrix: product.outputs for matrix, product in opening.products.items()}
+    x = {matrix: product.inputs for matrix, product in opening.products.items()}
     starts, middles, last = stream(model, rows.embeddings, y[Matrix.OUTPUT], y[Matrix.DOWN])
     norms = model.norms
     attention_input = norm(model, norms.attention, starts)
@@ -239,14 +238,3 @@ def _activated(model: TrustedModel, y: Tensor) -> Tensor:
         return bend(y.float())
     gate, up = y.chunk(2, dim=-1)
     return bend(gate.float()).mul_(up)
-
-
-def _split(
-    model: TrustedModel, products: Mapping[Matrix, Tensor]
-) -> tuple[dict[Matrix, Tensor], dict[Matrix, Tensor]]:
-    """Return outputs and inputs of every matrix."""
-    outputs, inputs = {}, {}
-    for matrix, sketch in model.sketches.items():
-        parts = torch.split(products[matrix], [sketch.outputs, sketch.inputs, sketch.inputs], -1)
-        outputs[matrix], inputs[matrix] = parts[:2]
-    return outputs, inputs

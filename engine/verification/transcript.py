@@ -34,13 +34,29 @@ class Matrix(StrEnum):
 
 
 @dataclass(frozen=True)
+class Product:
+    """Rows of one product and of what was multiplied, read where they lie.
+
+    Attributes:
+        outputs: bfloat16 [layers, rows, outputs]; the numbers of a row lie side by side.
+        inputs: bfloat16 [layers, rows, inputs]; likewise.
+    """
+
+    outputs: Tensor
+    inputs: Tensor
+
+    def rows(self, which: slice | Tensor) -> Product:
+        """Return some of the rows."""
+        return Product(self.outputs[:, which], self.inputs[:, which])
+
+
+@dataclass(frozen=True)
 class Opening:
     """Rows of a step laid open."""
 
     rows: Sequence[int]
     """Which rows of the step."""
-    products: Mapping[Matrix, Tensor]
-    """bfloat16 [layers, rows, outputs + 2 * inputs], contiguous: [Y|X|X]."""
+    products: Mapping[Matrix, Product]
     queries: Tensor
     """bfloat16 [layers, rows, heads, size]: normalised and rotated, as scored."""
 

@@ -13,9 +13,7 @@ All checks are made before a verdict is, so the time it takes does not say which
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 import torch
@@ -26,13 +24,11 @@ from engine.verification.model import TrustedModel
 from engine.verification.rest import Replayed, Rows, replay, steps
 from engine.verification.secrets import Secrets
 from engine.verification.thresholds import BOUNDS, Thresholds
-from engine.verification.transcript import Matrix, Opening, Transcript
+from engine.verification.transcript import Matrix, Opening, Product, Transcript
 
 _DISTANCES = ("attention_input", "mlp_input", "activated", "queries", "keys")
 MODES = ("audit", "full")
 AUDIT_ROWS = 32
-_WORTHWHILE = 4 << 20
-"""Bytes of sketches from which on another thread is handed the products."""
 _ONE_ROUNDING = 1.25
 """Steps of bfloat16 that the exact recheck allows: rounding once is off by one at most."""
 
@@ -158,7 +154,6 @@ class Verifier:
         thresholds: Thresholds = BOUNDS,
         weights: Weights | None = None,
         renew: Callable[[], TrustedModel] | None = None,
-        threads: int = 1,
     ) -> None:
         """Check a model.
 
@@ -171,7 +166,6 @@ class Verifier:
             thresholds: what passes.
             weights: for the exact recheck; without them a failed check is a failure.
             renew: makes T's part once more, of `secrets`; without it `rekey` leaves sketches alone.
-            threads: that T may use: of decoded rows one does the products, where that is worth it.
         """
         if mode not in MODES:
             raise ValueError(f"verification is one of {', '.join(MODES)}")
@@ -182,8 +176,6 @@ class Verifier:
         self._linear = LinearCheck(model.sketches, thresholds)
         self._lengths: dict[Hashable, int] = {}
         self._drawn = 0
-        large = sum(sketch.packed.nbytes for sketch in model.sketches.values()) >= _WORTHWHILE
-        self._beside = ThreadPoolExecutor(1, "verification") if threads > 1 and large else None
 
     def forget(self, key: Hashable) -> None:
         """Zero what is known of a sequence: it ended, failed, or lost its blocks."""
@@ -218,7 +210,6 @@ class Verifier:
         rows = [each.first + row for each in opened for row in each.own]
         opening = transcript.open(rows)
         index = torch.tensor(rows)
-        judging = self._judge(opening, beside=all(each.decoding for each in opened))
         replayed = replay(
             self._model, self._rows(opened), opening, keys[:, index], values[:, index]
         )
@@ -228,15 +219,10 @@ class Verifier:
         for each in opened:
             attended.append(self._attend(each, told, slice(at, at + len(each.own))))
             at += len(each.own)
-        table = self._table(self._recheck(judging(), opening), replayed)
+        judged = self._recheck(self._linear.check(opening.products), opening)
+        table = self._table(judged, replayed)
         table["attention"] = torch.cat(attended, dim=1).all(0).tolist()
         return self._findings(opened, table, heads)
-
-    def _judge(self, opening: Opening, *, beside: bool) -> Callable[[], Judged]:
-        """Begin to judge products; what is returned waits for it."""
-        if self._beside is None or not beside:
-            return partial(self._linear.check, opening.products)
-        return self._beside.submit(self._linear.check, opening.products).result
 
     def _findings(
         self, opened: Sequence[_Opened], table: dict[str, list[bool]], heads: list[bool]
@@ -314,8 +300,7 @@ class Verifier:
             self._attention.truncate(work.key, work.start)
         self._attention.append(work.key, told.keys[:, rows], told.values[:, rows])
         self._lengths[work.key] = work.start + len(work.rows)
-        sketch, model = self._model.sketches[Matrix.OUTPUT], self._model
-        outputs = told.opening.products[Matrix.OUTPUT][:, own, sketch.outputs :]
+        model, outputs = self._model, told.opening.products[Matrix.OUTPUT].inputs[:, own]
         scores = None
         if each.decoding:
             scores = [told.transcript.scores(each.first + row) for row in each.own]
@@ -324,7 +309,7 @@ class Verifier:
             work.key,
             each.positions,
             told.opening.queries[:, own],
-            outputs[..., : sketch.inputs].reshape(shape),
+            outputs.reshape(shape),
             scores,
         )
 
@@ -337,15 +322,15 @@ class Verifier:
         matrices = list(self._model.sketches)
         for at, row in failed:
             matrix, layer = matrices[at // self._model.layers], at % self._model.layers
-            passed[at, row] = self._exact(matrix, layer, opening.products[matrix][layer, row])
+            passed[at, row] = self._exact(matrix, layer, row, opening.products[matrix])
         return Judged(passed, judged.energy, judged.peak)
 
-    def _exact(self, matrix: Matrix, layer: int, row: Tensor) -> bool:
-        """Return whether a row [Y|X|X] is the product, each element but for its rounding."""
+    def _exact(self, matrix: Matrix, layer: int, row: int, product: Product) -> bool:
+        """Return whether a row is the product, each element but for its rounding."""
         if self._weights is None:
             return False
         sketch = self._model.sketches[matrix]
-        y, x = row[: sketch.outputs], row[sketch.outputs :][: sketch.inputs]
+        y, x = product.outputs[layer, row], product.inputs[layer, row]
         weight, bias = self._weights(layer, matrix)
         right = (x.float() if sketch.of_inputs is None else rounded_to_8_bits(x)) @ weight.float().T
         return bool(steps(y, right if bias is None else right + bias) <= _ONE_ROUNDING)

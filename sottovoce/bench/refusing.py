@@ -14,7 +14,7 @@ from pathlib import Path
 from engine.config import EngineConfig
 from server import front
 from server.config import WorkerConfig
-from server.control import encode_nodes
+from server.control import NodesMessage
 from server.hardening import die_with
 from server.keeper_checks import WINDOW, question
 from server.messages import Request
@@ -102,7 +102,7 @@ def _running_front(keeper: RunningKeeper) -> Iterator[tuple[int, int]]:
     to_launcher.close()
     to_zygote.close()
     try:
-        send_packet(launcher, encode_nodes({"00" * 32: tuple(keeper.configs.values())}))
+        send_packet(launcher, NodesMessage({"00" * 32: tuple(keeper.configs.values())}).encode())
         _await_port(port)
         yield pid, port
     finally:

@@ -32,7 +32,7 @@ from engine.verification.model import observe_packed, trusted_model
 from engine.verification.secrets import Secrets
 from engine.verification.sketch import Sketch, Sketcher
 from engine.verification.thresholds import BOUNDS
-from engine.verification.transcript import Matrix
+from engine.verification.transcript import Matrix, Product
 from sottovoce.bench.engine_rounds import BenchFailed
 from sottovoce.bench.line import Line, line
 from sottovoce.bench.random_model import HALF_B, Shape, write_random_model
@@ -134,7 +134,7 @@ def _linear_case(
 ) -> Iterator[Line]:
     weight, sketch = product
     x = bf16(rows, weight.shape[1])
-    told = torch.cat([functional.linear(x, weight), x, x], -1)[None]
+    told = Product(functional.linear(x, weight)[None], x[None])
 
     def check() -> None:
         if not judge(residuals(told, sketch), sketch.floor).passed.all():

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from engine.verification.linear import judge, residuals
 from engine.verification.model import TrustedModel
-from engine.verification.transcript import Matrix
+from engine.verification.transcript import Matrix, Product
 from sottovoce.bench.verify_model import Accelerator, Link, Shape, Split
 from sottovoce.bench.verify_world import bf16, sdpa, trusted
 
@@ -114,11 +114,11 @@ class Tsdp:
 
     def _checked(self, matrix: Matrix, rows: int) -> float:
         outputs, inputs = self._shape.products[matrix]
-        told = bf16(1, rows, outputs + 2 * inputs)
+        told = Product(bf16(1, rows, outputs), bf16(1, rows, inputs))
         return seconds(lambda: check(self._model, matrix, told))
 
 
-def check(model: TrustedModel, matrix: Matrix, told: Tensor) -> Tensor:
+def check(model: TrustedModel, matrix: Matrix, told: Product) -> Tensor:
     """Judge rows of one product; bool [layers, rows]."""
     sketch = model.sketches[matrix]
     return judge(residuals(told, sketch), sketch.floor).passed

@@ -19,7 +19,7 @@ from engine.verification.attention.sketched import SketchedAttention
 from engine.verification.model import Norms, TrustedModel
 from engine.verification.secrets import Secrets
 from engine.verification.sketch import HEAD_WIDTH, WIDTH, HeadSketch, Sketch
-from engine.verification.transcript import Matrix, Opening
+from engine.verification.transcript import Matrix, Opening, Product
 from engine.verification.verifier import Verifier, Work
 from sottovoce.bench.verify_model import Shape
 
@@ -101,12 +101,12 @@ class Told:
         """See `Transcript`."""
         began = time.perf_counter()
         index = torch.tensor(rows)
+        own = len(self.keys), len(rows)
         products = {
-            matrix: bf16(len(self.keys), len(rows), outputs + 2 * inputs)
+            matrix: Product(bf16(*own, outputs), bf16(*own, inputs))
             for matrix, (outputs, inputs) in self.shape.products.items()
         }
-        own = products[Matrix.OUTPUT][..., self.shape.hidden :]
-        own[..., : self.attended.shape[2]] = self.attended[:, index]
+        products[Matrix.OUTPUT].inputs[:] = self.attended[:, index]
         opening = Opening(rows, products, self.queries[:, index])
         self.seconds += time.perf_counter() - began
         return opening

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
+from opentelemetry import trace
 from serving import serving
 from simulator import ACCOUNT_KEY, World, complete, refuse
 
@@ -17,6 +18,7 @@ from client.proxy import ProxyConfig, build_app
 from wire import bhttp
 
 NODE_CLIENTS = Path(__file__).parents[1] / "interop" / "node_modules"
+NOBODY = "http://127.0.0.1:1"
 MESSAGES = [{"role": "user", "content": "canary-prompt-4471 é"}]
 
 
@@ -113,6 +115,33 @@ def test_the_workers_own_errors_come_through_as_they_are(world, sdk):
     with pytest.raises(openai.BadRequestError) as failed:
         sdk.chat.completions.create(model="tiny", messages=MESSAGES)
     assert failed.value.code == "context_length_exceeded"
+
+
+class Tracing(trace.TracerProvider):
+    """What somebody else in the process, or the environment, has set up."""
+
+    def __init__(self):
+        self.asked = []
+
+    def get_tracer(self, *names, **_):
+        self.asked.append(names)
+        return trace.NoOpTracer()
+
+
+def test_telemetry_that_process_or_environment_ask_for_is_not_given(
+    world, tmp_path, monkeypatch, caplog
+):
+    """FastAPI would send spans, and the text of failures, to an address from the environment."""
+    tracing = Tracing()
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", tracing)
+    monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    policy = ClientPolicy(frozenset({"simulated"}))
+    config = ProxyConfig(world.trust(), policy, NOBODY, NOBODY, ACCOUNT_KEY, tmp_path)
+    with serving(build_app(config), http=CallerConnection) as url:
+        assert httpx.get(f"{url}/metrics", trust_env=False).status_code == 200
+    assert tracing.asked == []
+    assert "telemetry" not in caplog.text
 
 
 def test_models_and_the_page(proxy, sdk):

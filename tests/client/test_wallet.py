@@ -9,8 +9,9 @@ import pytest
 from simulator import ACCOUNT_KEY, unlogged_key
 
 from client.errors import IssuerError, WalletDamaged, WalletEmpty
+from client.refill import LOW_WATER
 from client.token_file import StoredToken, decode
-from client.wallet import BATCH, DRAWN_AHEAD, LOW_WATER, Wallet
+from client.wallet import BATCH, DRAWN_AHEAD, Wallet
 from wire import privacy_pass
 
 TOKEN = privacy_pass.Token(bytes(32), bytes(32), bytes(32), bytes(256))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 
-from server.control import decode_nodes, encode_nodes
+from server.control import NodesMessage
 from server.front import Listed
 from tests.fuzz.wire_targets import ALGORITHMS, KEYS
 from wire.hpke import Kem
@@ -27,8 +27,9 @@ def test_a_worker_offers_its_own_keys_with_the_kem_that_everybody_knows_first(wo
 
 
 def test_only_the_newest_generation_is_offered_and_older_ones_are_still_known():
-    told = decode_nodes(encode_nodes({"old": configs(0), "new": configs(2)}))
-    listed = Listed(told)
+    told = NodesMessage({"old": configs(0), "new": configs(2)}, suspect=True)
+    assert NodesMessage.decode(told.encode()) == told
+    listed = Listed(told.nodes)
     assert [config.key_id for config in decode_list(listed.offered())] == [3, 2]
     assert [listed.kem_of(c.key_id) for c in (*configs(0), *configs(2))] == [
         c.kem for c in (*configs(0), *configs(2))

@@ -19,7 +19,7 @@ from attestation.verifier.policy import ClientPolicy
 from engine.config import EngineConfig
 from server import life as life_module
 from server.config import OwnAppraisal, WorkerConfig
-from server.control import READY, ModelMessage, decode_for_zygote, decode_nodes
+from server.control import READY, ModelMessage, NodesMessage, decode_for_zygote
 from server.engine_ready import EngineReadyLine
 from server.errors import StartError
 from server.generations import back_off, period
@@ -66,6 +66,7 @@ class World:
     issuer_keys: tuple[bytes, ...] = (b"k1",)
     now: float = START
     hushed: int = 0
+    told_suspect: bool = False
     waited: list[float] = field(default_factory=list)
 
     def add_leaf(self, _url: str, leaf: Any, bundle: bytes, *, timeout: float) -> None:
@@ -103,7 +104,8 @@ class World:
         self.front.setblocking(False)
         while True:
             try:
-                told = decode_nodes(receive_packet(self.front)[0])
+                message = NodesMessage.decode(receive_packet(self.front)[0])
+                told, self.told_suspect = message.nodes, message.suspect
                 nodes = {node: sorted(c.key_id for c in told[node]) for node in told}
             except BlockingIOError:
                 return nodes
@@ -203,6 +205,17 @@ def test_the_successor_is_listed_while_its_predecessor_has_hours_to_live(world):
     ids = {config.key_id for document in (first, second) for config in document.key_configs}
     assert ids == {32, 33, 34, 35}
     assert second.receipt_key != first.receipt_key
+
+
+def test_a_worker_whose_accelerator_is_suspect_lets_its_keys_run_out(world):
+    world.live_until(START + 100)
+    world.life.suspect()
+    assert list(world.nodes()) == [world.added[0][1].node]
+    assert world.told_suspect
+    shown = len(world.renewed)
+    world.live_until(world.life._listed[0].period.erase_at)
+    assert (len(world.added), len(world.renewed)) == (1, shown)
+    assert not world.keyring.generations
 
 
 def test_a_generation_shows_that_it_lives_until_its_successor_has_been_listed_long_enough(world):

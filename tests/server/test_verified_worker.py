@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import httpx
 import pytest
 
 from engine.native import library
@@ -43,3 +44,6 @@ def test_a_lie_is_answered_with_a_failure_receipt_and_the_worker_does_no_more(st
             receipt = sent.check([response.content], worker.document.receipt_key)
             assert receipt.verification.mode == "audit"
             assert receipt.completion_tokens == 0
+        worker.wait_for("AcceleratorSuspect")
+        health = httpx.get(f"{worker.url}/health", trust_env=False)
+        assert (health.status_code, health.json()["status"]) == (503, "suspect")

@@ -16,10 +16,18 @@
 
 namespace sottovoce {
 
-// A matrix's opened rows, [layers][count][outputs + 2 * inputs].
-struct Opened {
+// Rows, [layers][count][width], somewhere; strides in numbers.
+struct Strided {
   const bfloat16* rows;
-  std::int32_t outputs, inputs;
+  std::int64_t layer_stride, row_stride;
+  std::int32_t width;
+
+  const bfloat16* layer(std::size_t index) const { return rows + index * layer_stride; }
+};
+
+// A matrix's opened rows.
+struct Opened {
+  Strided outputs, inputs;
 };
 
 struct Replay {
@@ -42,7 +50,7 @@ struct Replay {
 class Replayer {
  public:
   explicit Replayer(const Replay& replay)
-      : r(replay), stream_(r.hidden), normed_(r.hidden), beside_(r.hidden), wide_(std::max({r.down.inputs, r.qkv.outputs, r.hidden})) {}
+      : r(replay), stream_(r.hidden), normed_(r.hidden), beside_(r.hidden), wide_(std::max({r.down.inputs.width, r.qkv.outputs.width, r.hidden})) {}
 
   ~Replayer() {
     for (auto* scratch : {&stream_, &normed_, &beside_, &wide_}) std::fill(scratch->begin(), scratch->end(), 0.0f);
@@ -60,37 +68,35 @@ class Replayer {
  private:
   enum Place { kAttention, kMlp, kActivated, kQueries, kKeys, kValues };
 
-  const bfloat16* at(const Opened& matrix) const {
-    return matrix.rows + (static_cast<std::size_t>(layer_) * r.count + row_) * (matrix.outputs + 2 * matrix.inputs);
-  }
+  const bfloat16* at(const Strided& rows) const { return rows.layer(layer_) + row_ * rows.row_stride; }
   const float* weight(int norm, int width) const { return r.norms[norm] == nullptr ? nullptr : r.norms[norm] + static_cast<std::size_t>(layer_) * width; }
   void found(Place place, float steps) { r.steps[(static_cast<std::size_t>(place) * r.layers + layer_) * r.count + row_] = steps; }
 
   void layer() {
     norm(weight(0, r.hidden), stream_.data(), normed_.data());
-    found(kAttention, distance(at(r.qkv) + r.qkv.outputs, normed_.data(), r.hidden));
+    found(kAttention, distance(at(r.qkv.inputs), normed_.data(), r.hidden));
     if (r.parallel) widened(r.norms[1] == nullptr ? normed_.data() : stream_.data());
     heads();
-    add(at(r.output), weight(2, r.hidden));
+    add(at(r.output.outputs), weight(2, r.hidden));
     if (!r.parallel) widened(stream_.data());
     activated();
-    add(at(r.down), weight(3, r.hidden));
+    add(at(r.down.outputs), weight(3, r.hidden));
   }
 
   // What the MLP's first product reads.
   void widened(const float* from) {
     norm(weight(1, r.hidden), from, beside_.data());
-    found(kMlp, distance(at(r.gate_up) + r.gate_up.outputs, beside_.data(), r.hidden));
+    found(kMlp, distance(at(r.gate_up.inputs), beside_.data(), r.hidden));
   }
 
   void activated() {
-    const bfloat16* y = at(r.gate_up);
-    const int width = r.down.inputs;
+    const bfloat16* y = at(r.gate_up.outputs);
+    const int width = r.down.inputs.width;
     for (int i = 0; i < width; i += 16) {
       const __m512 bent = bend(load_bf16(y + i));
       _mm512_storeu_ps(&wide_[i], r.gated ? _mm512_mul_ps(bent, load_bf16(y + width + i)) : bent);
     }
-    found(kActivated, distance(at(r.down) + r.down.outputs, wide_.data(), width));
+    found(kActivated, distance(at(r.down.inputs), wide_.data(), width));
   }
 
   __m512 bend(__m512 x) const {
@@ -134,7 +140,7 @@ class Replayer {
   }
 
   void heads() {
-    const bfloat16* y = at(r.qkv);
+    const bfloat16* y = at(r.qkv.outputs);
     const int queries = r.heads * r.size, keys = r.key_heads * r.size;
     const std::size_t row = static_cast<std::size_t>(layer_) * r.count + row_;
     for (int i = 0; i < queries + keys; i += 16) _mm512_storeu_ps(&wide_[i], load_bf16(y + i));

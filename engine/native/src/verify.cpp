@@ -1,8 +1,7 @@
 // T's side of Freivalds' check: what is left of a product's rows when they are multiplied with secrets.
 //
 // With R secret and W the weights, a row y = x W^T leaves z = y R - x (W^T R): nothing but rounding, if the row is
-// right. Rows come as [Y|X|X], bfloat16; the second X is for devices that do this as one product, and not read here.
-// All layers are one call. R is one for all layers, [outputs / 2][16][2], and half of what there were to read; the
+// right. Rows are bfloat16 and read where they lie. All layers are one call. R is one for all layers, [outputs / 2][16][2], and half of what there were to read; the
 // sketch of a layer is [inputs][16][2]: -W^T R in two terms.
 #include <algorithm>
 #include <atomic>
@@ -25,13 +24,13 @@ using namespace sottovoce;
 extern "C" {
 
 struct SketchedRows {
-  const bfloat16* rows;    // [layers][count][stride]
+  Strided outputs, inputs;
   const bfloat16* secrets; // [outputs / 2][16][2]
   const bfloat16* sketch;  // [layers][inputs][16][2]
   const float* spread;     // [outputs]: how strongly the secrets, together, see an output
   const float* bias;       // [layers][16]: b R, taken away
   float* out;              // [layers][count][18]: z, the noise that rounding explains (see `noise`), |x|^2
-  std::int32_t layers, count, outputs, inputs, stride;
+  std::int32_t layers, count;
 };
 
 // What `out` says of rows, held against the thresholds (engine/verification/linear.py says the same in torch).
@@ -52,13 +51,15 @@ namespace {
 constexpr int kOut = kTile + 2;
 
 struct Job {
-  const bfloat16* rows;
+  const bfloat16* y;
+  const bfloat16* x;
   const bfloat16* secrets;
   const bfloat16* high;
   const float* spread;
   const float* bias;
   float* out;
-  int outputs, inputs, stride;
+  int outputs, inputs;
+  std::size_t y_stride, x_stride;
 
   const bfloat16* low() const { return high + static_cast<std::size_t>(inputs) * kTile; }
 };
@@ -93,30 +94,29 @@ float squares(const bfloat16* x, int count) {
 }
 
 void finish(const Job& job, int row, __m512 z) {
-  const bfloat16* y = job.rows + static_cast<std::size_t>(row) * job.stride;
   float* out = job.out + static_cast<std::size_t>(row) * kOut;
   _mm512_storeu_ps(out, _mm512_sub_ps(z, _mm512_loadu_ps(job.bias)));
-  out[kTile] = noise(y, job.spread, job.outputs);
-  out[kTile + 1] = squares(y + job.outputs, job.inputs);
+  out[kTile] = noise(job.y + row * job.y_stride, job.spread, job.outputs);
+  out[kTile + 1] = squares(job.x + row * job.x_stride, job.inputs);
 }
 
 // One or two rows, in AVX-512; `kChains` sums a row, so that they do not wait for themselves.
 template <int kRows, int kChains>
 void few(const Job& job, int first) {
   __m512 sums[kRows][kChains] = {};
-  const bfloat16* at = job.rows + static_cast<std::size_t>(first) * job.stride;
-  const auto add = [&](const bfloat16* sketch, const bfloat16* from, int count) {
+  const auto add = [&](const bfloat16* sketch, const bfloat16* from, std::size_t stride, int count) {
     for (int i = 0; i < count; i += 2 * kChains) {
       for (int chain = 0; chain < kChains; ++chain) {
         _mm_prefetch(reinterpret_cast<const char*>(sketch + (i + 2 * chain) * kTile) + kPrefetch, _MM_HINT_T0);
         const __m512bh r = secrets(sketch + static_cast<std::size_t>(i + 2 * chain) * kTile);
-        for (int row = 0; row < kRows; ++row) sums[row][chain] = _mm512_dpbf16_ps(sums[row][chain], r, pair(from + static_cast<std::size_t>(row) * job.stride + i + 2 * chain));
+        for (int row = 0; row < kRows; ++row) sums[row][chain] = _mm512_dpbf16_ps(sums[row][chain], r, pair(from + row * stride + i + 2 * chain));
       }
     }
   };
-  add(job.secrets, at, job.outputs);
-  add(job.high, at + job.outputs, job.inputs);
-  add(job.low(), at + job.outputs, job.inputs);
+  const bfloat16 *y = job.y + first * job.y_stride, *x = job.x + first * job.x_stride;
+  add(job.secrets, y, job.y_stride, job.outputs);
+  add(job.high, x, job.x_stride, job.inputs);
+  add(job.low(), x, job.x_stride, job.inputs);
   for (int row = 0; row < kRows; ++row) {
     for (int chain = 1; chain < kChains; ++chain) sums[row][0] = _mm512_add_ps(sums[row][0], sums[row][chain]);
     finish(job, first + row, sums[row][0]);
@@ -139,8 +139,8 @@ void configure(int above, int below) {
 template <bool kBelow>
 void many(const Job& job, int first, int count) {
   configure(std::min(count, kTile), count - kTile);
-  const std::size_t stride = static_cast<std::size_t>(job.stride) * 2;
-  const char* above = reinterpret_cast<const char*>(job.rows) + first * stride;
+  std::size_t stride = job.y_stride * 2;
+  const char* above = reinterpret_cast<const char*>(job.y) + first * stride;
   const char* below = above + kTile * stride;
   _tile_zero(0);
   _tile_zero(2);
@@ -157,8 +157,9 @@ void many(const Job& job, int first, int count) {
       _tile_dpbf16ps(1, 5, 6);
     }
   }
-  above += job.outputs * 2;
-  below += job.outputs * 2;
+  stride = job.x_stride * 2;
+  above = reinterpret_cast<const char*>(job.x) + first * stride;
+  below = above + kTile * stride;
   for (int k = 0; k < job.inputs; k += 32) {
     _tile_loadd(4, above + k * 2, stride);
     _tile_loadd(6, job.high + static_cast<std::size_t>(k) * kTile, 64);
@@ -205,8 +206,9 @@ void piece(const SketchedRows& of, int index) {
   const std::size_t each = (of.count + kRows - 1) / kRows, layer = index / each;
   const int row = static_cast<int>(index % each) * kRows;
   const Job job{
-      of.rows + layer * of.count * of.stride, of.secrets, of.sketch + layer * 2 * of.inputs * kTile, of.spread,
-      of.bias + layer * kTile, of.out + layer * of.count * kOut, of.outputs, of.inputs, of.stride,
+      of.outputs.layer(layer), of.inputs.layer(layer), of.secrets, of.sketch + layer * 2 * of.inputs.width * kTile, of.spread,
+      of.bias + layer * kTile, of.out + layer * of.count * kOut, of.outputs.width, of.inputs.width,
+      static_cast<std::size_t>(of.outputs.row_stride), static_cast<std::size_t>(of.inputs.row_stride),
   };
   residuals(job, row, std::min(of.count - row, kRows));
 }
@@ -235,7 +237,7 @@ void sottovoce_residuals(const SketchedRows* all, std::int32_t matrices, std::in
   std::size_t bytes = 0;
   for (const SketchedRows* of = all; of < all + matrices; ++of) {
     count += pieces(*of);
-    bytes += static_cast<std::size_t>(of->layers) * of->count * of->stride * sizeof(bfloat16);
+    bytes += static_cast<std::size_t>(of->layers) * of->count * (of->outputs.width + of->inputs.width) * sizeof(bfloat16);
   }
   std::atomic<int> next{0};
   share(bytes < kWorthwhile ? 1 : threads, [&] {
@@ -262,7 +264,7 @@ void sottovoce_judge(const JudgedRows* j) {
 }
 
 void sottovoce_replay(const Replay* replay, std::int32_t threads) {
-  const std::size_t width = 0u + replay->qkv.outputs + replay->output.outputs + replay->gate_up.outputs + replay->down.outputs;
+  const std::size_t width = 0u + replay->qkv.outputs.width + replay->output.outputs.width + replay->gate_up.outputs.width + replay->down.outputs.width;
   std::atomic<int> next{0};
   share(width * replay->layers * replay->count * sizeof(bfloat16) < kWorthwhile ? 1 : threads, [&] {
     Replayer replayer(*replay);

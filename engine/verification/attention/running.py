@@ -4,7 +4,9 @@ For each key k_j that was verified T adds r_j k_j to a vector, r_j secret whole 
 of each value only v_j R'. Of U's scores s_j = c q.k_j, sum r_j s_j must then be c q.(sum r_j k_j);
 and of U's output O, computed by softmax from these very scores, O R' must be sum_j p_j (v_j R').
 So T holds a few vectors a head and `OUTPUTS` + 1 numbers a position instead of keys and values, and
-its work per position is a few products instead of two vectors'.
+its work per position is a few products instead of two vectors'. It waits for memory, so numbers are
+kept as short as they may be: v_j R' in bfloat16, whose rounding is a 25th of what O's may be, r_j
+in 8 bits.
 
 A layer with a window also needs the keys that leave it: those of the window are kept.
 """
@@ -44,10 +46,12 @@ class Numbers:
         drawn = secrets.integers(b"attention values", count).float()
         self.values = drawn.view(*self._heads, model.size, OUTPUTS)
         """float32 [layers, key heads, size, OUTPUTS]."""
-        self._keys = torch.empty(*self._heads, SCORES, 0)
+        self.every = torch.arange(model.layers, dtype=torch.int32)
+        """int32 [layers]: their numbers."""
+        self._keys = torch.empty(*self._heads, SCORES, 0, dtype=torch.int8)
 
     def keys(self, length: int) -> Tensor:
-        """Return those of positions below `length`, float32 [layers, key heads, SCORES, length]."""
+        """Return those of positions below `length`, int8 [layers, key heads, SCORES, length]."""
         return self.room(length)[..., :length]
 
     def room(self, length: int) -> Tensor:
@@ -55,8 +59,7 @@ class Numbers:
         while self._keys.shape[-1] < length:
             label = b"attention keys %d" % self._keys.shape[-1]
             count = self._heads[0] * self._heads[1] * SCORES * _AT_ONCE
-            drawn = self._secrets.integers(label, count).float()
-            more = drawn.view(*self._heads, SCORES, _AT_ONCE)
+            more = self._secrets.integers(label, count).view(*self._heads, SCORES, _AT_ONCE)
             self._keys = torch.cat([self._keys, more], dim=-1)
         return self._keys
 
@@ -77,7 +80,7 @@ class Running:
     length: int = 0
     _sum: Tensor = field(init=False)  # float64 [layers, key heads, size, SCORES]: of r_j k_j
     _power: Tensor = field(init=False)  # float64 [layers, key heads]: of |k_j|^2
-    _values: Tensor = field(init=False)  # [layers, key heads, room, OUTPUTS]: v_j R'
+    _values: Tensor = field(init=False)  # bfloat16 [layers, key heads, room, OUTPUTS]: v_j R'
     _squares: Tensor = field(init=False)  # [layers, key heads, room]: |v_j|^2
     _recent: Tensor = field(init=False)  # [layers, key heads, room, size]: keys from `_first` on
     _first: int = 0
@@ -92,7 +95,7 @@ class Running:
         heads, size = keys.shape[2:]
         made._sum = torch.zeros(own, heads, size, SCORES, dtype=torch.float64)
         made._power = torch.zeros(own, heads, dtype=torch.float64)
-        made._values = torch.zeros(own, heads, _room(count), OUTPUTS)
+        made._values = torch.zeros(own, heads, _room(count), OUTPUTS, dtype=torch.bfloat16)
         made._squares = torch.zeros(own, heads, _room(count))
         kept = min(count, made._kept)
         made._recent = torch.zeros(own, heads, 2 * made._kept, size, dtype=torch.bfloat16)
@@ -163,14 +166,15 @@ class Running:
         if cap or found is None:
             return self._by_torch(position, (query, output, scores), terms)
         low, row = self._low(position + 1), (query, output, scores)
-        sketches = self._sketches(position + 1)
+        sketches = self._kept_at(position + 1)
         return scores_in_library.residuals(found, row, sketches, low=low, scaling=scaling)
 
-    def _sketches(self, length: int) -> Sketches:
+    def _kept_at(self, length: int) -> Sketches:
+        """Return what is kept, with the sums as they were at `length`."""
         total, power = self._at(length)
-        every = torch.arange(len(self.numbers.values)) if self.layers is None else self.layers
         numbers = self.numbers.room(length), self.numbers.values
-        return Sketches(total, power, self._values, self._squares, *numbers, every.int())
+        which = self.numbers.every if self.layers is None else self.layers.int()
+        return Sketches(total, power, self._values, self._squares, *numbers, which)
 
     def _by_torch(
         self, position: int, row: tuple[Tensor, Tensor, Tensor], terms: tuple[float, float]
@@ -183,7 +187,7 @@ class Running:
         low = self._low(position + 1)
         s = scores[..., low:].reshape(own, key_heads, heads // key_heads, -1)
         q = query.view(own, key_heads, heads // key_heads, size)
-        r = self._of_layers(self.numbers.keys(position + 1))[..., low:]
+        r = self._of_layers(self.numbers.keys(position + 1))[..., low:].float()
         right = (q.double() @ total) * scaling
         unit = q.float().norm(dim=-1, keepdim=True) * power.sqrt().float()[..., None, None]
         off = (s @ r.transpose(2, 3) - right).abs().amax(-1, keepdim=True)
@@ -191,7 +195,7 @@ class Running:
         if cap:
             s = cap * torch.tanh(s / cap)
         p = s.softmax(-1)
-        mixed = p @ self._values[:, :, low : position + 1]
+        mixed = p @ self._values[:, :, low : position + 1].float()
         o = output.view(own, key_heads, heads // key_heads, size).float()
         told = o @ self._of_layers(self.numbers.values)
         spread = (p.square_() @ self._squares[:, :, low : position + 1, None])[..., 0]
@@ -210,13 +214,19 @@ class Running:
 
     def _append(self, keys: Tensor, values: Tensor) -> None:
         start, rows = self.length, keys.shape[1]
-        self._note_values(start, values)
+        self._make_room(start, start + rows)
         if start - self._first + rows > self._recent.shape[2]:
             self._shift(start)
         at = start - self._first
         self._recent[:, :, at : at + rows] = keys.transpose(1, 2)
         self.length = start + rows
-        self._change(start, self.length, 1)
+        found = scores_in_library.available()
+        if found is not None and rows == 1:
+            own = keys[:, 0], values[:, 0]
+            scores_in_library.take_in(found, *own, self._kept_at(self.length), start)
+        else:
+            self._note_values(start, values)
+            self._change(start, self.length, 1)
         self._change(self._low(start), self._low(self.length), -1)
 
     def _shift(self, length: int) -> None:
@@ -228,13 +238,15 @@ class Running:
         self._recent[:, :, :kept] = tail
         self._first = length - kept
 
-    def _note_values(self, start: int, values: Tensor) -> None:
-        stop = start + values.shape[1]
+    def _make_room(self, used: int, stop: int) -> None:
         if stop > self._values.shape[2]:
             for name in ("_values", "_squares"):
-                self._grow(name, start, _room(stop))
+                self._grow(name, used, _room(stop))
+
+    def _note_values(self, start: int, values: Tensor) -> None:
+        stop = start + values.shape[1]
         v = values.transpose(1, 2).float()
-        self._values[:, :, start:stop] = v @ self._of_layers(self.numbers.values)
+        self._values[:, :, start:stop] = (v @ self._of_layers(self.numbers.values)).bfloat16()
         self._squares[:, :, start:stop] = v.square().sum(-1)
 
     def _grow(self, name: str, used: int, room: int) -> None:

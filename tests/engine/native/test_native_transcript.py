@@ -100,10 +100,11 @@ def test_a_product_is_its_input_times_the_weights(case):
         told = device.step(batch).transcript
         opening = told.open(range(len(batch.rows)))
         for matrix in Matrix:
-            for layer, joined in enumerate(opening.products[matrix]):
-                outputs, depth = case.products.weights[layer, matrix].shape
-                y, x, again = joined.split([outputs, depth, depth], -1)
-                assert torch.equal(x, again)
+            told_product = opening.products[matrix]
+            for layer, (y, x) in enumerate(
+                zip(told_product.outputs, told_product.inputs, strict=True)
+            ):
+                assert (y.shape[1], x.shape[1]) == case.products.weights[layer, matrix].shape
                 truth = case.products.product(layer, matrix, x)
                 assert relative(y, truth) < 2.0**-8
                 scale = truth.abs() + truth.square().mean().sqrt()
@@ -126,7 +127,9 @@ def test_the_transcript_is_what_plain_torch_finds(case):
         assert relative(told.final, truth.final) < 0.02
         assert relative(opening.queries, true.queries) < 0.02
         for matrix in Matrix:
-            assert relative(opening.products[matrix], true.products[matrix]) < 0.02
+            ours, theirs = opening.products[matrix], true.products[matrix]
+            assert relative(ours.outputs, theirs.outputs) < 0.02
+            assert relative(ours.inputs, theirs.inputs) < 0.02
         if len(batch.logit_rows) == len(rows):
             for row in rows:
                 check_scores(case, told.scores(row), truth.scores(row))
@@ -145,7 +148,7 @@ def check_scores(case, got, wanted):
 def test_values_are_a_part_of_their_product_and_keys_are_those_of_the_cache(case):
     device, model = case.device(), case.loaded.computation
     told = device.step(a_step(0, 70, [69])).transcript
-    y = told.open(range(70)).products[Matrix.QKV]
+    y = told.open(range(70)).products[Matrix.QKV].outputs
     size, heads = model.shape.key_size, model.shape.heads
     first = (model.heads + heads) * size
     assert torch.equal(y[..., first : first + heads * size], told.values.flatten(2))
@@ -174,7 +177,9 @@ def test_a_few_rows_may_be_opened(case):
     told = case.device().step(a_step(0, 70, [69])).transcript
     all_rows, some = told.open(range(70)), told.open([3, 69])
     for matrix in Matrix:
-        assert torch.equal(some.products[matrix], all_rows.products[matrix][:, [3, 69]])
+        every = all_rows.products[matrix].rows(torch.tensor([3, 69]))
+        assert torch.equal(some.products[matrix].outputs, every.outputs)
+        assert torch.equal(some.products[matrix].inputs, every.inputs)
     assert torch.equal(some.queries, all_rows.queries[:, [3, 69]])
     with pytest.raises(IndexError):
         told.scores(69)  # of a prompt
@@ -188,7 +193,7 @@ def test_close_zeroes_and_the_memory_is_used_again(tmp_path, monkeypatch):
     told.close()  # harmless
     assert not told.keys.any()
     assert not told.final.any()
-    assert not told.open(range(40)).products[Matrix.DOWN].any()
+    assert not told.open(range(40)).products[Matrix.DOWN].outputs.any()
     other = device.step(a_step(40, 1, [0])).transcript
     assert other.keys.untyped_storage().data_ptr() == told.keys.untyped_storage().data_ptr()
     assert other.keys.any()
@@ -207,7 +212,8 @@ def test_int8_products_are_told_as_used(tmp_path, monkeypatch):
     case = Case("llama", tmp_path, monkeypatch, weights="int8")
     told = case.device().step(a_step(0, 70, [69])).transcript
     weights = case.loaded.computation.layers[1].down.unpack()
-    y, x, _ = told.open(range(70)).products[Matrix.DOWN][1].split([192, 320, 320], -1)
+    down = told.open(range(70)).products[Matrix.DOWN]
+    y, x = down.outputs[1], down.inputs[1]
     assert relative(y, x.float() @ weights[:192].T) < 0.02  # activations are rounded to 8 bits
 
 

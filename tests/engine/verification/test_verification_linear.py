@@ -10,7 +10,7 @@ from engine.verification.linear import LinearCheck, Means, head_error, judge, re
 from engine.verification.secrets import BOUND, Secrets
 from engine.verification.sketch import WIDTH, Sketcher
 from engine.verification.thresholds import BOUNDS
-from engine.verification.transcript import Matrix
+from engine.verification.transcript import Matrix, Product
 
 ROWS = 256
 
@@ -47,7 +47,7 @@ def test_the_library_judges_many_rows_as_torch_does_whoever_of_its_threads_has_t
     sketch, x = sketch_of(weight), inputs_of(rows, width)
     y = product(x, weight).bfloat16()
     y[7, 3], y[1099, 5] = torch.nan, y[1099, 5] + 9
-    told = torch.cat([y, x, x], -1)[None]
+    told = Product(y[None], x[None])
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
@@ -72,7 +72,7 @@ def test_layers_share_their_secrets_and_nothing_else():
 
 
 def judged(y, x, sketch):
-    rows = torch.cat([y.bfloat16(), x, x], -1)[None].contiguous()
+    rows = Product(y.bfloat16()[None], x[None])
     return judge(residuals(rows, sketch), sketch.floor)
 
 
@@ -96,7 +96,7 @@ def case(request):
 
 
 def test_honest_rounding_is_as_strong_as_the_literature_says(case):
-    rows = torch.cat([case.y.bfloat16(), case.x, case.x], -1)[None].contiguous()
+    rows = Product(case.y.bfloat16()[None], case.x[None])
     found = residuals(rows, case.sketch)
     unit = 2**-8 * case.y.norm(dim=-1) * (BOUND * (BOUND + 1) / 3) ** 0.5
     z = found[0, :, :WIDTH] / unit[:, None]
@@ -111,7 +111,8 @@ def test_the_library_finds_what_torch_finds(rows):
     weight, bias = weights(96, 192), torch.randn(96) * 40
     sketch = sketch_of(weight, bias)
     x = inputs_of(rows, 192)
-    told = torch.cat([product(x, weight, bias).bfloat16(), x, x], -1)[None].contiguous()
+    lying = torch.cat([x, product(x, weight, bias).bfloat16(), x], -1)[None]  # between others
+    told = Product(lying[..., 192:288], lying[..., :192])
     compiled, plain = residuals(told, sketch), linear._by_torch(told, sketch)
     z = slice(0, WIDTH)
     assert (compiled - plain)[..., z].abs().max() < 0.01 * plain[..., z].square().mean().sqrt()
@@ -275,10 +276,10 @@ def test_every_matrix_and_layer_is_judged_apart():
             weight = weights(outputs, inputs, seed=layer)
             sketcher.observe(layer, matrix, weight, None)
             x = inputs_of(6, inputs, seed=layer + 9)
-            of_layers.append(torch.cat([product(x, weight).bfloat16(), x, x], -1))
-        products[matrix] = torch.stack(of_layers)
+            of_layers.append((product(x, weight).bfloat16(), x))
+        products[matrix] = Product(*map(torch.stack, zip(*of_layers, strict=True)))
     assert LinearCheck(sketcher.sketches()).check(products).passed.all()
-    products[Matrix.DOWN][1, 4, 5] += 3
+    products[Matrix.DOWN].outputs[1, 4, 5] += 3
     failed = ~LinearCheck(sketcher.sketches()).check(products).passed
     assert failed.nonzero().tolist() == [[3 + 1, 4]]
 
@@ -292,9 +293,26 @@ def honest_rows(rows):
         yield judged((x @ weight.T).float(), x, sketch)
 
 
-@pytest.mark.parametrize(
-    "rows", [8192, pytest.param(3_000_000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])]
-)
+MANY = [8192, pytest.param(3_000_000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])]
+
+
+@pytest.mark.parametrize("rows", MANY)
+def test_a_row_off_by_3_percent_never_passes(rows):
+    """Whatever is added: a direction, an element, a pair; who adds it knows all but the secrets."""
+    weight = weights(1024, 1024)
+    sketch = sketch_of(weight)
+    noise = torch.Generator().manual_seed(rows)
+    for seed in range(rows // 4096):
+        x = inputs_of(4096, 1024, outliers=bool(seed % 2), seed=seed)
+        y = (x @ weight.T).float()
+        error = torch.randn(y.shape, generator=noise)
+        error[1::3] = torch.eye(1024)[torch.arange(len(error[1::3])) % 1024]
+        error[2::3, 2:] = 0
+        error *= 0.03 * y.norm(dim=-1, keepdim=True) / error.norm(dim=-1, keepdim=True)
+        assert not judged(y + error, x, sketch).passed.any()
+
+
+@pytest.mark.parametrize("rows", MANY)
 def test_honest_rows_raise_no_alarm(rows):
     means = Means(1)
     for found in honest_rows(rows):

@@ -55,9 +55,8 @@ def test_the_library_replays_what_torch_replays(name):
     ids = prompt(21)
     _, told = device.step(ids, [span(0, 21)], [20])
     opening = told.open(range(21))
-    opening.products[Matrix.OUTPUT][1, 4, 3] += 1  # so that something is far off, as well
-    opening.products[Matrix.DOWN][0, 7, -1] = float("nan")  # the second X, which is not read
-    opening.products[Matrix.GATE_UP][2, 9, 0] = float("nan")
+    opening.products[Matrix.OUTPUT].outputs[1, 4, 3] += 1  # so that something is far off, as well
+    opening.products[Matrix.GATE_UP].outputs[2, 9, 0] = float("nan")
     rows = Rows(model.embeddings[ids], torch.arange(21))
     values = told.values.clone()
     values[1, 2, 0, 0] += 1

@@ -22,7 +22,7 @@ EVENTS = {
     "WorkerStarting", "RoleStarted", "RoleConfined", "RoleNotConfined", "RoleEnded", "RoleFailed",
     "ModelLoading", "EngineReady", "PlatformFound", "EvidenceRefused", "NeighbourWaited",
     "LeafNotTaken", "IssuerKeysChanged", "GenerationListed", "GenerationErased", "WorkerReady",
-    "WorkerStopping", "CapsuleCrashed",
+    "WorkerStopping", "CapsuleCrashed", "AcceleratorSuspect",
 }  # fmt: skip
 OPTIONS = {
     "model", "name", "trust", "log", "issuer", "spent", "port", "host", "platform", "platform_key",
