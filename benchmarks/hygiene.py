@@ -4,10 +4,13 @@
 
 Two whole systems run at once, each with one worker; in the second, freed memory is not overwritten
 and KV blocks are not zeroed. Four clients ask both in turns, the first of a pair alternating, so
-that what drifts on the machine meets both alike. One JSON object a line:
+that what drifts on the machine meets both alike. Then a third, of two workers, serves 64 streams
+that begin together. One JSON object a line, with the goal and whether it is met:
 
-    tokens/s lost    of 100, median of the pairs; the goal is at most 10
-    ms a request     more for a request of one token, median of the pairs; the goal is at most 8
+    tokens/s lost      of 100, median of the pairs
+    ms a request       more for a request of one token, median of the pairs
+    capsule MiB        private to a capsule with a stream, the largest that was seen
+    streams at once    that were open in one moment, of 64 that all ended whole
 """
 
 from __future__ import annotations
@@ -29,11 +32,22 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from server.config import WorkerConfig
+    from sottovoce.up import Up
 
 # A worker without hygiene is this file, too: what its roles do not need is not imported for them.
 # ruff: noqa: PLC0415
 
 CLIENTS = 4
+STREAMS = 64
+GOALS = {
+    "tokens/s lost": ("at most", 10),
+    "ms a request": ("at most", 8),
+    "capsule MiB": ("at most", 12),
+    "streams at once": ("at least", STREAMS),
+}
+LOOK_S = 0.1
+"""Between two looks at the memory of capsules."""
+
 PROMPT = "Tell me about the relay, and what it sees of a request. " * 8
 TIMEOUT_S = 300.0
 _WORKER = "worker-without-hygiene"
@@ -64,13 +78,12 @@ def be_worker(arguments: list[str]) -> None:
 
 
 @contextmanager
-def system(model: str | None, tokens: int, *, hygiene: bool) -> Iterator[str]:
-    """Run every party of a system of one worker; yield the URL of its proxy."""
+def system(model: str | None, tokens: int, *, hygiene: bool, workers: int = 1) -> Iterator[Up]:
+    """Run every party of a system whose proxy has `tokens`; yield it."""
     from rich.console import Console
 
     from sottovoce import supervisor
     from sottovoce.bench.stack import fill_wallet, free_port_base
-    from sottovoce.local import PROXY
     from sottovoce.up import Up, UpOptions
 
     class Party(supervisor.Party):
@@ -93,14 +106,21 @@ def system(model: str | None, tokens: int, *, hygiene: bool) -> Iterator[str]:
             asyncio.run(fill_wallet(self.local, account, tokens))
             super()._start_path(model, name, account)
 
-    options = UpOptions(free_port_base(), workers=1, model=model, list_epoch_s=60)
+    options = UpOptions(free_port_base(), workers=workers, model=model, list_epoch_s=60)
     running = System(options, Console(file=io.StringIO()))
     running.supervisor = Supervisor(running.local.folder, running._on_death)  # noqa: SLF001
     try:
         running.start()
-        yield f"{running.local.url(PROXY)}/v1/completions"
+        yield running
     finally:
         running.stop()
+
+
+def completions(running: Up) -> str:
+    """Return where a system is asked."""
+    from sottovoce.local import PROXY
+
+    return f"{running.local.url(PROXY)}/v1/completions"
 
 
 def seconds(url: str, name: str, tokens: int) -> float:
@@ -120,19 +140,86 @@ def seconds(url: str, name: str, tokens: int) -> float:
 
 
 def measure(model: str | None, rounds: int, tokens: int) -> Iterator[tuple[str, float]]:
-    """Yield the two figures, each with its name."""
+    """Yield the figures, each with its name."""
     from sottovoce.models import choose_model
 
     name = choose_model(model).name
     wanted = 4 * CLIENTS * (rounds + 2)
     with ExitStack() as stack:
-        urls = [stack.enter_context(system(model, wanted, hygiene=each)) for each in (True, False)]
+        systems = (system(model, wanted, hygiene=each) for each in (True, False))
+        urls = [completions(stack.enter_context(each)) for each in systems]
         for count, figure in ((tokens, "tokens/s lost"), (1, "ms a request")):
             pairs = list(_pairs(urls, name, count, rounds))
             if count == 1:
                 yield figure, statistics.median(1000 * (ours - bare) for ours, bare in pairs)
             else:
                 yield figure, statistics.median(100 * (1 - bare / ours) for ours, bare in pairs)
+    with system(model, 4 * STREAMS, hygiene=True, workers=2) as running:
+        at_once, largest = asyncio.run(streams(running, name, tokens))
+    yield "capsule MiB", largest
+    yield "streams at once", at_once
+
+
+async def streams(running: Up, name: str, tokens: int) -> tuple[int, float]:
+    """Open 64 streams together; return how many were open at once, and the largest capsule's MiB.
+
+    Raises:
+        RuntimeError: one did not end whole.
+    """
+    import httpx
+
+    opened, most = 0, 0
+    order = {"model": name, "prompt": PROMPT, "max_tokens": tokens, "ignore_eos": True}
+
+    async def one(client: httpx.AsyncClient, seed: int) -> None:
+        nonlocal opened, most
+        asked = {**order, "seed": seed, "stream": True}
+        async with client.stream("POST", completions(running), json=asked) as answer:
+            lines = answer.aiter_lines()
+            last = await anext(lines, "")
+            opened += 1
+            most = max(most, opened)
+            async for line in lines:
+                last = line or last
+            opened -= 1
+        if last != "data: [DONE]":
+            raise RuntimeError(last)
+
+    limits = httpx.Limits(max_connections=STREAMS)
+    async with httpx.AsyncClient(timeout=TIMEOUT_S, limits=limits, trust_env=False) as client:
+        streaming = asyncio.gather(*(one(client, seed) for seed in range(STREAMS)))
+        largest = 0.0
+        while not streaming.done():
+            largest = max([largest, *map(private_mib, capsules(running))])
+            await asyncio.sleep(LOOK_S)
+        await streaming
+    return most, largest
+
+
+def capsules(running: Up) -> Iterator[int]:
+    """Yield the capsules of all workers: what the zygotes have forked."""
+    for name, party in running.supervisor.parties.items():
+        if name.startswith("worker") and party.process is not None:
+            for role in children(party.process.pid):
+                yield from children(role)
+
+
+def children(pid: int) -> list[int]:
+    """Return what a process has forked; nothing of one that has ended."""
+    try:
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def private_mib(pid: int) -> float:
+    """Return what a process shares with no other; 0 of one that has ended."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    kinds = ("Private_Clean:", "Private_Dirty:")
+    return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith(kinds)) / 1024
 
 
 def _pairs(urls: list[str], name: str, tokens: int, rounds: int) -> Iterator[tuple[float, float]]:
@@ -151,7 +238,15 @@ def main() -> None:
     parser.add_argument("--model", help="folder; the model in the box if not")
     options = parser.parse_args()
     for name, value in measure(options.model, options.rounds, options.tokens):
-        line = {"case": name, "value": round(value, 2), "clients": CLIENTS, "pairs": options.rounds}
+        bound, goal = GOALS[name]
+        line = {
+            "case": name,
+            "value": round(value, 2),
+            "goal": f"{bound} {goal}",
+            "met": value <= goal if bound == "at most" else value >= goal,
+            "clients": CLIENTS,
+            "pairs": options.rounds,
+        }
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
 

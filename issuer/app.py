@@ -22,7 +22,7 @@ import asyncio
 import base64
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from issuer.accounts import Accounts
 from issuer.errors import (
@@ -89,8 +90,8 @@ class IssuerConfig:
         return TokenChallenge(self.issuer_name, b"", self.origin_info)
 
 
-def serve(config: IssuerConfig) -> None:
-    """Serve an issuer until SIGTERM or SIGINT.
+def serve(config: IssuerConfig, around: Callable[[Starlette], ASGIApp] = lambda app: app) -> None:
+    """Serve an issuer until SIGTERM or SIGINT; `around` puts something around the application.
 
     Raises:
         Unusable: a key, the database or libcrypto is not usable.
@@ -99,7 +100,7 @@ def serve(config: IssuerConfig) -> None:
     keys = KeyRing.from_files(config.key_files)
     try:
         with listen_tcp(config.host, config.port) as listener:
-            run(application(config, keys), listener)
+            run(around(application(config, keys)), listener)
     finally:
         keys.close()
 

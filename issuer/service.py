@@ -15,9 +15,9 @@ from pathlib import Path
 from types import FrameType
 
 import uvicorn
-from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp
 
 from issuer import errors
 
@@ -79,7 +79,7 @@ async def read_body(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
-def run(app: Starlette, listener: socket.socket) -> None:
+def run(app: ASGIApp, listener: socket.socket) -> None:
     """Serve `app` on `listener` until SIGTERM or SIGINT, then let running requests finish.
 
     Raises:

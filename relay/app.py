@@ -14,10 +14,11 @@ import resource
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from http import HTTPStatus
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -29,6 +30,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from relay.addresses import Limited, Places, Rates
+from relay.batches import Batches
 from relay.cache import LogCache
 from relay.config import RelayConfig
 from relay.connection import Connection, ConnectionLimits, connection_class
@@ -54,13 +56,14 @@ def create_app(config: RelayConfig) -> Starlette:
     upstream = Upstream(config.authorities)
     directory = NodeDirectory(config.worker_urls, upstream)
     cache = LogCache(config.log_url, upstream)
-    timeouts = {
+    options: dict[str, Any] = {
         "body_timeout_s": config.body_timeout_s,
         "worker_timeout_s": config.worker_timeout_s,
+        "batches": Batches(config.batch_s) if config.batch_s else None,
     }
-    forwarder = Forwarder(directory, upstream, **timeouts)
+    forwarder = Forwarder(directory, upstream, **options)
     keys = KeyDirectory(config.worker_urls if config.stock_ohttp else (), upstream)
-    stock = stock_routes(keys, StockForwarder(keys, directory, upstream, **timeouts))
+    stock = stock_routes(keys, StockForwarder(keys, directory, upstream, **options))
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -129,8 +132,10 @@ class RateLimit:
             await refused(TooManyRequests())(scope, receive, send)
 
 
-def serve(config: RelayConfig) -> None:
+def serve(config: RelayConfig, around: Callable[[Starlette], ASGIApp] = lambda app: app) -> None:
     """Serve a relay until SIGTERM or SIGINT; running requests may then finish.
+
+    `around` puts something around the application, or nothing.
 
     Raises:
         OSError: the address is taken, or a file cannot be read.
@@ -140,7 +145,7 @@ def serve(config: RelayConfig) -> None:
     _allow_open_files()
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     with socket.create_server((config.host, config.port), family=family) as listener:
-        server = uvicorn.Server(_server_config(config))
+        server = uvicorn.Server(_server_config(config, around))
         try:
             with _stopped_by_signals():
                 server.run(sockets=[listener])
@@ -169,9 +174,11 @@ def connections(config: RelayConfig) -> type[Connection]:
     return connection_class(limits)
 
 
-def _server_config(config: RelayConfig) -> uvicorn.Config:
+def _server_config(
+    config: RelayConfig, around: Callable[[Starlette], ASGIApp] = lambda app: app
+) -> uvicorn.Config:
     return uvicorn.Config(
-        create_app(config),
+        around(create_app(config)),
         ssl_certfile=config.certificate,
         ssl_keyfile=config.private_key,
         loop="asyncio",

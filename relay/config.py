@@ -27,6 +27,8 @@ class RelayConfig:
         private_key: PEM private key of the certificate.
         authorities: PEM certificates that workers' and log's are checked against; without it, the
             system's.
+        batch_s: what crosses waits for the next tick of a clock with this period, and crosses in
+            random order (`relay.batches`). 0: at once.
         poll_interval_s: how often workers are asked. A new key document is listed 20 minutes
             ahead, so a second is only felt when a worker starts.
         head_timeout_s: how long a client may take over a header section. It is a few hundred
@@ -63,6 +65,7 @@ class RelayConfig:
     private_key: Path | None = None
     authorities: Path | None = None
     stock_ohttp: bool = False
+    batch_s: float = 0.0
     poll_interval_s: float = 1.0
     head_timeout_s: float = 10.0
     body_timeout_s: float = 60.0

@@ -18,6 +18,7 @@ from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 
+from relay.batches import Batches, Held
 from relay.body import RequestBody
 from relay.connection import EXTENSION, Streaming
 from relay.errors import BrokenOff, ClientGone, Refusal, UnknownNode, WrongMediaType
@@ -44,7 +45,9 @@ class Forwarder:
         *,
         body_timeout_s: float,
         worker_timeout_s: float,
+        batches: Batches | None = None,
     ) -> None:
+        self._batches = batches
         self._directory = directory
         self._upstream = upstream
         self._body_timeout_s = body_timeout_s
@@ -96,18 +99,36 @@ class Forwarder:
         send: Send,
         streaming: Streaming,
     ) -> None:
+        if self._batches is not None:
+            await self._batches.turn()
         sent = self._upstream.post(url, headers, body.pieces(), timeout_s=self._worker_timeout_s)
         async with sent as response:
+            if self._batches is not None:
+                await self._batches.turn()
             await send(_start(response))
-            streaming.follow(response)
             try:
-                await response.deliver(streaming.write)
+                await self._deliver(response, streaming)
             except BrokenOff:
                 # The response stays without its end, so that the server closes the connection.
                 return
             finally:
                 streaming.follow(None)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _deliver(self, response: Response, streaming: Streaming) -> None:
+        """Write the content as it comes, or at ticks; returns when its end may follow."""
+        if self._batches is None:
+            streaming.follow(response)
+            await response.deliver(streaming.write)
+            return
+        if content := response.take():
+            streaming.write(content)  # it waited for the tick that the head waited for
+        with Held(self._batches, streaming.write, response) as held:
+            streaming.follow(held)
+            try:
+                await response.deliver(held.write)
+            finally:
+                await self._batches.turn()
 
 
 def forwarded_headers(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -22,6 +22,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope
 
+from relay.batches import Batches
 from relay.errors import BodyTooSlow, ClientGone, TimedOut, UnknownKey, Unreachable
 from relay.forward import Forwarder
 from relay.nodes import NodeDirectory
@@ -136,9 +137,14 @@ class StockForwarder(Forwarder):
         *,
         body_timeout_s: float,
         worker_timeout_s: float,
+        batches: Batches | None = None,
     ) -> None:
         super().__init__(
-            directory, upstream, body_timeout_s=body_timeout_s, worker_timeout_s=worker_timeout_s
+            directory,
+            upstream,
+            body_timeout_s=body_timeout_s,
+            worker_timeout_s=worker_timeout_s,
+            batches=batches,
         )
         self._keys = keys
         self._first_byte_timeout_s = body_timeout_s

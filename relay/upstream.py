@@ -44,6 +44,10 @@ class Response:
         """Names in lower case; of a repeated one, the first."""
         self._connection = connection
 
+    def take(self) -> bytes:
+        """Return the content that has come so far."""
+        return self._connection.take()
+
     async def deliver(self, sink: Callable[[bytes], None]) -> None:
         """Give `sink` each piece of the content in the moment it comes, until the last.
 

@@ -155,6 +155,8 @@ class WorkerConfig:
     issuer_refresh_s: float = 300.0
     event_tick_ms: int = 0
     """Milliseconds from one event of a stream to the next; 0 lets each leave when it is ready."""
+    metrics_period_s: float = 60.0
+    """How often what `/metrics` says changes."""
     direct: DirectPort | None = None
     """None: no direct port, and the key document says so."""
     start_timeout_s: float = 900.0
@@ -189,5 +191,5 @@ class WorkerConfig:
         limits = (self.pool, self.max_capsules, self.max_requests, self.max_marks, self.max_quotes)
         if min(limits) < 1:
             raise ValueError("limits are at least one")
-        if self.event_tick_ms < 0:
-            raise ValueError("a tick takes time")
+        if self.event_tick_ms < 0 or self.metrics_period_s <= 0:
+            raise ValueError("a tick takes time, and so does a period")

@@ -127,10 +127,14 @@ class Front:
         loop.add_reader(self._launcher.fileno(), self._on_launcher)
         serving = asyncio.ensure_future(server.serve())
         ending = asyncio.ensure_future(self._pool.closed.wait())
+        publishing = asyncio.ensure_future(
+            self._metrics.publish_every(config.metrics_period_s, self._levels)
+        )
         await asyncio.wait((serving, ending), return_when=asyncio.FIRST_COMPLETED)
         server.should_exit = True
         await serving
         ending.cancel()
+        publishing.cancel()
         await self._store.close()
         await self._refunds.close()
 
@@ -143,6 +147,9 @@ class Front:
             return
         told = NodesMessage.decode(packet)
         self._listed.nodes, self._listed.suspect = told.nodes, told.suspect
+
+    def _levels(self) -> tuple[int, int]:
+        return self._pool.in_use, self._gateway.admitted
 
     async def _health(self, _: Request) -> Response:
         nodes = sorted(self._listed.nodes)
@@ -159,8 +166,6 @@ class Front:
         return Response(self._listed.offered(), headers=headers, media_type=KEYS_TYPE)
 
     async def _show_metrics(self, _: Request) -> Response:
-        self._metrics.idle_capsules.set(len(self._pool))
-        self._metrics.busy_capsules.set(self._pool.in_use)
         return Response(self._metrics.encode(), media_type=CONTENT_TYPE.decode())
 
 

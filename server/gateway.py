@@ -179,7 +179,6 @@ class Gateway:
         """Answer MARK."""
         marking = self._replays.mark(mark.enc, mark.expiry, self._clock())
         self._metrics.marked(marking)
-        self._metrics.marks_kept.set(len(self._replays))
         return Marked(marking)
 
     def admit(self) -> Admitted:
@@ -188,13 +187,11 @@ class Gateway:
         self.admitted += room
         admission = Admission.OK if room else Admission.BUSY
         self._metrics.admission(admission)
-        self._metrics.admitted.set(self.admitted)
         return Admitted(admission)
 
     def leave(self) -> None:
         """Give back a place that ADMIT gave."""
         self.admitted -= 1
-        self._metrics.admitted.set(self.admitted)
 
     async def spend(self, spend: Spend) -> Spent:
         """Answer SPEND."""

@@ -16,18 +16,23 @@ The life of a generation:
     OPEN    open      the log has it: `enc` is decapsulated
     ERASE   gone      keys dropped, and overwritten by the allocator
 
-A capsule that has its context when the generation goes may still have its receipt signed.
+Whatever is left is erased when the keeper ends. A capsule that has its context when the generation
+goes may still have its receipt signed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import selectors
+import signal
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import FrameType
+from typing import NoReturn
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -272,6 +277,11 @@ class Keyring:
         self.generations.pop(number, None)
         gc.collect()  # what still refers to the keys in a cycle goes now, and is overwritten
 
+    def erase_all(self) -> None:
+        """Drop every key there is: the keeper ends."""
+        self.generations.clear()
+        gc.collect()
+
 
 def answer(keyring: Keyring, state: CapsuleState, packet: bytes) -> bytes:
     """Answer one packet of a capsule.
@@ -287,6 +297,15 @@ def answer(keyring: Keyring, state: CapsuleState, packet: bytes) -> bytes:
     if packet[0] == Packet.SIGN:
         return keyring.sign(state, packet)
     raise ProtocolError("a packet that capsules do not send")
+
+
+class Ended(BaseException):
+    """SIGTERM came. Not an Exception: nothing on the way may take it for an error."""
+
+
+def _end(_number: int, _frame: FrameType | None) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # nothing interrupts the erasing
+    raise Ended
 
 
 class Keeper:
@@ -313,7 +332,14 @@ class Keeper:
         self._selector = selectors.DefaultSelector()
 
     def serve(self) -> None:
-        """Answer until the launcher's socket ends."""
+        """Answer until the launcher's socket ends; whatever ends it, every key is erased then."""
+        try:
+            self._serve()
+        finally:
+            self._selector.close()  # and with it what it knows of capsules, their generations
+            self._keyring.erase_all()
+
+    def _serve(self) -> None:
         self._selector.register(self._control, selectors.EVENT_READ, self._on_control)
         self._front.setblocking(False)
         self._selector.register(self._front, selectors.EVENT_READ, self._on_front)
@@ -360,5 +386,7 @@ class Keeper:
 
 
 def run(control: socket.socket, front: socket.socket, capsules: socket.socket) -> None:
-    """Be the keeper, until the launcher's socket ends."""
-    Keeper(control, front, capsules, Keyring(os.urandom, time.time)).serve()
+    """Be the keeper, until the launcher's socket ends or SIGTERM comes."""
+    signal.signal(signal.SIGTERM, _end)
+    with contextlib.suppress(Ended):
+        Keeper(control, front, capsules, Keyring(os.urandom, time.time)).serve()

@@ -13,6 +13,7 @@ from issuer.accounts import add_account
 from issuer.app import IssuerConfig
 from issuer.app import serve as serve_issuer
 from issuer.keys import KeyRing, create_key_file
+from sottovoce.traces import traced
 from wire import inner
 from wire.token_life import KeyPeriod
 
@@ -39,10 +40,15 @@ def serve(
         Path | None,
         typer.Option(help="Unix socket of the spent-token store, for exchanges and refunds."),
     ] = None,
+    traces: Annotated[
+        str | None,
+        typer.Option(help="URL of an OpenTelemetry collector; see docs/observability.md."),
+    ] = None,
 ) -> None:
     """Serve token requests (RFC 9578), exchanges and refunds."""
     origin_info = inner.AUTHORITY.decode()
-    serve_issuer(IssuerConfig(host, port, database, tuple(key), name, spent, origin_info))
+    config = IssuerConfig(host, port, database, tuple(key), name, spent, origin_info)
+    serve_issuer(config, traced("sottovoce-issuer", traces))
 
 
 @app.command()

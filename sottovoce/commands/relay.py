@@ -9,6 +9,7 @@ import typer
 
 from relay.app import serve as serve_relay
 from relay.config import RelayConfig
+from sottovoce.traces import traced
 
 app = typer.Typer(add_completion=False, help=__doc__)
 
@@ -30,10 +31,22 @@ def serve(
     burst: Annotated[
         int, typer.Option(min=1, help="Requests of one address at once.")
     ] = RelayConfig.burst,
+    batch_ms: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=5000,
+            help="Hold what crosses until the next tick of so many ms; then in random order.",
+        ),
+    ] = 0,
     stock_ohttp: Annotated[
         bool,
         typer.Option(help="Also serve plain OHTTP clients, which this relay could deceive."),
     ] = False,
+    traces: Annotated[
+        str | None,
+        typer.Option(help="URL of an OpenTelemetry collector; see docs/observability.md."),
+    ] = None,
 ) -> None:
     """Forward encapsulated requests, and nothing else."""
     serve_relay(
@@ -48,5 +61,7 @@ def serve(
             requests_per_s=requests_per_s,
             burst=burst,
             stock_ohttp=stock_ohttp,
-        )
+            batch_s=batch_ms / 1000,
+        ),
+        traced("sottovoce-relay", traces),
     )

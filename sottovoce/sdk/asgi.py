@@ -16,6 +16,10 @@ AHEAD = 64
 """Pieces that an answer may be ahead of its reader: a stalled reader must not fill the memory."""
 
 
+_HERE = [(b"host", b"localhost")]
+"""Whatever a caller's base URL is, it asks inside its own process."""
+
+
 @dataclass(frozen=True)
 class Question:
     """What is asked; of the target only the path and the query count."""
@@ -38,7 +42,8 @@ class Question:
             "raw_path": self.path.encode(),
             "query_string": self.query,
             "root_path": "",
-            "headers": [(name.lower(), value) for name, value in self.headers],
+            "headers": _HERE
+            + [(name.lower(), value) for name, value in self.headers if name.lower() != b"host"],
             "client": None,
             "server": None,
             "extensions": {EXTENSION: pieces},

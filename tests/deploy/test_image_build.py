@@ -51,14 +51,16 @@ def pip_volumes(folder):
     listed = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
     ).stdout
-    found = re.findall(r"^[^.]+\.(?:env\.)?([\w-]+)='(.*)'$", listed, re.MULTILINE)
-    settings = {name.removeprefix("env:."): value for name, value in found}
+    settings = dict(re.findall(r"^(?:.*\.)?([\w-]+)='(.*)'$", listed, re.MULTILINE))
     configuration = folder / "pip.conf"
     lines = [f"{name} = {value}" for name, value in settings.items()]
     configuration.write_text("\n".join(["[global]", *lines, ""]))
-    named = re.findall(r"(?:file://)?(/[^\s']+)", " ".join(settings.values()))
-    files = {path for path in named if Path(path).exists()}
-    return [f"{configuration}:/etc/pip.conf:ro", *(f"{path}:{path}:ro" for path in sorted(files))]
+    words = " ".join(settings.values()).split()
+    named = {Path(word) for word in words if word.startswith("/")}
+    # The files of a local index lie beside the folder that names them.
+    named |= {Path(word.removeprefix("file://")).parent for word in words if "file://" in word}
+    places = sorted(str(path) for path in named if path.exists())
+    return [f"{configuration}:/etc/pip.conf:ro", *(f"{path}:{path}:ro" for path in places)]
 
 
 @pytest.fixture(scope="module")

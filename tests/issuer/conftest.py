@@ -70,8 +70,10 @@ class PostgresServer:
         self._count = 0
 
     def start(self) -> None:
+        """Start it, the first time with an empty cluster; after `stop`, with what there was."""
         data = str(self._directory / "data")
-        self.run("initdb", "-D", data, "-U", "sottovoce", "-A", "trust", "-E", "UTF8", "--no-sync")
+        if not Path(data).exists():
+            self._make(data)
         settings = ("listen_addresses=", "fsync=off", "shared_buffers=16MB")
         options = [option for setting in settings for option in ("-c", setting)]
         # A child of this process, so that it is waited for and leaves nothing behind.
@@ -81,6 +83,9 @@ class PostgresServer:
             if self._server.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError((self._directory / "log").read_text())
             time.sleep(0.05)
+
+    def _make(self, data: str) -> None:
+        self.run("initdb", "-D", data, "-U", "sottovoce", "-A", "trust", "-E", "UTF8", "--no-sync")
 
     def stop(self) -> None:
         self._server.send_signal(signal.SIGQUIT)  # PostgreSQL's immediate shutdown

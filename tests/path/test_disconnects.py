@@ -23,12 +23,10 @@ def metric(url, name):
     return float(re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)[1])
 
 
-def in_use(stack):
-    return sum(
-        metric(url, f"sottovoce_{name}")
-        for url in stack.local.worker_urls
-        for name in ("capsules_in_use", "requests_admitted")
-    )
+def used_up(stack, before):
+    """Whether a capsule of `before` has ended, and none is in use."""
+    now = {name: stack.capsules(name) for name in before}
+    return now != before and stack.at_rest()
 
 
 async def hang_up_after(stack, body, delay_s):
@@ -56,11 +54,12 @@ def test_what_nobody_waits_for_stops(stack, streamed):
     whole = stack.chat(**{**body, "stream": False}, timeout=110)
     lasts = time.monotonic() - began
     assert whole.status_code == 200
-    stack.until(lambda: in_use(stack) == 0)
+    stack.until(stack.at_rest)
+    capsules = {name: stack.capsules(name) for name in ("worker0", "worker1")}
     received = asyncio.run(hang_up_after(stack, body, lasts / 4))
     assert b"[DONE]" not in received
     began = time.monotonic()
-    stack.until(lambda: in_use(stack) == 0)
+    stack.until(lambda: used_up(stack, capsules))
     assert time.monotonic() - began < lasts / 2
 
 
@@ -94,5 +93,5 @@ def test_a_third_of_many_streams_hang_up_and_the_others_get_it_all(stack):
         payloads = [line[6:] for line in text.split("\n") if line.startswith("data: ")]
         assert payloads[-1] == "[DONE]"
         check_attestation(json.loads(payloads[-2])["attestation"])
-    stack.until(lambda: in_use(stack) == 0)
+    stack.until(stack.at_rest)
     assert stack.chat().status_code == 200

@@ -8,13 +8,13 @@ import asyncio
 import base64
 import contextlib
 import os
-import re
 import socket
 import time
 from pathlib import Path
 
 import httpx
 import pytest
+from path_stack import children
 
 from attestation.bundle import Bundle
 from attestation.verifier.policy import ClientPolicy
@@ -31,7 +31,6 @@ from wire.key_document import KeyDocument
 pytestmark = pytest.mark.xdist_group("stack")
 
 TYPE = {"content-type": ohttp.CHUNKED_REQUEST_TYPE, "incremental": "?1"}
-POOL = 4
 SENDERS = 32
 MIB = 1024
 
@@ -63,17 +62,9 @@ def live_header(stack):
     return bytes([key_id]) + b"\x64\x7a\x00\x01\x00\x01"
 
 
-def metric(stack, name):
-    """A metric's value; 0 while a label has not been met."""
-    text = httpx.get(f"{worker_url(stack)}/metrics", trust_env=False).text
-    found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
-    return float(found[1]) if found else 0.0
-
-
 def roles(process):
     """The long-lived processes of a worker, launcher first: not its capsules."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return [process.pid, *map(int, children)]
+    return [process.pid, *children(process.pid)]
 
 
 def kib(pids):
@@ -84,19 +75,14 @@ def kib(pids):
     return total
 
 
-def recovered(stack):
-    idle, busy = (metric(stack, f"sottovoce_capsules_{kind}") for kind in ("idle", "in_use"))
-    return (idle, busy) == (POOL, 0) and metric(stack, "sottovoce_requests_admitted") == 0
-
-
 @pytest.mark.parametrize("count", [pytest.param(300), pytest.param(10_000, marks=pytest.mark.soak)])
 def test_garbage_as_fast_as_it_goes_leaves_everything_as_it_was(stack, count):
     """Each is addressed to a live key: it costs a decapsulation, and no capsule."""
     url, _ = ways_in(stack)
     header, worker, relay = live_header(stack), stack.process("worker0"), stack.process("relay")
     pids = [*roles(worker), relay.pid]
-    stack.until(lambda: recovered(stack))
-    before, spent = kib(pids), metric(stack, "sottovoce_marks_kept")
+    stack.until(stack.at_rest)
+    before = kib(pids)
     statuses, good = [], []
 
     async def send(client, numbers):
@@ -124,8 +110,7 @@ def test_garbage_as_fast_as_it_goes_leaves_everything_as_it_was(stack, count):
     assert statuses == [422] * count, "each was refused for what it is, none for want of room"
     assert good
     assert {answer.status_code for answer in good} == {200}, "and nobody was crowded out"
-    stack.until(lambda: recovered(stack), timeout=90)
-    assert metric(stack, "sottovoce_marks_kept") <= spent + len(good), "garbage marks nothing"
+    stack.until(stack.at_rest, timeout=90)
     assert roles(worker) == pids[:-1], "no role ended"
     assert kib(pids) - before < 64 * MIB
     assert stack.process("worker0") is worker
@@ -171,7 +156,7 @@ def test_a_body_of_endless_chunks_is_refused_and_the_refusal_can_be_read(stack, 
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert 16 << 20 < sent < 48 << 20
     assert kib(pids) - before < 64 * MIB
-    stack.until(lambda: recovered(stack))
+    stack.until(stack.at_rest)
 
 
 @pytest.mark.parametrize("way", [0, 1])
@@ -194,7 +179,7 @@ def test_slow_bodies_and_slow_headers_keep_nobody_else_waiting(stack):
         began = time.monotonic()
         assert stack.chat().status_code == 200
         assert time.monotonic() - began < 10
-        assert metric(stack, "sottovoce_capsules_in_use") == 0, "a capsule waits for no body"
+        stack.until(stack.at_rest, timeout=10)  # a capsule waits for no body
 
 
 @pytest.mark.soak
@@ -264,14 +249,14 @@ def test_two_relays_racing_the_same_bytes_buy_one_answer(stack, second_relay, ra
         async with httpx.AsyncClient(trust_env=False, timeout=60, limits=limits) as http:
             name, body, opener = await fresh_request(stack, http)
             relays = [stack.local.url(RELAY), second_relay]
-            spent = metric(stack, 'sottovoce_spends_total{spending="ok"}')
+            spent = stack.tokens_spent()
             answers = await asyncio.gather(
                 *(
                     http.post(f"{relays[i % 2]}/{name}", content=body, headers=TYPE)
                     for i in range(racers)
                 )
             )
-            return answers, opener, metric(stack, 'sottovoce_spends_total{spending="ok"}') - spent
+            return answers, opener, stack.tokens_spent() - spent
 
     answers, opener, spent = asyncio.run(race())
     opened = [answer for answer in answers if answer.status_code == 200]

@@ -161,18 +161,18 @@ def test_metrics_are_aggregates_from_one_list(worker):
             "marks_total",
             "admissions_total",
             "spends_total",
-            "capsules_idle",
             "capsules_in_use",
             "requests_admitted",
-            "marks_kept",
+            "refunds_total",
         )
     }
     labels = set(re.findall(r"{(.*?)}", "".join(lines)))
     assert labels <= {
         *(f'status="{status}"' for status in STATUSES),
-        *(f'marking="{name}"' for name in ("fresh", "replayed", "full")),
-        *(f'admission="{name}"' for name in ("ok", "busy")),
-        *(f'spending="{name}"' for name in ("ok", "spent", "unavailable")),
+        *(f'marking="{name}"' for name in ("replayed", "full")),
+        *(f'admission="{name}"' for name in ("busy",)),
+        *(f'spending="{name}"' for name in ("spent", "unavailable")),
+        'outcome="refused"',
     }
 
 

@@ -43,6 +43,7 @@ def _lying(control: int, config: WorkerConfig, ready: int) -> None:
 
 def _noting(control: int, config: WorkerConfig, ready: int) -> None:
     """The real engine, which notes in the log what it does out of the ordinary, and how often."""
+    from engine.offload.offload import Offload
     from engine.scheduler import Scheduler
     from engine.speculative import Budget
     from engine.speculative_draft import Draft
@@ -63,6 +64,7 @@ def _noting(control: int, config: WorkerConfig, ready: int) -> None:
     # A draft as large as its model is never worth it; here it is asked all the same.
     Budget.choose = lambda _budget, _pace, most: min(most, 2)
     note(Scheduler, "_preempt")
+    note(Offload, "come_back")
     note(Ngrams, "propose")
     note(Draft, "propose")
     PARTS.engine(control, config, ready)

@@ -3,8 +3,10 @@
 import io
 import os
 import socket
+import sqlite3
 import time
 from contextlib import closing
+from pathlib import Path
 
 import httpx
 from rich.console import Console
@@ -14,6 +16,13 @@ from sottovoce.up import Up, UpOptions
 
 LIST_EPOCH_S = 5
 MODEL = "tinychat"
+IDLE_CAPSULES = 4 + 2
+"""What a worker keeps ready, for the gateway and for the direct port."""
+
+
+def children(pid):
+    """Return the processes that one has forked."""
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def free_port_base():
@@ -51,6 +60,31 @@ class Stack:
 
     def process(self, name):
         return self.supervisor.parties[name].process
+
+    def capsules(self, name):
+        """Return the capsules of a worker, those in use and those that wait for a request.
+
+        What `/metrics` says is too coarse to see one request end: that is what it is for.
+        """
+        return {capsule for role in children(self.process(name).pid) for capsule in children(role)}
+
+    def at_rest(self):
+        """Whether every worker has the capsules that it keeps ready, and no others."""
+        workers = [f"worker{index}" for index in range(len(self.local.worker_urls))]
+        try:
+            return all(len(self.capsules(name)) == IDLE_CAPSULES for name in workers)
+        except (FileNotFoundError, ProcessLookupError):
+            return False  # one of them ended meanwhile
+
+    def ask_sqlite(self, party, question):
+        """Return the one number that a party's database answers."""
+        path = self.local.database(party).partition("///")[2]
+        with closing(sqlite3.connect(path, timeout=10)) as database:
+            return database.execute(question).fetchone()[0]
+
+    def tokens_spent(self):
+        """Return how many tokens the spent-token store has."""
+        return self.ask_sqlite("spent", "SELECT count(*) FROM spent")
 
     def until(self, condition, timeout=60.0):
         """Let the supervisor work until `condition()` is true."""

@@ -1,6 +1,7 @@
 """One real worker for all of these tests."""
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,17 @@ def module_worker(new_neighbours):
         worker.wait_for("WorkerReady")
         until(worker.serves, worker=worker)
         yield Watched(worker)
+
+
+@pytest.fixture
+def running():
+    """A worker of the test's own that serves: `with running(neighbours, setting=value)`."""
+
+    @contextmanager
+    def start(neighbours, **settings):
+        with running_worker(neighbours, **settings) as worker:
+            worker.wait_for("WorkerReady")
+            until(worker.serves, worker=worker)
+            yield worker
+
+    return start

@@ -35,8 +35,7 @@ METRICS = {
     "sottovoce_requests": {"status"}, "sottovoce_responses_cut": set(),
     "sottovoce_marks": {"marking"}, "sottovoce_admissions": {"admission"},
     "sottovoce_spends": {"spending"}, "sottovoce_refunds": {"outcome"},
-    "sottovoce_capsules_idle": set(), "sottovoce_capsules_in_use": set(),
-    "sottovoce_requests_admitted": set(), "sottovoce_marks_kept": set(),
+    "sottovoce_capsules_in_use": set(), "sottovoce_requests_admitted": set(),
 }  # fmt: skip
 WAYS_IN = re.compile(
     r"debug|log.?level|verbos|profil|trace|reload|admin|shell|exec|inspect|dump|repl|attach|pdb",

@@ -46,6 +46,40 @@ sys.stdin.readline()
 """
 
 
+ENDING = """
+import hashlib, os, sys, threading, time
+from server import keeper
+from server.keeper_messages import Binding, NewGeneration, Packet, encode_generation
+from server.sockets import packet_pair, receive_packet, send_packet
+
+drawn = 0
+
+def draw(length):
+    global drawn
+    drawn += 1
+    return hashlib.sha256(b"%d" % drawn).digest()[:length]
+
+def launch(control):
+    for order in (
+        NewGeneration(1, 2, 3, direct=True).encode(),
+        Binding(1, bytes([1]) * 32, bytes(32), "none", "none").encode(),
+        encode_generation(Packet.OPEN, 1),
+    ):
+        send_packet(control, order)
+        receive_packet(control)
+    print(drawn, flush=True)
+    if sys.stdin.readline() == "close\\n":
+        control.close()
+
+keeper.os.urandom, own = draw, os.urandom
+pairs = [packet_pair() for _ in range(3)]
+threading.Thread(target=launch, args=(pairs[0][0],), daemon=True).start()
+keeper.run(*(near for _, near in pairs))
+print("ended", flush=True)
+time.sleep(60)
+"""
+
+
 def needles(first, last):
     found = Needles()
     for number in range(first, last + 1):
@@ -69,3 +103,22 @@ def test_an_erased_generation_is_nowhere_and_the_next_one_still_is():
         assert old.process(keeper.pid) == {}
         assert new.process(keeper.pid).keys() == held[1].keys()
         keeper.stdin.write("\n")
+
+
+@pytest.mark.parametrize("end", ["close", "terminate"])
+def test_whatever_ends_a_keeper_erases_its_keys_first(end):
+    """The end of its launcher, or a signal; only a kill leaves it to the kernel."""
+    environment = {**FIXED, "PYTHONPATH": str(ROOT)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(
+        [sys.executable, "-c", ENDING], env=environment, text=True, **pipes
+    ) as keeper:
+        keys = Search(needles(1, int(keeper.stdout.readline())))
+        assert keys.process(keeper.pid), "a search that cannot find proves nothing"
+        keeper.stdin.write(f"{end}\n")
+        keeper.stdin.flush()
+        if end == "terminate":
+            keeper.terminate()
+        assert keeper.stdout.readline() == "ended\n"
+        assert keys.process(keeper.pid) == {}
+        keeper.kill()

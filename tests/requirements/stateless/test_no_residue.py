@@ -20,7 +20,6 @@ from pathlib import Path
 from subprocess import DEVNULL
 from types import SimpleNamespace
 
-import httpx
 import pytest
 from canary import Needles, canary
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -154,8 +153,7 @@ class Node:
 
     def idle(self):
         """Wait until no capsule is in use."""
-        gauge = b"sottovoce_capsules_in_use 0"
-        self.stack.until(lambda: gauge in httpx.get(f"{self.url}/metrics", trust_env=False).content)
+        self.stack.until(self.stack.at_rest)
 
 
 @pytest.fixture(scope="module")

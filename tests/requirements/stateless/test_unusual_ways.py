@@ -1,7 +1,8 @@
 """Nothing is left of requests that an engine treats in an unusual way.
 
-Preempted because blocks ran out, proposed ids by n-grams or by a draft model, refused because the
-computation did not hold. The engine itself notes that the unusual happened.
+Preempted because blocks ran out, kept sealed in host memory meanwhile, proposed ids by n-grams or
+by a draft model, refused because the computation did not hold. The engine itself notes that the
+unusual happened.
 """
 
 import json
@@ -107,6 +108,20 @@ def test_preempted_proposed_by_ngrams_and_constrained_by_grammar(start_worker, m
         assert_nothing_is_left(worker, needles)
         assert worker.logged("NotedScheduler")
         assert worker.logged("NotedNgrams")
+
+
+def test_preempted_and_kept_in_host_memory_meanwhile(start_worker, model):
+    """What a preempted sequence had computed stays sealed outside the pool, and comes back."""
+    engine = {**SMALL, "kv_blocks": 16, "kv_offload_bytes": 64 << 20}
+    with real(start_worker, engine=engine, noting=True) as worker:
+        worker.wait_for("WorkerReady")
+        asked = prompts(25, 2)
+        needles = prepared(worker, model, asked)
+        answers = ask_all(worker, asked, **LONG, n=2)
+        assert len(answers) == len(asked)
+        assert_nothing_is_left(worker, needles)
+        assert worker.logged("NotedScheduler")
+        assert worker.logged("NotedOffload"), "what was left outside came back"
 
 
 @pytest.mark.soak
