@@ -16,6 +16,7 @@ PLACES = {".osrel": 0x20000, ".cmdline": 0x30000, ".linux": 0x2000000, ".initrd"
 """Where each section is loaded, above the stub and without overlap."""
 
 _DOS_HEADER, _OPTIONAL_HEADER = 0x3C, 24
+_TIME, _CHECKSUM = 8, 64
 _SECTION = struct.Struct("<8sIIII16x")
 
 
@@ -49,6 +50,21 @@ def assemble(stub: Path, parts: Mapping[str, Path], out: Path) -> None:
         arguments += ["--change-section-vma", f"{name}={place:#x}"]
     command = ["objcopy", *arguments, str(stub), str(out)]
     subprocess.run(command, check=True)  # noqa: S603 - binutils, and files of this build
+    out.write_bytes(undated(out.read_bytes()))
+
+
+def undated(image: bytes) -> bytes:
+    """Return a PE file without the time at which it was written, and without a checksum over that.
+
+    No firmware looks at the one or the other.
+
+    Raises:
+        ImageError: not a PE file.
+    """
+    start = pe_header(image)
+    for at in (start + _TIME, start + _OPTIONAL_HEADER + _CHECKSUM):
+        image = image[:at] + bytes(4) + image[at + 4 :]
+    return image
 
 
 def sections(image: bytes) -> dict[str, Section]:

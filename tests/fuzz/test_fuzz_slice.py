@@ -33,7 +33,7 @@ EACH = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 
 NOT_A_DECODER_OF_OTHERS_BYTES = {
     "server.control:decode_for_zygote": "one program's own packets",
-    "server.control:decode_nodes": "one program's own packets",
+    "server.control:NodesMessage.decode": "one program's own packets",
     "server.openai.chat_template:_Generation.parse": "the measured model's own template",
     "server.openai.tokenizer:Tokenizer.decode": "token ids, which the engine made",
     "wire.merkle:split_point": "arithmetic",

@@ -2,7 +2,7 @@
 
 import pytest
 
-MARKER = "image: builds the measured image and boots it under QEMU; `make image-test` runs these"
+MARKER = "image: builds the measured image and boots it under QEMU; `-m image` runs these"
 
 
 def pytest_configure(config):

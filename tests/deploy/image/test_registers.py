@@ -127,3 +127,12 @@ def test_variables_that_are_missing_are_not_guessed():
         registers.predict(pe(), Machine(bytes(32), store(dbx=None)))
     with pytest.raises(firmware.FirmwareError, match="no store"):
         registers.predict(pe(), Machine(bytes(32), b"nothing"))
+
+
+def test_when_an_image_was_written_is_not_in_it():
+    image = pe()
+    start = uki.pe_header(image)
+    dated = image[: start + 8] + b"time" + image[start + 12 :]
+    assert registers.predict(dated, MACHINE)[4] != registers.predict(image, MACHINE)[4]
+    summed = dated[: start + 88] + b"sums" + dated[start + 92 :]
+    assert uki.undated(summed) == image
