@@ -37,7 +37,7 @@ test: $(VENV)/.ready $(PEERS)
 # Floods, slow clients and thousands of streams against real processes, for minutes.
 soak: $(VENV)/.ready $(PEERS)
 	$(BIN)/python -m pytest -m soak --timeout 900 \
-		tests/relay tests/server tests/path tests/attestation tests/transparency tests/engine tests/fuzz tests/requirements
+		tests/relay tests/server tests/path tests/attestation tests/transparency tests/engine tests/fuzz tests/requirements tests/deploy
 
 interop: $(VENV)/.ready $(PEERS)
 	$(BIN)/python -m pytest tests/interop tests/client/test_proxy.py
@@ -83,7 +83,7 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 
 types: $(VENV)/.ready
-	$(BIN)/mypy attestation client engine issuer relay server sottovoce transparency wire
+	$(BIN)/mypy attestation client deploy engine issuer relay server sottovoce transparency wire
 
 floors: $(VENV)/.ready
 	$(BIN)/lint-imports

@@ -101,10 +101,10 @@ def gather(root: Root, venv: Path, *, compiler: bool) -> None:
         root.take(headers)
         # Debian keeps those of one machine apart; elsewhere there is no such folder.
         root.take(headers.parent / (sysconfig.get_config_var("MULTIARCH") or "") / headers.name)
-        for path in _files_of(COMPILER):
-            root.take(path)
-    for path in FILES:
-        root.take(Path(path))
+        for part in _files_of(COMPILER):
+            root.take(part)
+    for name in FILES:
+        root.take(Path(name))
     _link_merged(root)
     _take_libraries(root, venv)
     _compile(root)
