@@ -7,7 +7,7 @@ MODEL ?=
 RUN ?= /tmp/tinychat
 ARGS ?=
 
-.PHONY: up test soak bench coverage check lint types floors interop fuzz model screenshots image boot clean
+.PHONY: up test soak bench coverage check lint types floors interop fuzz model screenshots image boot lock sbom clean
 
 # Clients and codecs of others, for the tests; without npm those tests skip and say so.
 PEERS := $(if $(shell command -v npm),tests/interop/node_modules/.package-lock.json)
@@ -65,6 +65,14 @@ screenshots: $(VENV)/.ready
 # The measured image, and what will be measured of it; ARGS=--twice builds it again and compares (docs/image.md).
 image: $(VENV)/.ready
 	$(BIN)/python -m deploy.image.build $(ARGS)
+
+# Every archive of an installation by hash, and the bill of materials of the base lock.
+lock: $(VENV)/.ready
+	$(BIN)/python deploy/lock.py
+	$(BIN)/python deploy/lock.py --extra engine
+
+sbom: $(VENV)/.ready
+	$(BIN)/python deploy/sbom.py
 
 # Boots it under QEMU with all other parties around it, and asks it something.
 boot: $(VENV)/.ready
