@@ -106,12 +106,17 @@ async def restart_database(soak, _):
 
 
 async def lie(soak, chance):
-    """Let the device of a worker lie; nothing that it computed is delivered."""
+    """Let the device of a worker lie; nothing that it computed is delivered.
+
+    The worker begins nothing new then, until a person has looked at it: here, started it anew.
+    """
     flag = soak.flags[chance.randrange(2)]
-    flag.write_bytes(b"\1")
+    with flag.open("r+b") as file:  # in place: the engine has the page mapped
+        file.write(b"\1")
     await asyncio.sleep(HELD_S)
-    flag.write_bytes(b"\0")
-    return f"device of {flag.stem} lies"
+    if process := soak.stack.process(flag.stem):
+        process.kill()
+    return f"device of {flag.stem} lies, then kill it"
 
 
 async def fork_log(soak, _):
