@@ -24,7 +24,8 @@ from attestation.verifier.tpm.platform import TPM
 BANK = "sha256"
 
 _TEMPLATE = "ecc256:ecdsa-sha256:null"
-_ATTRIBUTES = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|sign"
+_ATTRIBUTES = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|sign|noda"
+"""`noda`: there is no secret to guess, and machines whose power fails would in the end lock it."""
 _ATTEMPTS = 5
 _NV_CHUNK = 512
 """Bytes; no TPM reads less at once (PC Client Platform TPM Profile, TPM_PT_NV_BUFFER_MAX)."""

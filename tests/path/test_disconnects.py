@@ -34,7 +34,9 @@ async def hang_up_after(stack, body, delay_s):
     port = int(stack.base_url.split(":")[2].split("/")[0])
     content = json.dumps(body).encode()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {len(content)}"
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(content)}"
+    )
     writer.write(head.encode() + b"\r\n\r\n" + content)
     received = b""
     try:

@@ -242,9 +242,9 @@ def test_refused(stack, row):
 RAW = [
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS
     b"GARBAGE\r\n\r\n",
-    b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: -1\r\n\r\n",
-    b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
-    b"GET /\x00 HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n",
+    b"POST /v1/chat/completions HTTP/1.1\r\nhost: [::1]\r\ncontent-length: -1\r\n\r\n",
+    b"POST /v1/chat/completions HTTP/1.1\r\nhost:[::1]\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+    b"GET /\x00 HTTP/1.1\r\nhost: [::1]\r\n\r\n",
     b"GET / HTTP/1.1\r\nhost : x\r\n\r\n",
 ]
 
