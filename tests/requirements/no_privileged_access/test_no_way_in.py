@@ -25,7 +25,7 @@ EVENTS = {
     "WorkerStopping", "CapsuleCrashed", "AcceleratorSuspect",
 }  # fmt: skip
 OPTIONS = {
-    "model", "name", "trust", "log", "issuer", "spent", "port", "host", "platform", "platform_key",
+    "accept", "model", "name", "trust", "log", "issuer", "spent", "port", "host", "platform", "platform_key",
     "platform_endorsement", "collateral", "adapter", "tensor_parallel", "device", "weights",
     "speculation", "draft", "kv_truncation", "kv_offload", "verification", "upstream",
     "upstream_kind", "upstream_model", "direct", "direct_keys", "index", "event_tick_ms", "help",
