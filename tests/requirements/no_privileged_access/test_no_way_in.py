@@ -28,7 +28,8 @@ OPTIONS = {
     "model", "name", "trust", "log", "issuer", "spent", "port", "host", "platform", "platform_key",
     "platform_endorsement", "collateral", "adapter", "tensor_parallel", "device", "weights",
     "speculation", "draft", "kv_truncation", "kv_offload", "verification", "upstream",
-    "upstream_kind", "upstream_model", "accept", "direct", "direct_keys", "index", "event_tick_ms", "help",
+    "upstream_kind", "upstream_model", "accept", "direct", "direct_keys", "index", "event_tick_ms",
+    "help",
 }  # fmt: skip
 ROUTES = {"/gateway", "/health", "/ohttp-keys", "/metrics"}
 METRICS = {
