@@ -123,6 +123,8 @@ void few(const Job& job, int first) {
   }
 }
 
+constexpr int kAhead = 256;  // numbers of a row
+
 // Tiles as high as there are rows: reading beyond the last one would leave the buffer.
 void configure(int above, int below) {
   struct alignas(64) Config {
@@ -148,7 +150,11 @@ void many(const Job& job, int first, int count) {
     _tile_zero(1);
     _tile_zero(3);
   }
+  const auto ahead = [&](int k) {  // 16 or 32 rows are more streams than the processor foresees
+    for (int row = 0; row < count; ++row) _mm_prefetch(above + row * stride + (k + kAhead) * 2, _MM_HINT_T0);
+  };
   for (int k = 0; k < job.outputs; k += 32) {
+    ahead(k);
     _tile_loadd(4, above + k * 2, stride);
     _tile_loadd(6, job.secrets + static_cast<std::size_t>(k) * kTile, 64);
     _tile_dpbf16ps(0, 4, 6);
@@ -161,6 +167,7 @@ void many(const Job& job, int first, int count) {
   above = reinterpret_cast<const char*>(job.x) + first * stride;
   below = above + kTile * stride;
   for (int k = 0; k < job.inputs; k += 32) {
+    ahead(k);
     _tile_loadd(4, above + k * 2, stride);
     _tile_loadd(6, job.high + static_cast<std::size_t>(k) * kTile, 64);
     _tile_loadd(7, job.low() + static_cast<std::size_t>(k) * kTile, 64);
