@@ -123,8 +123,6 @@ void few(const Job& job, int first) {
   }
 }
 
-constexpr int kAhead = 256;  // numbers of a row
-
 // Tiles as high as there are rows: reading beyond the last one would leave the buffer.
 void configure(int above, int below) {
   struct alignas(64) Config {
@@ -150,11 +148,7 @@ void many(const Job& job, int first, int count) {
     _tile_zero(1);
     _tile_zero(3);
   }
-  const auto ahead = [&](int k) {  // 16 or 32 rows are more streams than the processor foresees
-    for (int row = 0; row < count; ++row) _mm_prefetch(above + row * stride + (k + kAhead) * 2, _MM_HINT_T0);
-  };
   for (int k = 0; k < job.outputs; k += 32) {
-    ahead(k);
     _tile_loadd(4, above + k * 2, stride);
     _tile_loadd(6, job.secrets + static_cast<std::size_t>(k) * kTile, 64);
     _tile_dpbf16ps(0, 4, 6);
@@ -167,7 +161,6 @@ void many(const Job& job, int first, int count) {
   above = reinterpret_cast<const char*>(job.x) + first * stride;
   below = above + kTile * stride;
   for (int k = 0; k < job.inputs; k += 32) {
-    ahead(k);
     _tile_loadd(4, above + k * 2, stride);
     _tile_loadd(6, job.high + static_cast<std::size_t>(k) * kTile, 64);
     _tile_loadd(7, job.low() + static_cast<std::size_t>(k) * kTile, 64);
@@ -220,8 +213,9 @@ void piece(const SketchedRows& of, int index) {
   residuals(job, row, std::min(of.count - row, kRows));
 }
 
-// Threads are begun for as long as it takes, where that is long enough for them; one at least is there.
-constexpr std::size_t kWorthwhile = std::size_t{4} << 20;  // bytes that are read, some 400 microseconds
+// Threads are begun for as long as it takes, where that is long enough for them; one at least is there. Where others'
+// threads still spin, the last piece of one that has no processor is waited for.
+constexpr std::size_t kWorthwhile = std::size_t{16} << 20;  // bytes that are read, some two milliseconds
 
 template <class Work>
 void share(int threads, Work&& work) {
