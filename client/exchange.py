@@ -35,9 +35,9 @@ class InnerRequest:
     blinded: BlindedMessages | None = None
     """As many as tokens, for what the request will not use."""
 
-    def encode(self) -> bytes:
-        """Encode as Binary HTTP, zero-padded to a request class."""
-        request = inner.build_request(
+    def message(self) -> bhttp.Request:
+        """Return it as an HTTP message."""
+        return inner.build_request(
             method=self.method,
             path=self.path,
             body=self.body,
@@ -45,6 +45,10 @@ class InnerRequest:
             tokens=self.tokens,
             blinded=self.blinded,
         )
+
+    def encode(self) -> bytes:
+        """Encode as Binary HTTP, zero-padded to a request class."""
+        request = self.message()
         length = len(bhttp.encode_request(request))
         return bhttp.encode_request(
             request, padded_length=padding.padded_length(length, padding.REQUEST_CLASSES)

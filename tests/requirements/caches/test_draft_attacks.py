@@ -5,13 +5,11 @@ The unsafe engines of these tests have a draft that remembers, or one estimate o
 
 import pytest
 import torch
-from chances import mann_whitney_p
+from acceptance import inference_p
 
 from engine import scheduler
 from engine.speculative import Pace
 from engine.speculative_draft import Draft
-
-TRIALS = 12
 
 
 @pytest.fixture
@@ -43,24 +41,6 @@ def remembering(monkeypatch):
 
     monkeypatch.setattr(Draft, "_draw", draw)
     return learnt
-
-
-def steps_of(local, prompt):
-    """Steps that an answer takes: what an attacker sees of accepted proposals."""
-    slot = local.submit(prompt, max_new_tokens=12)
-    steps = local.run()
-    local.done(slot)
-    return steps
-
-
-def inference_p(local, prompt_ids):
-    """p that steps tell a prompt that somebody has asked before from one that nobody has."""
-    asked, new = [], []
-    for seed in range(TRIALS):
-        steps_of(local, prompt_ids(20, seed))
-        asked.append(steps_of(local, prompt_ids(20, seed)))
-        new.append(steps_of(local, prompt_ids(20, seed + 1000)))
-    return mann_whitney_p(asked, new)
 
 
 def test_acceptance_does_not_tell_what_others_asked(drafted, prompt_ids, report):

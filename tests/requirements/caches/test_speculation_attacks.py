@@ -5,11 +5,9 @@ The unsafe engine of these tests looks proposals up in a database of past reques
 
 import numpy as np
 import pytest
-from chances import mann_whitney_p
+from acceptance import inference_p
 
 from engine import speculative_ngram
-
-TRIALS = 12
 
 
 @pytest.fixture
@@ -24,24 +22,6 @@ def database(monkeypatch):
 
     monkeypatch.setattr(speculative_ngram, "lookup", remembering)
     return remembered
-
-
-def steps_of(local, prompt):
-    """Steps that an answer takes: what an attacker sees of accepted proposals."""
-    slot = local.submit(prompt, max_new_tokens=12)
-    steps = local.run()
-    local.done(slot)
-    return steps
-
-
-def inference_p(local, prompt_ids):
-    """p that steps tell a prompt that somebody has asked before from one that nobody has."""
-    asked, new = [], []
-    for seed in range(TRIALS):
-        steps_of(local, prompt_ids(20, seed))
-        asked.append(steps_of(local, prompt_ids(20, seed)))
-        new.append(steps_of(local, prompt_ids(20, seed + 1000)))
-    return mann_whitney_p(asked, new)
 
 
 def test_acceptance_does_not_tell_what_others_asked(local_engine, prompt_ids, report):

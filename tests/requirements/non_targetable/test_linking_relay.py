@@ -19,7 +19,7 @@ from simulator import World
 from client.canonical import canonical_body
 from client.exchange import InnerRequest
 from tests.client.conftest import Client
-from wire import bhttp, inner, padding
+from wire import bhttp, padding
 
 USERS = 6
 REQUESTS = 8
@@ -160,15 +160,7 @@ def test_a_relay_cannot_tell_two_prompts_of_one_class(report):
 
 def test_a_relay_tells_them_by_length_without_padding(monkeypatch, report):
     def bare(self):
-        request = inner.build_request(
-            method=self.method,
-            path=self.path,
-            body=self.body,
-            date=self.date,
-            tokens=self.tokens,
-            blinded=self.blinded,
-        )
-        return bhttp.encode_request(request)
+        return bhttp.encode_request(self.message())
 
     monkeypatch.setattr(InnerRequest, "encode", bare)
     carried = everybody(asked_one_of_two, requests=3)
