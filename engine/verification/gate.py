@@ -93,6 +93,11 @@ class Provisional:
     output: StepOutput
     drawn: Items[Drawn]
 
+    @property
+    def decoding(self) -> bool:
+        """No prompt is in it."""
+        return all(each.decoding for each in self.step)
+
 
 class Finding(Protocol):
     """What leaves the verifier of one sequence's rows."""
@@ -174,7 +179,7 @@ class Gate:
         The one before was settled.
         """
         self._held = step
-        return self._beside is not None and all(each.decoding for each in step.step)
+        return self._beside is not None and step.decoding
 
     @property
     def holding(self) -> bool:
@@ -219,8 +224,7 @@ class Gate:
             return self._failed(frozenset(each.key for each in step))
         # Few rows are many small operations: torch's threads would mostly wait for each other, and
         # in the way of the device's.
-        few = all(each.decoding for each in step)
-        with _torch_threads(1 if few else torch.get_num_threads()):
+        with _torch_threads(1 if held.decoding else torch.get_num_threads()):
             findings = self._judged(step, transcript, held.output.logits)
         failed = set()
         for each, finding in zip(step, findings, strict=True):

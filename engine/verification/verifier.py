@@ -204,11 +204,15 @@ class Verifier:
             step: what U was given.
             transcript: what U says it did. Not closed here.
             logits: float32 [wanted, vocabulary], as U returned them.
+
+        Raises:
+            ValueError: what was told has not the model's shape, or goes on behind what was checked.
         """
         keys, values = transcript.keys.clone(), transcript.values.clone()  # now U is committed
         opened = self._open(step)
         rows = [each.first + row for each in opened for row in each.own]
         opening = transcript.open(rows)
+        self._check_shapes(opening)
         index = torch.tensor(rows)
         replayed = replay(
             self._model, self._rows(opened), opening, keys[:, index], values[:, index]
@@ -223,6 +227,17 @@ class Verifier:
         table = self._table(judged, replayed)
         table["attention"] = torch.cat(attended, dim=1).all(0).tolist()
         return self._findings(opened, table, heads)
+
+    def _check_shapes(self, opening: Opening) -> None:
+        """Refuse rows that are not as wide as their sketches, before anything reads them.
+
+        Raises:
+            ValueError: some are not.
+        """
+        for matrix, sketch in self._model.sketches.items():
+            told = opening.products[matrix]
+            if (told.outputs.shape[-1], told.inputs.shape[-1]) != (sketch.outputs, sketch.inputs):
+                raise ValueError("a product is not as wide as its sketch")
 
     def _findings(
         self, opened: Sequence[_Opened], table: dict[str, list[bool]], heads: list[bool]

@@ -11,6 +11,7 @@ from engine.verification.model import weights
 from engine.verification.plain_decoder import Hands, Op
 from engine.verification.secrets import Secrets
 from engine.verification.thresholds import BOUNDS
+from engine.verification.transcript import Matrix, Product
 from engine.verification.verifier import Verifier, Work
 
 
@@ -100,6 +101,17 @@ def test_what_a_lie_does_downstream_is_accepted_as_computed():
     talk.step(prompt(40))
     talk.device.hands = Hands(touch=touch)
     assert talk.step(prompt(1)).failed == ("gate_up",)
+
+
+def test_a_product_of_another_width_is_not_read():
+    talk = Talk("llama")
+    logits, told = talk.device.step(prompt(20), [span(0, 20)], [19])
+    opened, opening = told.open, told.open(range(20))
+    down = opening.products[Matrix.DOWN]
+    narrow = {**opening.products, Matrix.DOWN: Product(down.outputs[..., :-1], down.inputs)}
+    told.open = lambda rows: dataclasses.replace(opened(rows), products=narrow)
+    with pytest.raises(ValueError, match="not as wide as its sketch"):
+        talk.verifier.check([Work("one", 0, prompt(20), [19])], told, logits)
 
 
 def test_another_id_than_the_one_sent_is_found():
