@@ -20,6 +20,7 @@ from engine.digest import model_digest
 from engine.policy import engine_policy
 from issuer.accounts import add_account
 from issuer.keys import create_key_file
+from sottovoce import party_words
 from sottovoce.engine_config import EngineOptions, verification_here, worker_engine
 from sottovoce.loading import LoadingBar
 from sottovoce.local import (
@@ -35,7 +36,6 @@ from sottovoce.local import (
     Local,
     prepare,
     profile_text,
-    witness_name,
 )
 from sottovoce.models import ChosenModel, ModelNotFound, choose_model
 from sottovoce.ports import require_free
@@ -180,37 +180,10 @@ class Up:
     def _start_ground(self) -> None:
         local, start = self.local, self.supervisor.start
         for index in range(WITNESSES):
-            start(
-                f"witness{index}", "witness",
-                "--name", witness_name(index),
-                "--key", str(local.seed(f"witness{index}")),
-                "--state", str(local.directory(f"witness{index}") / "state.json"),
-                "--trust", str(local.trust),
-                "--port", str(local.port(WITNESS + index)),
-            )  # fmt: skip
-        start(
-            "log", "log", "serve",
-            "--directory", str(local.directory("log")),
-            "--trust", str(local.trust),
-            "--key", str(local.seed("log")),
-            "--list-key", str(local.seed("list")),
-            *(word for url in local.witness_urls for word in ("--witness", url)),
-            "--min-nodes", str(local.workers),
-            "--port", str(local.port(LOG)),
-        )  # fmt: skip
-        start(
-            "issuer", "issuer", "serve",
-            "--database", local.database("issuer"),
-            "--key", str(local.issuer_key),
-            "--name", ISSUER_NAME,
-            "--spent", str(local.spent_socket),
-            "--port", str(local.port(ISSUER)),
-        )  # fmt: skip
-        start(
-            "spent", "spent",
-            "--database", local.database("spent"),
-            "--socket", str(local.spent_socket),
-        )  # fmt: skip
+            start(f"witness{index}", *party_words.witness(local, index))
+        start("log", *party_words.log(local), "--min-nodes", str(local.workers))
+        start("issuer", *party_words.issuer(local))
+        start("spent", *party_words.spent(local))
         for url in (*local.witness_urls, local.url(LOG), local.url(ISSUER)):
             self._wait(f"{url}/health")
 
@@ -236,26 +209,12 @@ class Up:
                 *self._engine.words(),
                 *self._direct_words(index),
             )  # fmt: skip
-        start(
-            "relay", "relay",
-            *(word for url in local.worker_urls for word in ("--worker", url)),
-            "--log", local.url(LOG),
-            "--port", str(local.port(RELAY)),
-            *(("--stock-ohttp",) if self._options.stock_ohttp else ()),
-        )  # fmt: skip
+        stock = ("--stock-ohttp",) if self._options.stock_ohttp else ()
+        start("relay", *party_words.relay(local), *stock)
         local.account_file.touch(0o600)
         local.account_file.write_text(account + "\n")
         local.profile.write_text(profile_text(local, self._accepted()))
-        start(
-            "proxy", "proxy",
-            "--trust", str(local.trust),
-            "--relay", local.url(RELAY),
-            "--issuer", local.url(ISSUER),
-            "--account-key", str(local.account_file),
-            "--state", str(local.directory("proxy")),
-            *(word for weakness in self._accepted() for word in ("--accept", weakness)),
-            "--port", str(local.port(PROXY)),
-        )  # fmt: skip
+        start("proxy", *party_words.proxy(local, self._accepted()))
 
     def _accepted(self) -> list[Weakness]:
         """Return what the local client has to put up with."""

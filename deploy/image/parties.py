@@ -18,15 +18,14 @@ import httpx
 from deploy.image.start import MODEL, NAME, join
 from engine.digest import model_digest
 from engine.policy import engine_policy
+from sottovoce import party_words
 from sottovoce.engine_config import EngineOptions, worker_engine
 from sottovoce.keys import public_key, write_seed
 from sottovoce.local import (
     ISSUER,
     ISSUER_NAME,
     LOG,
-    PROXY,
     QUORUM,
-    RELAY,
     WITNESSES,
     Local,
     witness_name,
@@ -38,7 +37,6 @@ from transparency.note import KeyType, VerifierKey
 
 ORIGIN = "log.sottovoce.invalid/boot"
 ACCEPTED = ("boot-only", "compute-unverified")
-_ACCEPT = [word for weakness in ACCEPTED for word in ("--accept", weakness)]
 LIST_EPOCH_S = 30
 SPENT = 60
 """The offset of the port under which the spent-token store is reached from the machine."""
@@ -79,40 +77,13 @@ def parties(local: Local) -> Iterator[Supervisor]:
     supervisor = Supervisor(local.folder, _on_death)
     try:
         for index in range(WITNESSES):
-            supervisor.start(
-                f"witness{index}", "witness",
-                "--name", witness_name(index),
-                "--key", str(local.seed(f"witness{index}")),
-                "--state", str(local.directory(f"witness{index}") / "state.json"),
-                "--trust", str(local.trust),
-                "--port", local.witness_urls[index].rpartition(":")[2],
-            )  # fmt: skip
-        supervisor.start(
-            "log", "log", "serve",
-            "--directory", str(local.directory("log")),
-            "--trust", str(local.trust),
-            "--key", str(local.seed("log")),
-            "--list-key", str(local.seed("list")),
-            *(word for url in local.witness_urls for word in ("--witness", url)),
-            "--port", str(local.port(LOG)),
-            *_ACCEPT,
-        )  # fmt: skip
+            supervisor.start(f"witness{index}", *party_words.witness(local, index))
+        supervisor.start("log", *party_words.log(local), *party_words.accepting(ACCEPTED))
         account = prepare_issuer(local)
         local.account_file.touch(0o600)
         local.account_file.write_text(account + "\n")
-        supervisor.start(
-            "issuer", "issuer", "serve",
-            "--database", local.database("issuer"),
-            "--key", str(local.issuer_key),
-            "--name", ISSUER_NAME,
-            "--spent", str(local.spent_socket),
-            "--port", str(local.port(ISSUER)),
-        )  # fmt: skip
-        supervisor.start(
-            "spent", "spent",
-            "--database", local.database("spent"),
-            "--socket", str(local.spent_socket),
-        )  # fmt: skip
+        supervisor.start("issuer", *party_words.issuer(local))
+        supervisor.start("spent", *party_words.spent(local))
         for url in (*local.witness_urls, local.url(LOG), local.url(ISSUER)):
             wait_for_health(supervisor, url, READY_S)
         _carry_spent(local.spent_socket, local.port(SPENT))
@@ -123,22 +94,8 @@ def parties(local: Local) -> Iterator[Supervisor]:
 
 def start_path(supervisor: Supervisor, local: Local) -> None:
     """Start the relay before the machine's worker, and the client's proxy."""
-    supervisor.start(
-        "relay", "relay",
-        "--worker", local.worker_urls[0],
-        "--log", local.url(LOG),
-        "--port", str(local.port(RELAY)),
-    )  # fmt: skip
-    supervisor.start(
-        "proxy", "proxy",
-        "--trust", str(local.trust),
-        "--relay", local.url(RELAY),
-        "--issuer", local.url(ISSUER),
-        "--account-key", str(local.account_file),
-        "--state", str(local.directory("proxy")),
-        *_ACCEPT,
-        "--port", str(local.port(PROXY)),
-    )  # fmt: skip
+    supervisor.start("relay", *party_words.relay(local))
+    supervisor.start("proxy", *party_words.proxy(local, ACCEPTED))
 
 
 def publish_release(local: Local, measurement: bytes, source: Path) -> None:
