@@ -11,14 +11,22 @@ from server.loading import bar, loading_told
 
 @pytest.fixture
 def log(request):
-    """The log of this process: a terminal or a pipe. Returns what reads what was written to it."""
+    """The log of this process: a terminal or a pipe. Returns what reads up to a text."""
     near, far = os.openpty() if request.param == "terminal" else os.pipe()
     before = logs.log_descriptor()
     logs.log_to(far)
-    yield lambda: os.read(near, 1 << 16).decode()
+    yield lambda until: _read(near, until)
     logs.log_to(before)
     os.close(near)
     os.close(far)
+
+
+def _read(near: int, until: str) -> str:
+    """Read up to `until`: a terminal hands out what was written to it piece by piece."""
+    text = ""
+    while until not in text:
+        text += os.read(near, 1 << 16).decode()
+    return text
 
 
 @pytest.mark.parametrize("log", ["terminal"], indirect=True)
@@ -26,7 +34,7 @@ def test_a_terminal_gets_a_bar_that_is_drawn_over_and_ends_its_line(log):
     tell = loading_told()
     for percent in (3, 50, 100):
         tell(percent)
-    text = log()
+    text = log(until="\n")
     assert text.count("\r") == 4  # the terminal itself ends a line with another
     assert text.count("\n") == 1
     assert "  3 %" in text
@@ -39,7 +47,7 @@ def test_a_log_gets_an_event_for_each_tenth_and_no_bar(log):
     tell = loading_told()
     for percent in range(1, 101):
         tell(percent)
-    events = [json.loads(line) for line in log().splitlines()]
+    events = [json.loads(line) for line in log(until='"percent":100').splitlines()]
     assert {event["event"] for event in events} == {"ModelLoading"}
     assert [event["percent"] for event in events] == list(range(10, 101, 10))
 
