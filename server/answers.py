@@ -17,12 +17,11 @@ PROBLEM_TYPE = (b"content-type", b"application/problem+json")
 NO_STORE = (b"cache-control", b"no-store")
 RETRY_AFTER = (b"retry-after", b"1")
 
-INTERNAL_ERROR = ApiError(500, "server_error", "internal_error", "The request failed.")
-
 
 def of_error(error: ApiError, *headers: tuple[bytes, bytes]) -> bhttp.Response:
-    """Return an OpenAI error as a response."""
-    return bhttp.Response(error.status, (JSON_TYPE, *headers), error_body(error))
+    """Return an OpenAI error as a response; one that passes says when to come again."""
+    retry = (RETRY_AFTER,) if error.status == 503 else ()
+    return bhttp.Response(error.status, (JSON_TYPE, *retry, *headers), error_body(error))
 
 
 def malformed(error: inner.InnerError | None) -> bhttp.Response:
@@ -50,7 +49,7 @@ def replayed() -> bhttp.Response:
 def busy() -> bhttp.Response:
     """Return the authenticated busy: the client may draw another node."""
     error = ApiError(503, "server_error", "busy", "The node is busy.")
-    return of_error(error, RETRY_AFTER, NO_STORE)
+    return of_error(error, NO_STORE)
 
 
 def payment_unavailable() -> bhttp.Response:
@@ -74,11 +73,6 @@ def too_few_tokens(issuer: AcceptedIssuer, needed: int) -> bhttp.Response:
     )
     field = (inner.TOKENS_NEEDED_FIELD, str(needed).encode())
     return of_error(error, *_challenges(issuer), field, NO_STORE)
-
-
-def internal_error() -> bhttp.Response:
-    """Return the answer to a failure of ours."""
-    return of_error(INTERNAL_ERROR)
 
 
 def _challenges(issuer: AcceptedIssuer) -> tuple[tuple[bytes, bytes], ...]:

@@ -16,7 +16,7 @@ before the one above it has succeeded):
    11 refund    what the request did not use, blindly; all of it if nothing was computed
 
 Everything from 2 on is answered inside the encapsulated response. No exception's text goes
-anywhere: what nobody foresaw becomes `internal_error`, or a stream without an end.
+anywhere: what nobody foresaw becomes `openai.errors.unforeseen`, or a stream without an end.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from server.errors import ClientGone, Refused, Rejected
 from server.fresh_quote import PATH as FRESH_QUOTE
 from server.fresh_quote import QuotePlan
 from server.messages import Admission, Marking, Request, Spending
-from server.openai.errors import ApiError, error_body
+from server.openai.errors import ApiError, error_body, unforeseen
 from server.openai.outputs import Plan
 from server.receipts import Issuance, Receipts
 from server.responses import ChunkedResponder, Responder, responder
@@ -123,9 +123,9 @@ def serve(connections: Connections, surroundings: Surroundings) -> None:
     except ClientGone:
         abandon(engine)
         raise
-    except Exception:  # noqa: BLE001 - a decision: nothing of the request may reach a traceback
+    except Exception as failure:  # noqa: BLE001 - a decision: its traceback holds the request
         abandon(engine)
-        capsule.fail()
+        capsule.fail(unforeseen(failure))
 
 
 def open_request(request: Request, keeper: KeeperConnection) -> Opened:
@@ -185,14 +185,14 @@ class Capsule:
             if self._respond.begun:
                 self._respond.cut()
             else:
-                self._respond.whole(replace(answers.of_error(error), trailers=self._refund(0)))
+                self._whole_failure(error)
 
-    def fail(self) -> None:
-        """Say, without a word about why, that the request failed; never raises."""
-        end_failed(self._respond, self._whole_failure)
+    def fail(self, error: ApiError) -> None:
+        """Say that the request failed; never raises."""
+        end_failed(self._respond, error, lambda: self._whole_failure(error))
 
-    def _whole_failure(self) -> None:
-        self._respond.whole(replace(answers.internal_error(), trailers=self._refund(0)))
+    def _whole_failure(self, error: ApiError) -> None:
+        self._respond.whole(replace(answers.of_error(error), trailers=self._refund(0)))
 
     def _examine(self) -> tuple[inner.InnerRequest, Plan]:
         request = self._parse()
@@ -301,16 +301,17 @@ class Capsule:
         delivery.run(self._engine, self._seed, self._now())
 
 
-def end_failed(respond: Responder, whole: Callable[[], None]) -> None:
-    """End an answer by an error without a word about why; never raises.
+def end_failed(respond: Responder, error: ApiError, whole: Callable[[], None]) -> None:
+    """End an answer by an error; never raises.
 
     Args:
         respond: what the answer goes through; one that has begun gets an event, and no end.
-        whole: sends the error where nothing was sent before.
+        error: what is said.
+        whole: sends it where nothing was sent before.
     """
     try:
         if respond.begun:
-            respond.event(error_body(answers.INTERNAL_ERROR))
+            respond.event(error_body(error))
             respond.cut()
         else:
             whole()

@@ -32,7 +32,7 @@ from server.delivery import Delivery
 from server.direct_connection import DirectConnection
 from server.direct_http import DirectHttp, DirectRequest, DirectResponder
 from server.errors import ClientGone, PeerGone, ProtocolError
-from server.openai.errors import ApiError, WrongMethod
+from server.openai.errors import ApiError, WrongMethod, unforeseen
 from server.receipts import Issuance, Receipts
 from server.sockets import receive_packet, send_packet
 from wire import bhttp
@@ -119,9 +119,9 @@ def serve(ends: Ends, surroundings: Surroundings, node: DirectNode) -> None:
     except ClientGone:
         abandon(engine)
         raise
-    except Exception:  # noqa: BLE001 - a decision: nothing of the request may reach a traceback
+    except Exception as failure:  # noqa: BLE001 - a decision: its traceback holds the request
         abandon(engine)
-        capsule.fail()
+        capsule.fail(unforeseen(failure))
 
 
 def _wait_for_connection(door: socket.socket) -> socket.socket:
@@ -166,9 +166,9 @@ class DirectCapsule:
             else:
                 self._respond.error(error, *_fields_of(error))
 
-    def fail(self) -> None:
-        """Say, without a word about why, that the request failed; never raises."""
-        end_failed(self._respond, lambda: self._respond.error(answers.INTERNAL_ERROR))
+    def fail(self, error: ApiError) -> None:
+        """Say that the request failed; never raises."""
+        end_failed(self._respond, error, lambda: self._respond.error(error))
 
     def _evidence(self, request: DirectRequest) -> bhttp.Response | None:
         """Answer what a client must know before it shows its key."""
@@ -218,7 +218,7 @@ class DirectCapsule:
 def _fields_of(error: ApiError) -> bhttp.Fields:
     if error is UNAUTHORISED:
         return ((b"www-authenticate", b"Bearer"),)
-    return (answers.RETRY_AFTER,) if error is BUSY else ()
+    return (answers.RETRY_AFTER,) if error.status == 503 else ()
 
 
 _HELLO = message(

@@ -23,7 +23,7 @@ from engine.connection import EngineConnection
 from server.openai import grammar
 from server.openai.chat import plan_chat
 from server.openai.completions import plan_completion
-from server.openai.errors import ApiError, UnknownModel, UnknownPath, WrongMethod
+from server.openai.errors import ApiError, UnknownModel, UnknownPath, WrongMethod, unforeseen
 from server.openai.json_text import decode_object
 from server.openai.model import LoadedModel, ServedModel
 from server.openai.models import DocumentPlan, model_object
@@ -84,12 +84,10 @@ class Application:
             return self._route(method, path)(body)
         except ApiError:
             raise
-        except Exception:  # noqa: BLE001 - see below
+        except Exception as error:  # noqa: BLE001 - see below
             # A decision: whatever else fails here (a tokenizer, a grammar, too deep a recursion)
             # holds the request, and may quote it. What leaves says only that it failed.
-            raise ApiError(
-                500, "server_error", "internal_error", "The node failed to read the request."
-            ) from None
+            raise unforeseen(error) from None
 
     def rehearse(self, engine: EngineConnection) -> None:
         """Answer a made-up chat, in a capsule that waits for its request.

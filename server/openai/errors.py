@@ -15,6 +15,7 @@ know and numbers we computed: no message quotes a value, a member name or a prom
 
 from __future__ import annotations
 
+import errno
 import json
 
 
@@ -103,6 +104,18 @@ class Unverified(EngineFailure):
             "The accelerator's computation did not verify. Nothing of it was released.",
             status=503,
         )
+
+
+def unforeseen(failure: Exception) -> EngineFailure:
+    """Return what is told of a failure that nobody foresaw: that memory ran out, or nothing.
+
+    Whatever else such an exception says may quote the request.
+    """
+    if isinstance(failure, MemoryError) or getattr(failure, "errno", None) == errno.ENOMEM:
+        return EngineFailure(
+            "out_of_memory", "The node has no memory left for the request.", status=503
+        )
+    return EngineFailure("internal_error", "The request failed.")
 
 
 def error_body(error: ApiError) -> bytes:

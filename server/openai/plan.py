@@ -14,7 +14,7 @@ from engine.connection import EngineConnection
 from engine.types import SamplingParams, VerificationCounts
 from server.openai import budget
 from server.openai import counts as counting
-from server.openai.errors import ApiError, EngineFailure, Unverified, error_body
+from server.openai.errors import ApiError, Unverified, error_body, unforeseen
 from server.openai.generation import Generation, Job, Step
 from server.openai.grammar import Constraint
 from server.openai.outputs import Body, Event, Head, Output, Usage
@@ -105,10 +105,10 @@ class GenerationPlan:
                 yield output
         except ApiError as error:
             failure = error
-        except Exception:  # noqa: BLE001 - see below
+        except Exception as error:  # noqa: BLE001 - see below
             # A decision: whatever else fails here holds the request in its frames, and may quote
             # it. What leaves says only that it failed.
-            failure = EngineFailure("internal_error", "The node failed to answer.")
+            failure = unforeseen(error)
         else:
             return
         if begun and not isinstance(failure, Unverified):

@@ -10,7 +10,6 @@ import pytest
 
 from server.answers import (
     busy,
-    internal_error,
     malformed,
     of_error,
     payment_unavailable,
@@ -19,7 +18,7 @@ from server.answers import (
     too_few_tokens,
     wrong_date,
 )
-from server.openai.errors import ContextLengthExceeded
+from server.openai.errors import ContextLengthExceeded, unforeseen
 from server.responses import END_SIZE, responder
 from server.ticks import TickedResponder
 from tests.server import wallet
@@ -72,7 +71,7 @@ ANSWERS = {
     "a short completion": bhttp.Response(200, ((b"content-type", b"a/b"),), b"x" * 700),
     "a longer one": bhttp.Response(200, ((b"content-type", b"a/b"),), b"x" * 3900),
     "busy": busy(),
-    "internal error": internal_error(),
+    "internal error": of_error(unforeseen(ValueError())),
     "malformed": malformed(None),
     "too long": of_error(ContextLengthExceeded(context=512, prompt=600, completion=9)),
     "unpaid": token_required(wallet.accepted_issuer()),

@@ -135,7 +135,11 @@ class Soak:
             began = time.monotonic()
             asking = [asyncio.create_task(self._ask(client)) for _ in range(self.plan.clients)]
             breaking = asyncio.create_task(self._break(client, began + self.plan.seconds))
-            await asyncio.gather(breaking, *asking)
+            try:
+                await asyncio.gather(breaking, *asking)
+            except AssertionError as wrong:
+                wrong.add_note(self.diagnosis())
+                raise
             self.times["soaked"] = time.monotonic() - began
             await self.heal(client)
             await self.until(self.stack.at_rest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import replace
 
@@ -197,16 +198,24 @@ def test_an_engine_that_is_gone_is_a_503(server, call):
     assert (failed.value.status, failed.value.code) == (503, "engine_gone")
 
 
-def test_an_unforeseen_failure_says_nothing(server):
+@pytest.mark.parametrize(
+    ("failure", "status", "told"),
+    [
+        (ValueError("CANARY"), 500, "internal_error"),
+        (MemoryError("CANARY"), 503, "out_of_memory"),
+        (OSError(errno.ENOMEM, "CANARY"), 503, "out_of_memory"),
+    ],
+)
+def test_an_unforeseen_failure_says_nothing(server, failure, status, told):
     engine = server.engine("x")
 
     def broken(*_):
-        raise ValueError("CANARY")
+        raise failure
 
     engine.wait = broken
     with pytest.raises(ApiError) as failed:
         list(server.prepare_chat().run(engine, lambda: 1, NOW))
-    assert failed.value.code == "internal_error"
+    assert (failed.value.status, failed.value.code) == (status, told)
     assert "CANARY" not in failed.value.message
     assert failed.value.__context__ is None
 
