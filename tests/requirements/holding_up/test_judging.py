@@ -103,8 +103,12 @@ def test_a_stream_is_whole_or_it_is_cut():
     assert asked(chunk("It is"), stream=True) == "cut"
     error = {"error": {"message": "m", "code": "response_cut", "type": "t", "param": None}}
     assert asked(chunk("It is") + event(error), stream=True) == "cut: response_cut"
+    lied = {"error": {**error["error"], "code": "verification_failed"}, "attestation": EVIDENCE}
+    assert asked(chunk("It is") + event(lied), stream=True) == "cut: verification_failed"
     with pytest.raises(AssertionError, match="receipt"):
         asked(whole, stream=True)  # cut, but it looks complete
+    with pytest.raises(AssertionError, match="receipt"):
+        asked(event({**error, "attestation": EVIDENCE}), stream=True)
     with pytest.raises(AssertionError):
         asked(chunk("It is", "stop", attestation=None) + END, stream=True)
 
