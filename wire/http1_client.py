@@ -226,11 +226,11 @@ class IdleConnections:
         self._idle: list[tuple[float, Connection]] = []
 
     def keep(self, connection: Connection) -> None:
-        """Keep a connection whose response was read whole; close any other."""
+        """Keep a connection whose response came whole; close any other."""
         if not connection.reusable or len(self._idle) >= MAX_IDLE:
             connection.close()
             return
-        connection.resume()
+        connection.take()  # what nobody wanted must not become the beginning of the next response
         self._idle.append((self._clock(), connection))
 
     def find(self, origin: Origin) -> Connection | None:

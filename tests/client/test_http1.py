@@ -71,6 +71,16 @@ def test_a_connection_whose_response_was_read_whole_is_used_again():
     assert run(scenario, answer, answer) == ([b"a", b"a"], 1)
 
 
+def test_a_response_that_came_whole_and_was_not_read_is_not_part_of_the_next():
+    async def scenario(client, connections):
+        async with client.stream("GET", "/"):
+            pass  # who looks at the status only
+        return await get(client, connections), len(connections)
+
+    answers = [[HEAD + b"5\r\nfirst\r\n0\r\n\r\n"], [HEAD + b"6\r\nsecond\r\n0\r\n\r\n"]]
+    assert run(scenario, *answers) == (b"second", 1)
+
+
 def test_a_response_left_early_closes_its_connection():
     async def scenario(client, connections):
         async with client.stream("GET", "/") as response:

@@ -99,6 +99,22 @@ async def test_an_answer_comes_whole_and_at_few_ticks(relay_between):
     assert len(arrived) <= 6
 
 
+async def test_an_answer_whose_client_went_before_its_tick_is_not_part_of_the_next(relay_between):
+    numbers, answered = iter((b"of the first", b"of the second")), asyncio.Event()
+
+    async def script(exchange):
+        await exchange.answer(200, [("content-type", "message/ohttp-chunked-res")], next(numbers))
+        answered.set()
+
+    async with relay_between(script, batch_s=0.2) as setup:
+        first = asyncio.create_task(setup.post())
+        await answered.wait()
+        await asyncio.sleep(0.02)
+        first.cancel()
+        await asyncio.wait([first])
+        assert (await setup.post()).content == b"of the second"
+
+
 async def test_a_response_that_breaks_off_is_broken_off(relay_between):
     async def breaks(exchange):
         await exchange.start(headers=[("content-type", "message/ohttp-chunked-res")])

@@ -237,6 +237,19 @@ def test_a_connection_whose_answer_was_read_is_kept_and_found():
     assert not wire.closed
 
 
+def test_what_nobody_took_of_an_answer_is_not_part_of_the_next():
+    idle = IdleConnections(Clock())
+    connection, _, _ = asked()
+    connection.data_received(WHOLE)
+    idle.keep(connection)
+    assert idle.find(ORIGIN) is connection
+    assert connection.waiting == 0
+    connection.begin(b"GET", b"/again", [])
+    connection.end()
+    connection.data_received(HEAD + b"2\r\nme\r\n0\r\n\r\n")
+    assert connection.take() == b"me"
+
+
 def test_a_connection_is_closed_when_its_request_or_its_answer_was_left():
     idle = IdleConnections(Clock())
     unsent, wire, _ = connected()

@@ -116,7 +116,9 @@ def test_a_stream_is_whole_or_it_is_cut():
 def test_a_refusal_has_openai_s_form_and_no_other_status():
     error = {"error": {"message": "m", "type": "t", "param": None, "code": "busy"}}
     assert asked(json.dumps(error), status=503) == "503 busy"
-    for status, body in ((500, error), (503, {"detail": "no"}), (503, {"error": {"code": "x"}})):
+    forged = {"error": {**error["error"], "code": "response_forged"}}
+    wrong = (500, error), (502, forged), (503, {"detail": "no"}), (503, {"error": {"code": "x"}})
+    for status, body in wrong:
         with pytest.raises((AssertionError, KeyError)):
             asked(json.dumps(body), status=status)
 

@@ -91,11 +91,14 @@ def hold_up(soak, report):
 def summary(soak, change, held, then):
     """Return what happened, as figures."""
     healed = [seconds for _, seconds in soak.broken]
+    kinds = Counter()
+    for (kind, _), count in soak.outcomes.counts.items():
+        kinds[kind] += count
     return {
         "orders": sum(soak.outcomes.counts.values()),
         "answered": soak.outcomes.good,
         "outcomes": soak.outcomes.refusals(),
-        "kinds": dict(Counter({kind: n for (kind, _), n in soak.outcomes.counts.items()})),
+        "kinds": kinds,
         "broken": Counter(what for what, _ in soak.broken),
         "seconds": {name: round(taken) for name, taken in soak.times.items()},
         "recovery_s": [round(statistics.median(healed), 1), round(max(healed), 1)],

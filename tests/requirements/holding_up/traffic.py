@@ -225,10 +225,11 @@ def broken_off(payloads):
 
 
 def refusal(status, content):
-    """Return what was refused how; it is in OpenAI's form."""
+    """Return what was refused how; it is in OpenAI's form. Nobody forges here, whatever breaks."""
     assert status in REFUSALS, (status, content)
     error = json.loads(content)["error"]
     assert set(error) == {"message", "type", "param", "code"}, error
+    assert error["code"] != "response_forged", error
     return f"{status} {error['code']}"
 
 
