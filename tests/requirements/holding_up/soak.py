@@ -90,10 +90,11 @@ class Plan:
     seconds: float
     first: int = 0
     clients: int = CLIENTS
-    recovery_s: float = 90.0
+    recovery_s: float = 180.0
     """After this long at most everything is as it was. A worker that was killed loads its model,
-    makes keys, and waits for two epochs of the list (10 s) until the proxy has it; and whoever asks
-    whether all is well waits among the clients."""
+    makes keys, and waits for two epochs of the list (10 s) until the proxy has it, all of it on
+    processors that the clients keep busy with the other worker; and whoever asks whether all is
+    well waits among the clients."""
 
     kinds_of_fault: tuple = faults.FAULTS
 
@@ -274,7 +275,8 @@ class Soak:
             for name, party in self.stack.supervisor.parties.items()
         ]
         last = self.stack.printed.getvalue()[-1500:]
-        return "\n".join([str(self.broken[-3:]), str(self.outcomes.refusals()), last, *words])
+        broken = ", ".join(f"{what}: {seconds:.0f} s" for what, seconds in self.broken)
+        return "\n".join([broken, str(self.outcomes.refusals()), last, *words])
 
 
 def _held(pids):

@@ -50,7 +50,7 @@ def journal():
 
 @pytest.mark.timeout(600)
 def test_a_slice_of_the_soak(soaked, database, report):
-    few = {"requests": 10_000, "seconds": 8, "recovery_s": 200, "kinds_of_fault": IN_THE_SLICE}
+    few = {"requests": 10_000, "seconds": 8, "kinds_of_fault": IN_THE_SLICE}
     plan = Plan(seed=8, **few)
     hold_up(Soak(soaked, plan, database), report)
 
@@ -65,7 +65,7 @@ def test_the_soak(soaked, database, report):
         seconds=SECONDS,
         first=first,
         clients=int(os.environ.get("SOAK_CLIENTS", CLIENTS)),
-        recovery_s=float(os.environ.get("SOAK_RECOVERY_S", "90")),
+        recovery_s=float(os.environ.get("SOAK_RECOVERY_S", Plan.recovery_s)),
         kinds_of_fault=tuple(getattr(faults, name) for name in CHOSEN) or faults.FAULTS,
     )
     soak = Soak(soaked, plan, database)
