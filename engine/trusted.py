@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from types import MappingProxyType
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -263,15 +264,16 @@ class TrustedSide:
         for part in parts:
             if part.sequence in beliefs:
                 own = slice(part.first, part.first + part.rows - 1)
-                ids = self._judge(part.sequence, logits[own], beliefs[part.sequence])
-                draws.ids[own] = ids
-        owners = [part.sequence.row for part in parts for _ in range(part.rows)]
-        places = [part.sequence.length + i for part in parts for i in range(part.rows)]
+                draws.ids[own] = self._judge(part.sequence, logits[own], beliefs[part.sequence])
+        # By numpy: so few numbers it places in a tenth of the time that torch takes.
+        owners = np.array([part.sequence.row for part in parts for _ in range(part.rows)])
+        places = np.array([part.sequence.length + i for part in parts for i in range(part.rows)])
+        ids, tokens, eos = draws.ids.numpy(), self._tokens.numpy(), self._eos.numpy()
         agreed = [False] * len(rows)
         if len(rows) > len(parts):
-            agreed = (draws.ids == self._tokens[owners, places]).tolist()
-        stops = (draws.ids[:, None] == self._eos[owners]).any(dim=-1).tolist()
-        self._tokens[owners, places] = draws.ids
+            agreed = (ids == tokens[owners, places]).tolist()
+        stops = (ids[:, None] == eos[owners]).any(axis=-1).tolist()
+        tokens[owners, places] = ids
         outcomes = list(zip(draws.valid.tolist(), stops, agreed, strict=True))
         endings = [ending for part in parts for ending in _outcome(part, outcomes)]
         if raw is not None:
@@ -305,8 +307,9 @@ class TrustedSide:
 
     def _forget_others(self, part: _Part) -> None:
         """Let the table forget what was drawn after rejected proposals."""
-        known = part.sequence.length
-        self._tokens[part.sequence.row, known : known + part.rows - part.kept] = 0
+        if part.rows > part.kept:
+            known = part.sequence.length
+            self._tokens[part.sequence.row, known : known + part.rows - part.kept] = 0
 
     def _with_crossings(self, sequence: Sequence, counts: VerificationCounts) -> VerificationCounts:
         if self._crossings is None:
