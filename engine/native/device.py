@@ -7,6 +7,7 @@ import itertools
 import weakref
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from engine.device import StepInput, StepOutput
@@ -48,6 +49,7 @@ class NativeDevice:
             *(_layer(model, pool, index) for index in range(len(model.layers)))
         )
         structure = _model(model, layers, pool.block_size, max(max_rows, max_logit_rows))
+        self._embeddings = model.embeddings.view(torch.int16).numpy()
         self._runner = self._library.sottovoce_create(ctypes.byref(structure), model.threads)
         if not self._runner:
             raise MemoryError("no memory for the activations of a step")
@@ -58,7 +60,10 @@ class NativeDevice:
         """See `engine.device.Device`."""
         rows = batch.rows
         if not rows.is_floating_point():
-            embeddings = self._model.embeddings[rows]
+            # By numpy, like what is zeroed: torch would wake threads of its own, which then spin
+            # beside the library's.
+            taken = np.take(self._embeddings, rows.numpy(), axis=0)
+            embeddings = torch.from_numpy(taken).view(torch.bfloat16)
         else:
             embeddings = rows.to(torch.bfloat16, copy=True).contiguous()
         wanted = len(batch.logit_rows)
@@ -91,7 +96,7 @@ class NativeDevice:
             wanted,
         )
         self._library.sottovoce_step(self._runner, ctypes.byref(step))
-        embeddings.zero_()
+        embeddings.view(torch.int16).numpy().fill(0)
         return StepOutput(logits, told)
 
     def _transcript(self, batch: StepInput) -> NativeTranscript:
@@ -106,7 +111,7 @@ class NativeDevice:
 
     def finish_step(self) -> None:
         """See `engine.device.Device`."""
-        self._logits[: self._used_logits].zero_()
+        self._logits[: self._used_logits].numpy().fill(0.0)
         self._library.sottovoce_clear(self._runner)
 
     def copy_blocks(self, source: Sequence[int], target: Sequence[int]) -> None:
