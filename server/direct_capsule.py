@@ -56,6 +56,7 @@ STEPS = (
 UNAUTHORISED = ApiError(
     401, "invalid_request_error", "invalid_api_key", "Incorrect API key provided."
 )
+BEARER = (b"www-authenticate", b"Bearer")
 BUSY = ApiError(503, "server_error", "busy", "The node is busy.")
 NO_NONCE = ApiError(
     400,
@@ -164,7 +165,8 @@ class DirectCapsule:
             if self._respond.begun:
                 self._respond.cut()  # the application has sent the error as an event
             else:
-                self._respond.error(error, *_fields_of(error))
+                challenge = (BEARER,) if error is UNAUTHORISED else ()
+                self._respond.error(error, *challenge)
 
     def fail(self, error: ApiError) -> None:
         """Say that the request failed; never raises."""
@@ -213,12 +215,6 @@ class DirectCapsule:
         send_packet(self._door, ADMIT)
         if receive_packet(self._door)[0] != ADMITTED:
             raise BUSY
-
-
-def _fields_of(error: ApiError) -> bhttp.Fields:
-    if error is UNAUTHORISED:
-        return ((b"www-authenticate", b"Bearer"),)
-    return (answers.RETRY_AFTER,) if error.status == 503 else ()
 
 
 _HELLO = message(

@@ -93,6 +93,7 @@ def split(answer: bytes) -> tuple[int, dict[bytes, bytes], bytes]:
     fields = {}
     for line in lines:
         name, _, value = line.partition(b": ")
+        assert name.lower() not in fields, "a field is there once"
         fields[name.lower()] = value
     if fields.get(b"transfer-encoding") == b"chunked":
         body = unchunk(body)
@@ -359,7 +360,8 @@ def test_sixty_four_at_once_are_answered_or_told_that_there_is_no_room(port):
 
     def one() -> None:
         try:
-            statuses.append(ask(port, encode({"tokens": 3, "delay": 100, "stream": True}))[0])
+            status, fields, _ = ask(port, encode({"tokens": 3, "delay": 100, "stream": True}))
+            statuses.append(status if status != 503 or fields[b"retry-after"] == b"1" else -1)
         except OSError:
             statuses.append(0)  # closed without a word
 
