@@ -91,14 +91,11 @@ def hold_up(soak, report):
 def summary(soak, change, held, then):
     """Return what happened, as figures."""
     healed = [seconds for _, seconds in soak.broken]
-    kinds = Counter()
-    for (kind, _), count in soak.outcomes.counts.items():
-        kinds[kind] += count
     return {
         "orders": sum(soak.outcomes.counts.values()),
         "answered": soak.outcomes.good,
         "outcomes": soak.outcomes.refusals(),
-        "kinds": kinds,
+        "kinds": soak.outcomes.kinds(),
         "broken": Counter(what for what, _ in soak.broken),
         "seconds": {name: round(taken) for name, taken in soak.times.items()},
         "recovery_s": [round(statistics.median(healed), 1), round(max(healed), 1)],

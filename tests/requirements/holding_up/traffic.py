@@ -163,11 +163,18 @@ class Outcomes:
         """Orders that may have cost tokens without a complete answer."""
         return sum(self.counts.values()) - self.good
 
+    def kinds(self):
+        """Return how often each kind of order was given."""
+        return self._summed(lambda kind, _: kind)
+
     def refusals(self):
-        """Return how often each thing but an answer came of an order."""
+        """Return how often each thing came of an order."""
+        return self._summed(lambda _, what: what)
+
+    def _summed(self, by):
         counts = Counter()
-        for (_, what), count in self.counts.items():
-            counts[what] += count
+        for key, count in self.counts.items():
+            counts[by(*key)] += count
         return dict(sorted(counts.items()))
 
 
