@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 
-from server.openai.errors import ApiError, error_body
+from engine.errors import EngineGone
+from server.errors import PeerGone
+from server.openai.errors import ApiError, EngineEnded, EngineFailure, error_body, unforeseen
 from server.tokens import AcceptedIssuer
 from wire import bhttp, inner
 from wire.privacy_pass import format_challenge
@@ -22,6 +24,15 @@ def of_error(error: ApiError, *headers: tuple[bytes, bytes]) -> bhttp.Response:
     """Return an OpenAI error as a response; one that passes says when to come again."""
     retry = (RETRY_AFTER,) if error.status == 503 else ()
     return bhttp.Response(error.status, (JSON_TYPE, *retry, *headers), error_body(error))
+
+
+def of_failure(failure: Exception) -> ApiError:
+    """Return what is told where the application did not fail: which role has gone, if one has."""
+    if isinstance(failure, EngineGone):
+        return EngineEnded()
+    if isinstance(failure, PeerGone):  # the front's end is the client's, and needs no answer
+        return EngineFailure("keeper_gone", "The node's keeper ended.", status=503)
+    return unforeseen(failure)
 
 
 def malformed(error: inner.InnerError | None) -> bhttp.Response:

@@ -16,7 +16,7 @@ before the one above it has succeeded):
    11 refund    what the request did not use, blindly; all of it if nothing was computed
 
 Everything from 2 on is answered inside the encapsulated response. No exception's text goes
-anywhere: what nobody foresaw becomes `openai.errors.unforeseen`, or a stream without an end.
+anywhere: what nobody foresaw becomes `answers.of_failure`, or a stream without an end.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from server.errors import ClientGone, Refused, Rejected
 from server.fresh_quote import PATH as FRESH_QUOTE
 from server.fresh_quote import QuotePlan
 from server.messages import Admission, Marking, Request, Spending
-from server.openai.errors import ApiError, error_body, unforeseen
+from server.openai.errors import ApiError, error_body
 from server.openai.outputs import Plan
 from server.receipts import Issuance, Receipts
 from server.responses import ChunkedResponder, Responder, responder
@@ -125,7 +125,7 @@ def serve(connections: Connections, surroundings: Surroundings) -> None:
         raise
     except Exception as failure:  # noqa: BLE001 - a decision: its traceback holds the request
         abandon(engine)
-        capsule.fail(unforeseen(failure))
+        capsule.fail(answers.of_failure(failure))
 
 
 def open_request(request: Request, keeper: KeeperConnection) -> Opened:

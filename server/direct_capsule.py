@@ -32,7 +32,7 @@ from server.delivery import Delivery
 from server.direct_connection import DirectConnection
 from server.direct_http import DirectHttp, DirectRequest, DirectResponder
 from server.errors import ClientGone, PeerGone, ProtocolError
-from server.openai.errors import ApiError, WrongMethod, unforeseen
+from server.openai.errors import ApiError, WrongMethod
 from server.receipts import Issuance, Receipts
 from server.sockets import receive_packet, send_packet
 from wire import bhttp
@@ -122,7 +122,7 @@ def serve(ends: Ends, surroundings: Surroundings, node: DirectNode) -> None:
         raise
     except Exception as failure:  # noqa: BLE001 - a decision: its traceback holds the request
         abandon(engine)
-        capsule.fail(unforeseen(failure))
+        capsule.fail(answers.of_failure(failure))
 
 
 def _wait_for_connection(door: socket.socket) -> socket.socket:

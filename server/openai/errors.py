@@ -7,6 +7,7 @@
     ├── UnknownPath        404
     ├── WrongMethod        405
     └── EngineFailure      500 or 503: the engine gave up; nothing the client sent is at fault
+        ├── EngineEnded    503: it has gone
         └── Unverified     503: what the accelerator computed did not verify
 
 Each is one HTTP status and one OpenAI error object. Every text is ours, built from field names we
@@ -93,6 +94,13 @@ class EngineFailure(ApiError):
 
     def __init__(self, code: str, message: str, *, status: int = 500) -> None:
         super().__init__(status, "server_error", code, message)
+
+
+class EngineEnded(EngineFailure):
+    """The engine ended under the request, and the worker with it; another one may answer."""
+
+    def __init__(self) -> None:
+        super().__init__("engine_gone", "The engine ended.", status=503)
 
 
 class Unverified(EngineFailure):

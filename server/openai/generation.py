@@ -25,7 +25,13 @@ from engine.types import (
     SamplingParams,
     VerificationCounts,
 )
-from server.openai.errors import ApiError, EngineFailure, InvalidRequest, Unverified
+from server.openai.errors import (
+    ApiError,
+    EngineEnded,
+    EngineFailure,
+    InvalidRequest,
+    Unverified,
+)
 from server.openai.grammar import Matcher
 from server.openai.text_stream import Piece, TextStream
 
@@ -77,7 +83,7 @@ class Generation:
                 for index in sorted(self._engine.wait()):
                     yield from self._advance(self._sequences[index])
         except EngineGone:
-            raise EngineFailure("engine_gone", "The engine ended.", status=503) from None
+            raise EngineEnded from None
 
     def _submit(self) -> None:
         slots = self._engine.open_slots(len(self._jobs))

@@ -503,7 +503,7 @@ def test_a_request_that_fails_after_its_spend_gets_everything_back(stage, count)
     tokens, messages = tuple(wallet.draw() for _ in range(count)), blinded(count)
     response = play(stage, tokens=tokens, blinded=messages)
 
-    assert (response.status, code(response)) == (500, "internal_error")
+    assert (response.status, code(response)) == (503, "engine_gone")
     assert returned(response, messages) == [True] * count
 
 
@@ -546,11 +546,31 @@ def test_the_end_of_a_stream_has_one_size(stage, count):
     assert sizes[0] == sizes[1]
 
 
-def test_an_engine_that_goes_away_is_an_internal_error(stage, token):
+def test_an_engine_that_goes_away_is_named(stage, token):
     stage._compute = lambda sock, _stop: sock.close()
     response = play(stage, tokens=(token,))
 
-    assert (response.status, code(response)) == (500, "internal_error")
+    assert (response.status, code(response)) == (503, "engine_gone")
+
+
+def test_a_keeper_that_goes_before_it_has_signed_is_named(stage, token):
+    original = stage._keep
+
+    def keep(sock):
+        state = CapsuleState()
+        packet, _ = receive_packet(sock)
+        send_packet(sock, keeper.answer(stage.keyring, state, packet))
+        packet, _ = receive_packet(sock)
+        assert packet[0] == Packet.SIGN
+        sock.close()
+
+    stage._keep = keep
+    response = play(stage, tokens=(token,))
+    assert (response.status, code(response)) == (503, "keeper_gone")
+    assert (b"retry-after", b"1") in response.headers
+
+    stage._keep = original
+    assert play(stage, tokens=(wallet.draw(),)).status == 200
 
 
 def test_a_client_that_goes_has_its_slot_cancelled_and_erased(stage, token):
