@@ -9,6 +9,7 @@
     ├── NoNode                nodes are known, but none that the policy accepts serves this model
     ├── WalletEmpty           no token in stock; the wallet refills at times of its own
     ├── WalletDamaged         the wallet's file cannot be read; it was put aside
+    ├── StateUnwritable       a file of the client's cannot be written: no room, or no permission
     ├── IssuerError           the issuer did not sign what was asked
     │   └── TokenWorthless    ... and will never exchange this token
     ├── RequestRefused        the request is not one a client may send (the caller's fault)
@@ -100,6 +101,12 @@ class WalletDamaged(ClientError):
     """The wallet's file is not one; the message says where it is kept."""
 
     code = "wallet_damaged"
+
+
+class StateUnwritable(ClientError):
+    """A file of the client's cannot be written; what it held before it still holds."""
+
+    code = "state_unwritable"
 
 
 class RequestRefused(ClientError):

@@ -25,7 +25,7 @@ import httpx
 from attestation.verdict import Outcome, Step
 from attestation.verifier.policy import ClientPolicy
 from client.appraisal import Appraisal, appraise_all
-from client.errors import NodeListError
+from client.errors import NodeListError, StateUnwritable
 from client.files import write_private
 from client.node_list import verify_document
 from client.trust import Trust
@@ -92,6 +92,7 @@ class NodeDirectory:
 
         Raises:
             NodeListError: the list cannot be had or does not verify.
+            StateUnwritable: what the log has shown cannot be remembered.
         """
         if (known := self._fresh()) is not None:
             return known
@@ -239,7 +240,10 @@ class NodeDirectory:
             return ""
         data = found.encode()
         name = f"proof-{found.code}-{hashlib.sha256(data).hexdigest()[:16]}.json"
-        write_private(self._state.with_name(name), data)
+        try:
+            write_private(self._state.with_name(name), data)
+        except StateUnwritable as unwritable:
+            return f" ({unwritable}: it would be the log's own word against itself)"
         return f" (publish {name}: it is the log's own word against itself)"
 
     def _remember(self, listed: VerifiedNodes) -> None:

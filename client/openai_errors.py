@@ -21,6 +21,7 @@ from client.errors import (
     RelayTimeout,
     RequestRefused,
     ResponseError,
+    StateUnwritable,
     VerificationFailed,
     WalletEmpty,
 )
@@ -40,6 +41,7 @@ _STATUS: tuple[tuple[type[ClientError], int], ...] = (
     (NodeListError, 503),
     (NoNode, 503),
     (QuoteRefused, 503),
+    (StateUnwritable, 503),
 )
 
 RETRY_AFTER_S = {429: 5, 503: 1}

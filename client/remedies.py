@@ -39,6 +39,7 @@ REMEDIES = {
         "account has quota left"
     ),
     "wallet_damaged": "Start again: a new wallet is filled from the account",
+    "state_unwritable": "Make room on its disk, and see that its folder may be written to",
     "issuer": "See that the issuer runs at the address given with --issuer, and the account key",
     "token_refused": "Ask again: another token is shown",
     "relay_error": "See that the relay runs at the address given with --relay, then ask again",

@@ -56,7 +56,11 @@ class TokenFile:
             ) from None
 
     def save(self, tokens: Iterable[StoredToken]) -> None:
-        """Replace the file by one with these tokens."""
+        """Replace the file by one with these tokens.
+
+        Raises:
+            StateUnwritable: it is what it was.
+        """
         if self._path is not None:
             entries = ",".join(stored.entry for stored in tokens)
             write_private(self._path, f"[{entries}]".encode())

@@ -21,12 +21,13 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 
 from client.blinded import Blinded, BlindedStock, blind
-from client.errors import IssuerError, TokenWorthless, WalletEmpty
+from client.errors import IssuerError, StateUnwritable, TokenWorthless, WalletEmpty
 from client.issuance import Issuance, anonymous_client
 from client.refill import RefillClock
 from client.token_file import StoredToken, TokenFile
@@ -89,7 +90,7 @@ class Wallet:
         self._arrived = asyncio.Condition()
         self.given_back = 0
         """Tokens that requests did not use and that came back."""
-        self.last_error: IssuerError | None = None
+        self.last_error: IssuerError | StateUnwritable | None = None
         """Why the last refill failed, or None: for the person who asks why the wallet is empty."""
 
     def __len__(self) -> int:
@@ -100,6 +101,7 @@ class Wallet:
 
         Raises:
             WalletEmpty: the stock stayed too small.
+            StateUnwritable: tokens cannot be taken off the file, and so may not be shown.
         """
         if (drawn := self._take_drawn(count)) is not None:
             return drawn
@@ -121,6 +123,7 @@ class Wallet:
 
         Raises:
             WalletEmpty: the stock stayed too small.
+            StateUnwritable: as `take`.
         """
         missing = count - len(shown)
         if shown and sum(s.token.key_id == shown[0].key_id for s in self._usable()) >= missing:
@@ -138,7 +141,8 @@ class Wallet:
     async def take_back(self, blinded: Sequence[Blinded], signatures: Sequence[bytes]) -> None:
         """Put the tokens into the stock that a request did not use.
 
-        A signature that does not verify under the logged key makes no token and is forgotten.
+        A signature that does not verify under the logged key makes no token and is forgotten. What
+        cannot be written now is written with what comes next: the answer is none the worse.
         """
         given_back = self.given_back
         for one, signature in zip(blinded, signatures, strict=True):
@@ -152,12 +156,16 @@ class Wallet:
             self.given_back += 1
             await self._add(StoredToken(token, one.key.not_after))
         if self.given_back > given_back:
-            self._save()
+            try:
+                self._save()
+            except StateUnwritable as error:
+                self.last_error = error
 
     def close(self) -> None:
-        """Put what was not shown back on the file. The wallet is not used any more."""
+        """Put what was not shown back on the file, if it can be written. The wallet ends here."""
         self._put_back()
-        self._save()
+        with suppress(StateUnwritable):
+            self._save()
 
     async def keep_filled(self) -> None:
         """Look at the stock at random moments, and do what is due, for ever."""
@@ -165,7 +173,7 @@ class Wallet:
             try:
                 busy = await self._look()
                 self.last_error = None
-            except IssuerError as error:
+            except (IssuerError, StateUnwritable) as error:
                 self.last_error, busy = error, True
             shortest, longest = PAUSE_S if busy else IDLE_PAUSE_S
             pause = shortest + (longest - shortest) * secrets.SystemRandom().random()
@@ -185,6 +193,7 @@ class Wallet:
 
         Raises:
             IssuerError: no logged key, the issuer refused, or a signature does not verify.
+            StateUnwritable: it is in the stock, and on the file once that can be written.
         """
         key = await self._current_key()
         for _ in range(BATCH):
@@ -267,12 +276,16 @@ class Wallet:
     def _remove(self, key_id: bytes | None, count: int) -> list[privacy_pass.Token]:
         """Take `count` tokens of a key that has as many, and some more off the file."""
         self._put_back()
-        now = time.time()
-        fitting = [s for s in self._stock if s.token.key_id == key_id and now < s.not_after]
+        now, before = time.time(), self._stock
+        fitting = [s for s in before if s.token.key_id == key_id and now < s.not_after]
         off = {id(stored) for stored in fitting[: count + DRAWN_AHEAD]}
         self._drawn = fitting[count : count + DRAWN_AHEAD]
-        self._stock = [stored for stored in self._stock if id(stored) not in off]
-        self._save()
+        self._stock = [stored for stored in before if id(stored) not in off]
+        try:
+            self._save()
+        except StateUnwritable:
+            self._stock, self._drawn = before, []
+            raise
         return [stored.token for stored in fitting[:count]]
 
     def _draw_ahead(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from simulator import ACCOUNT_KEY, unlogged_key
 
-from client.errors import IssuerError, WalletDamaged, WalletEmpty
+from client.errors import IssuerError, StateUnwritable, WalletDamaged, WalletEmpty
 from client.refill import LOW_WATER
 from client.token_file import StoredToken, decode
 from client.wallet import BATCH, DRAWN_AHEAD, Wallet
@@ -97,6 +97,45 @@ def test_the_stock_survives_a_restart_in_a_private_file(run, tmp_path):
     assert taken not in [stored.token for stored in stock]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert len(json.loads(path.read_text())) == BATCH - 1
+
+
+def test_a_full_disk_loses_no_token_and_ends_with_the_disk(run, tmp_path, monkeypatch):
+    """Simulated by a folder that is not there."""
+    monkeypatch.setattr("client.wallet.PAUSE_S", (0.0, 0.01))
+    monkeypatch.setattr("client.wallet.IDLE_PAUSE_S", (0.0, 0.01))
+    folder = tmp_path / "state"
+    folder.mkdir()
+
+    async def scenario(client):
+        wallet = wallet_at(client, folder / "wallet.json")
+        await wallet.refill()
+        folder.rename(tmp_path / "gone")
+        keeper = asyncio.create_task(wallet.keep_filled())
+        while wallet.last_error is None:  # noqa: ASYNC110 - a test may poll
+            await asyncio.sleep(0.01)
+        with pytest.raises(StateUnwritable, match="cannot be written: No such file"):
+            await wallet.take(1)
+        left = len(wallet)
+        (tmp_path / "gone").rename(folder)
+        while len(wallet) < LOW_WATER or wallet.last_error is not None:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await wallet.take(1)
+        keeper.cancel()
+        return left
+
+    assert run(scenario, filled=False) == BATCH
+
+
+def test_an_answer_is_none_the_worse_for_a_refund_that_cannot_be_written(run, tmp_path, world):
+    async def scenario(client):
+        wallet = wallet_at(client, tmp_path / "nowhere" / "wallet.json")
+        [blinded] = await wallet.blind(1)
+        await wallet.take_back([blinded], [world.issuer_key.blind_sign(blinded.request.blinded)])
+        return wallet.given_back, len(wallet), wallet.last_error
+
+    given_back, held, error = run(scenario, filled=False)
+    assert (given_back, held) == (1, 1)
+    assert isinstance(error, StateUnwritable)
 
 
 def test_a_crash_loses_some_tokens_and_shows_none_twice(run, tmp_path):

@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from serving import serving
 from simulator import ACCOUNT_KEY, World
@@ -47,7 +48,7 @@ class Trouble:
         monkeypatch.setattr("client.nodes.RETRIES", 1)
         monkeypatch.setitem(Wallet.take.__kwdefaults__, "wait_s", 0.2)
         world = World()
-        with proxy_of(world, state, **self.enter(world)) as url:
+        with proxy_of(world, **{"state": state, **self.enter(world)}) as url:
             yield url
 
 
@@ -69,6 +70,9 @@ TROUBLES = {
     "expired log": Trouble("stale_epoch", 503, "the node list is refused", _expired),
     "no tokens left": Trouble(
         "wallet_empty", 429, "no token is left", lambda _: {"account": "of nobody"}
+    ),
+    "full disk": Trouble(  # simulated by a folder in which no file can be made
+        "state_unwritable", 503, "cannot be written", lambda _: {"state": Path("/proc")}
     ),
     "node list empty": Trouble(
         "node_list_empty", 503, "node list of this epoch is empty", _emptied

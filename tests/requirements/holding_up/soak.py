@@ -118,6 +118,8 @@ class Soak:
         self.earlier_log = stack.local.folder / "log.earlier"
         self.broken = []
         """What was broken, and how many seconds after its mending all was well."""
+        self.breaking = ""
+        """What is broken now, or was last."""
         self.elsewhere = 0
         """Tokens drawn by others than the proxy, of the same account."""
         self.times = {}
@@ -206,6 +208,7 @@ class Soak:
             if self._over or time.monotonic() > deadline:
                 self._over = True
                 return
+            self.breaking = fault.__name__
             self.broken.append((await fault(self, chance), await self.heal(client)))
             await asyncio.sleep(chance.uniform(0, 2))
 
@@ -276,7 +279,9 @@ class Soak:
         ]
         last = self.stack.printed.getvalue()[-1500:]
         broken = ", ".join(f"{what}: {seconds:.0f} s" for what, seconds in self.broken)
-        return "\n".join([broken, str(self.outcomes.refusals()), last, *words])
+        return "\n".join(
+            [broken, f"now: {self.breaking}", str(self.outcomes.refusals()), last, *words]
+        )
 
 
 def _held(pids):
