@@ -283,10 +283,10 @@ class Engine:
         entry.slot.set_state(state, finish=finish, error=error)
 
 
-def _logit_rows(works: list[Work]) -> torch.Tensor:
+def _logit_rows(works: list[Work]) -> list[int]:
     rows: list[int] = []
     at = 0
     for work in works:
         at += work.length
         rows.extend(range(at - work.logit_rows, at))
-    return torch.tensor(rows, dtype=torch.int64)
+    return rows

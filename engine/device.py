@@ -33,8 +33,8 @@ class StepInput:
     rows: Tensor
     """int64 [rows]: token ids; or floating [rows, hidden]: their embeddings."""
     spans: Sequence[Span]
-    logit_rows: Tensor
-    """int64: the rows whose logits are wanted, ascending; may be empty."""
+    logit_rows: Sequence[int]
+    """The rows whose logits are wanted, ascending; may be empty."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class TorchDevice:
         logits = self._logits[:wanted]
         with self._hook.use(attention):
             if wanted:
-                inputs["logits_to_keep"] = batch.logit_rows
+                inputs["logits_to_keep"] = torch.tensor(batch.logit_rows)
                 logits.copy_(self._model(**inputs).logits[0])
             else:
                 self._model.base_model(**inputs)

@@ -382,7 +382,7 @@ def _paged(loaded: LoadedModel, ids: Tensor) -> Tensor:
     start = 0
     for length in _PROBE_SPANS:
         span = Span(blocks, start, length)
-        batch = StepInput(ids[start : start + length], [span], torch.arange(length))
+        batch = StepInput(ids[start : start + length], [span], range(length))
         parts.append(device.step(batch).logits.clone())
         device.finish_step()
         start += length

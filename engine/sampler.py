@@ -41,7 +41,7 @@ class Row:
     params: SamplingParams
     position: int
     """Number of output ids so far."""
-    history: Tensor
+    history: np.ndarray
     """int64 [prompt + output], a view; read only by penalties."""
     prompt_length: int
     mask: Tensor | None = None
@@ -57,15 +57,18 @@ class Row:
         """Some ids are cut from the distribution."""
         return self.params.top_k > 0 or self.params.top_p < 1 or self.params.min_p > 0
 
-
-@dataclass(frozen=True)
-class Draws:
-    """One id a row, and whether the row had anything to draw from."""
-
-    ids: Tensor
-    """int64 [rows]; 0 where not `valid`."""
-    valid: Tensor
-    """bool [rows]; False where mask, bias or NaN left no candidate."""
+    @property
+    def adjusted(self) -> bool:
+        """Logits are not drawn from as they are: `adjust` has something to do."""
+        params = self.params
+        return bool(
+            self.mask is not None
+            or params.repetition_penalty != 1.0
+            or params.frequency_penalty
+            or params.presence_penalty
+            or params.logit_bias
+            or self.position < params.min_tokens
+        )
 
 
 def uniform(seed: int, position: int, purpose: str = "draw") -> float:
@@ -78,17 +81,20 @@ def uniform(seed: int, position: int, purpose: str = "draw") -> float:
     return (int.from_bytes(digest[:8], "big") >> 11) / float(1 << 53)
 
 
-def sample(logits: Tensor, rows: Sequence[Row]) -> Draws:
-    """Draw one id for each row of `logits`, float32 [rows, vocab], which is overwritten."""
+def sample(logits: Tensor, rows: Sequence[Row]) -> np.ndarray:
+    """Draw one id for each row of `logits`, float32 [rows, vocab], which is overwritten.
+
+    Returns int64 [rows]; -1 where mask, bias or NaN left no candidate.
+    """
     for index, row in enumerate(rows):
-        adjust(logits[index], row)
+        if row.adjusted:
+            adjust(logits[index], row)
     if draws.available():
-        ids = draws.draw(logits, [_wish(row) for row in rows])
-        return Draws(ids.clamp_min(0), ids >= 0)
+        return draws.draw(logits, [_wish(row) for row in rows])
     return sample_by_torch(logits, rows)
 
 
-def sample_by_torch(logits: Tensor, rows: Sequence[Row]) -> Draws:
+def sample_by_torch(logits: Tensor, rows: Sequence[Row]) -> np.ndarray:
     """Draw without the compiled library, from logits that are adjusted already."""
     ids = logits.argmax(dim=-1)
     best = logits.gather(1, ids[:, None])[:, 0]
@@ -100,13 +106,15 @@ def sample_by_torch(logits: Tensor, rows: Sequence[Row]) -> Draws:
     for index, row in enumerate(rows):
         if not row.greedy and row.truncated:
             ids[index] = _draw_truncated(logits[index], row)
-    return Draws(ids * valid, valid)
+    return ids.masked_fill_(~valid, -1).numpy()
 
 
 def _wish(row: Row) -> draws.Draw:
     params = row.params
+    if row.greedy:
+        return draws.GREEDY
     return draws.Draw(
-        0.0 if row.greedy else max(params.temperature, _COLDEST),
+        max(params.temperature, _COLDEST),
         params.top_p,
         params.min_p,
         params.top_k,
@@ -141,11 +149,12 @@ def adjust(logits: Tensor, row: Row) -> None:
     """Apply penalties, bias, `min_tokens` and mask to one row, float32 [vocab], in place."""
     params = row.params
     if params.repetition_penalty != 1.0:
-        seen = torch.unique(row.history)
+        seen = torch.unique(torch.from_numpy(row.history))
         before, factor = logits[seen], params.repetition_penalty
         logits[seen] = torch.where(before > 0, before / factor, before * factor)
     if params.frequency_penalty or params.presence_penalty:
-        seen, counts = torch.unique(row.history[row.prompt_length :], return_counts=True)
+        drawn = torch.from_numpy(row.history[row.prompt_length :])
+        seen, counts = torch.unique(drawn, return_counts=True)
         logits[seen] -= params.frequency_penalty * counts + params.presence_penalty
     if params.logit_bias:
         ids, values = zip(*params.logit_bias, strict=True)

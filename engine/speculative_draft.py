@@ -171,8 +171,8 @@ class Draft:
             if span.context >= sequence.length:
                 wanted.append((sequence, rows - 1))
         ids = torch.cat(parts)
-        rows_wanted = torch.tensor([row for _, row in wanted], dtype=torch.int64)
-        output = self._device.step(StepInput(ids, list(spans.values()), rows_wanted))
+        last_rows = [row for _, row in wanted]
+        output = self._device.step(StepInput(ids, list(spans.values()), last_rows))
         ids.zero_()
         return {sequence: output.logits[i] for i, (sequence, _) in enumerate(wanted)}
 

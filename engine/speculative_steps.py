@@ -8,6 +8,7 @@ from collections.abc import Sequence as Items
 from dataclasses import replace
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -127,9 +128,7 @@ def measure(
 
     def once(rows: int) -> float:
         start = clock()
-        batch = StepInput(
-            torch.arange(rows) % vocab_size, [Span(blocks, 0, rows)], torch.arange(rows)
-        )
+        batch = StepInput(torch.arange(rows) % vocab_size, [Span(blocks, 0, rows)], range(rows))
         output = device.step(batch)
         sample(output.logits, [_ROW] * rows)
         if output.transcript is not None:
@@ -146,4 +145,4 @@ def measure(
     return Costs(sizes, [min(times) for times in zip(*rounds, strict=True)])
 
 
-_ROW = Row(SamplingParams(max_new_tokens=1), 0, torch.empty(0, dtype=torch.int64), 0)
+_ROW = Row(SamplingParams(max_new_tokens=1), 0, np.empty(0, np.int64), 0)

@@ -1,8 +1,10 @@
 """T, the trusted side: token ids, seeds, sampling, release.
 
 Ids live in one preallocated table (a row a sequence) and in the slots; they are moved between
-them, the device and the sampler as tensors, never as Python numbers. What a sequence leaves
-behind is zeroed by `erase`, what a step leaves behind by `finish_step`.
+them, the device and the sampler as arrays, never as Python numbers. What a sequence leaves
+behind is zeroed by `erase`, what a step leaves behind by `finish_step`. The arrays are numpy's:
+for a few numbers it takes a tenth of the time that torch does, and this is done for every step.
+But copies of ids are made in torch's memory: small arrays of its own numpy keeps unscrubbed.
 
 An id is *sampled* when it is drawn from logits that U sent, and *released* when it may leave the
 worker. Both are counted apart, and `release` is the only place that raises the second. With
@@ -49,10 +51,10 @@ class Ending:
 
 
 @dataclass(frozen=True)
-class _SlotTensors:
-    """One slot's room for results, as tensors over its memory. Must not outlive the slot."""
+class _SlotArrays:
+    """One slot's room for results, as arrays over its memory. Must not outlive the slot."""
 
-    ids: Tensor
+    ids: np.ndarray
     """int32 [max_model_len]."""
     chosen: Tensor
     """float32 [max_model_len]: by position, prompt first."""
@@ -128,12 +130,12 @@ class TrustedSide:
         """
         self._gate, self._crossings = gate, crossings
         self._geometry = geometry
-        self._tokens = torch.zeros(max_sequences, geometry.max_model_len, dtype=torch.int64)
-        self._eos = torch.full((max_sequences, MAX_EOS_IDS), -1, dtype=torch.int64)
+        self._tokens = np.zeros((max_sequences, geometry.max_model_len), np.int64)
+        self._eos = np.full((max_sequences, MAX_EOS_IDS), -1, np.int64)
         self._inputs = torch.zeros(max_rows, dtype=torch.int64, pin_memory=pinned)
         self._staged = 0
         self._free = list(range(max_sequences))
-        self._slots: dict[Sequence, _SlotTensors] = {}
+        self._slots: dict[Sequence, _SlotArrays] = {}
 
     def admit(self, sequence: Sequence) -> None:
         """Copy the prompt out of the slot into a row of the table.
@@ -143,30 +145,28 @@ class TrustedSide:
         """
         row = self._free.pop()
         sequence.row = row
-        prompt = torch.frombuffer(sequence.slot.prompt_buffer(), dtype=torch.int32)
         ids = self._tokens[row, : sequence.prompt_length]
-        ids.copy_(prompt)
-        if bool(((ids < 0) | (ids >= self._geometry.vocab_size)).any()):
+        ids[:] = np.frombuffer(sequence.slot.prompt_buffer(), np.int32)
+        if ((ids < 0) | (ids >= self._geometry.vocab_size)).any():
             self.erase(sequence)
             raise InvalidRequest("a prompt id is outside the vocabulary")
         if not sequence.params.ignore_eos and sequence.params.eos_ids:
-            eos = torch.tensor(sequence.params.eos_ids)
-            self._eos[row, : len(eos)] = eos
+            self._eos[row, : len(sequence.params.eos_ids)] = sequence.params.eos_ids
         self._slots[sequence] = self._map(sequence)
 
     def inputs(self, works: Items[Work]) -> Tensor:
         """Return the ids of the step's rows, int64 [rows], valid until `finish_step`."""
-        at = 0
+        at, inputs = 0, self._inputs.numpy()
         for work in works:
             ids = self._tokens[work.sequence.row, work.start : work.start + work.length]
-            self._inputs[at : at + work.length] = ids
+            inputs[at : at + work.length] = ids
             at += work.length
         self._staged = at
         return self._inputs[:at]
 
     def ids(self, sequence: Sequence, start: int, stop: int) -> Tensor:
         """Return a sequence's ids at positions start .. stop - 1, int64, a view of the table."""
-        return self._tokens[sequence.row, start:stop]
+        return torch.from_numpy(self._tokens[sequence.row, start:stop])
 
     def known(self, sequence: Sequence) -> Tensor:
         """Return all of its known ids."""
@@ -174,7 +174,7 @@ class TrustedSide:
 
     def table(self, sequence: Sequence) -> Tensor:
         """Return the room behind its known ids, where proposals are written; int64, a view."""
-        return self._tokens[sequence.row, sequence.length :]
+        return torch.from_numpy(self._tokens[sequence.row, sequence.length :])
 
     def row(self, sequence: Sequence, ahead: int = 0) -> Row:
         """Return what the sampler must know of a sequence, `ahead` proposals later than now."""
@@ -242,15 +242,15 @@ class TrustedSide:
 
     def finish_step(self) -> None:
         """Zero what the step staged."""
-        self._inputs[: self._staged].zero_()
+        self._inputs.numpy()[: self._staged].fill(0)
 
     def erase(self, sequence: Sequence) -> None:
         """Zero the sequence's row and give it back. The slot is not touched."""
         if sequence.row is None:
             return
         self._slots.pop(sequence, None)
-        self._tokens[sequence.row].zero_()
-        self._eos[sequence.row].fill_(-1)
+        self._tokens[sequence.row].fill(0)
+        self._eos[sequence.row].fill(-1)
         self._free.append(sequence.row)
         sequence.row = None
 
@@ -260,28 +260,34 @@ class TrustedSide:
         rows = [self.row(part.sequence, ahead) for part in parts for ahead in range(part.rows)]
         wanting = [i for i, row in enumerate(rows) if row.params.logprobs >= 0]
         raw = logits[wanting] if wanting else None
-        draws = sample(logits, rows)
+        ids = sample(logits, rows)
         for part in parts:
             if part.sequence in beliefs:
                 own = slice(part.first, part.first + part.rows - 1)
-                draws.ids[own] = self._judge(part.sequence, logits[own], beliefs[part.sequence])
-        # By numpy: so few numbers it places in a tenth of the time that torch takes.
+                judged = self._judge(part.sequence, logits[own], beliefs[part.sequence])
+                ids[own] = judged.numpy()
         owners = np.array([part.sequence.row for part in parts for _ in range(part.rows)])
         places = np.array([part.sequence.length + i for part in parts for i in range(part.rows)])
-        ids, tokens, eos = draws.ids.numpy(), self._tokens.numpy(), self._eos.numpy()
-        agreed = [False] * len(rows)
-        if len(rows) > len(parts):
-            agreed = (ids == tokens[owners, places]).tolist()
-        stops = (ids[:, None] == eos[owners]).any(axis=-1).tolist()
-        tokens[owners, places] = ids
-        outcomes = list(zip(draws.valid.tolist(), stops, agreed, strict=True))
+        agreed = [same for part in parts for same in self._agreed(part, ids)]
+        stops = np.logical_or.reduce(ids[:, None] == self._eos[owners], axis=1).tolist()
+        self._tokens[owners, places] = ids
+        outcomes = list(zip((ids >= 0).tolist(), stops, agreed, strict=True))
         endings = [ending for part in parts for ending in _outcome(part, outcomes)]
         if raw is not None:
-            self._log(parts, wanting, raw, draws.ids)
-        published = [self._publish(part, draws.ids) for part in parts if part.kept]
+            self._log(parts, wanting, raw, ids)
+        published = [self._publish(part, ids) for part in parts if part.kept]
         for part in parts:
             self._forget_others(part)
         return published, endings
+
+    def _agreed(self, part: _Part, ids: np.ndarray) -> list[bool]:
+        """Return for each of a part's rows whether what was proposed behind it was drawn."""
+        if part.rows == 1:
+            return [False]
+        first = part.sequence.length
+        proposed = self._tokens[part.sequence.row, first : first + part.rows]
+        same: list[bool] = (ids[part.first : part.first + part.rows] == proposed).tolist()
+        return same
 
     def _judge(self, sequence: Sequence, logits: Tensor, belief: Tensor) -> Tensor:
         """Return the ids at positions whose proposals a draft model drew."""
@@ -295,7 +301,7 @@ class TrustedSide:
             uniforms([uniform(seed, row.position, "residual") for row in rows]),
         )
 
-    def _publish(self, part: _Part, ids: Tensor) -> Drawn:
+    def _publish(self, part: _Part, ids: np.ndarray) -> Drawn:
         """Let the capsule read a part's ids, for its grammar; they are not released."""
         sequence = part.sequence
         first = sequence.sampled
@@ -323,17 +329,17 @@ class TrustedSide:
         first = work.start + 1
         stop = min(work.start + work.length + 1, sequence.prompt_length)
         if stop > first:
-            targets = self._tokens[sequence.row, first:stop]
+            targets = self.ids(sequence, first, stop)
             top = sequence.params.prompt_logprobs
             self._write(sequence, first, *logprobs(logits[: stop - first], targets, top))
 
-    def _log(self, parts: list[_Part], wanting: list[int], raw: Tensor, ids: Tensor) -> None:
+    def _log(self, parts: list[_Part], wanting: list[int], raw: Tensor, ids: np.ndarray) -> None:
         """Write the logprobs of ids just drawn, before they are published.
 
         `raw` has the logits of the rows `wanting`, of all rows `ids`.
         """
         top = max(part.sequence.params.logprobs for part in parts)
-        chosen, top_ids, values = logprobs(raw, ids[wanting], top)
+        chosen, top_ids, values = logprobs(raw, torch.from_numpy(ids)[wanting].clamp_(min=0), top)
         index = {row: i for i, row in enumerate(wanting)}
         for part in parts:
             n = part.sequence.params.logprobs
@@ -346,19 +352,19 @@ class TrustedSide:
     def _write(
         self, sequence: Sequence, position: int, chosen: Tensor, ids: Tensor, values: Tensor
     ) -> None:
-        tensors = self._slots[sequence]
+        arrays = self._slots[sequence]
         rows, top = slice(position, position + len(chosen)), ids.shape[1]
-        tensors.chosen[rows] = chosen
-        tensors.top_ids[rows, :top] = ids.int()
-        tensors.top_values[rows, :top] = values
+        arrays.chosen[rows] = chosen
+        arrays.top_ids[rows, :top] = ids.int()
+        arrays.top_values[rows, :top] = values
 
-    def _map(self, sequence: Sequence) -> _SlotTensors:
+    def _map(self, sequence: Sequence) -> _SlotArrays:
         geometry, slot = self._geometry, sequence.slot
         shape = (geometry.max_model_len, geometry.row_words)
         words = torch.frombuffer(slot.rows_buffer(), dtype=torch.int32).view(shape)
         floats = torch.frombuffer(slot.rows_buffer(), dtype=torch.float32).view(shape)
-        return _SlotTensors(
-            ids=torch.frombuffer(slot.output_buffer(), dtype=torch.int32),
+        return _SlotArrays(
+            ids=np.frombuffer(slot.output_buffer(), np.int32),
             chosen=floats[:, 0],
             top_ids=words[:, 1 : 1 + geometry.max_logprobs],
             top_values=floats[:, 1 + geometry.max_logprobs :],

@@ -184,7 +184,7 @@ class CudaDevice:
             rows = batch.rows.to(self._device, self._pool.dtype, non_blocking=True)
             inputs = {"inputs_embeds": rows[None]}
         if len(batch.logit_rows):
-            inputs["logits_to_keep"] = batch.logit_rows.to(self._device)
+            inputs["logits_to_keep"] = torch.tensor(batch.logit_rows, device=self._device)
         return self._run(self._attention(tables, batch.spans), tables, inputs)
 
     def _send(self, shape: Shape) -> Tables:
@@ -212,7 +212,7 @@ class CudaDevice:
     @torch.inference_mode()
     def _warm_up(self) -> None:
         """Compile what there is to compile, and record the graphs."""
-        chunk = StepInput(torch.zeros(2, dtype=torch.int64), [Span([0], 0, 2)], torch.arange(1))
+        chunk = StepInput(torch.zeros(2, dtype=torch.int64), [Span([0], 0, 2)], [0])
         self.step(chunk)
         recorder = self._parts.recorder
         if recorder is not None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-import itertools
 import weakref
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from itertools import accumulate
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from engine.device import StepInput, StepOutput
 from engine.kv_cache import KVPool
@@ -41,8 +44,9 @@ class NativeDevice:
         self._library = library.load()
         self._model = model
         self._pool = pool
-        self._logits = torch.zeros(max_logit_rows, model.vocabulary)
-        self._used_logits = 0
+        logits = torch.zeros(max_logit_rows, model.vocabulary)
+        # Made once: after a step torch's code is in no cache, and even a slice takes it 20 us.
+        self._logits = [logits[:rows] for rows in range(max_logit_rows + 1)]
         self._transcribe = transcribe
         self._storages: list[Storage] = []
         layers = (library.Layer * len(model.layers))(
@@ -50,25 +54,19 @@ class NativeDevice:
         )
         structure = _model(model, layers, pool.block_size, max(max_rows, max_logit_rows))
         self._embeddings = model.embeddings.view(torch.int16).numpy()
+        self._inputs = torch.zeros(max_rows, self._embeddings.shape[1], dtype=torch.bfloat16)
+        self._staged = self._inputs.view(torch.int16).numpy()
         self._runner = self._library.sottovoce_create(ctypes.byref(structure), model.threads)
         if not self._runner:
             raise MemoryError("no memory for the activations of a step")
         weakref.finalize(self, self._library.sottovoce_destroy, self._runner)
 
-    @torch.inference_mode()
     def step(self, batch: StepInput) -> StepOutput:
         """See `engine.device.Device`."""
-        rows = batch.rows
-        if not rows.is_floating_point():
-            # By numpy, like what is zeroed: torch would wake threads of its own, which then spin
-            # beside the library's.
-            taken = np.take(self._embeddings, rows.numpy(), axis=0)
-            embeddings = torch.from_numpy(taken).view(torch.bfloat16)
-        else:
-            embeddings = rows.to(torch.bfloat16, copy=True).contiguous()
-        wanted = len(batch.logit_rows)
-        self._used_logits = wanted
-        logits = self._logits[:wanted]
+        wanted = batch.logit_rows
+        logits = self._logits[len(wanted)]
+        told = self._transcript(batch, wanted) if self._transcribe else None
+        structure = None if told is None else told.structure
         spans, size = batch.spans, self._pool.block_size
         positions = [p for span in spans for p in range(span.start, span.context)]
         slots = [
@@ -76,42 +74,44 @@ class NativeDevice:
             for span in spans
             for p in range(span.start, span.context)
         ]
-        numbers = (
-            _array(ctypes.c_int32, positions),
-            _array(ctypes.c_int64, slots),
-            _array(ctypes.c_int32, _borders([span.length for span in spans])),
-            _array(ctypes.c_int32, _borders([len(span.blocks) for span in spans])),
-            _array(ctypes.c_int64, [block for span in spans for block in span.blocks]),
-            _array(ctypes.c_int32, batch.logit_rows.tolist()),
-        )
-        told = self._transcript(batch) if self._transcribe else None
-        structure = None if told is None else told.structure
+        first_rows = accumulate((span.length for span in spans), initial=0)
+        first_blocks = accumulate((len(span.blocks) for span in spans), initial=0)
+        words = _Numbers("i", positions, first_rows, first_blocks, wanted)
+        longs = _Numbers("q", slots, (block for span in spans for block in span.blocks))
         step = library.Step(
-            embeddings.data_ptr(),
-            *(ctypes.addressof(array) for array in numbers),
+            self._inputs.data_ptr(),
+            words.at[0],
+            longs.at[0],
+            *words.at[1:3],
+            longs.at[1],
+            words.at[3],
             logits.data_ptr(),
             None if structure is None else ctypes.addressof(structure),
             len(positions),
             len(spans),
-            wanted,
+            len(wanted),
         )
+        self._embed(batch.rows)
         self._library.sottovoce_step(self._runner, ctypes.byref(step))
-        embeddings.view(torch.int16).numpy().fill(0)
         return StepOutput(logits, told)
 
-    def _transcript(self, batch: StepInput) -> NativeTranscript:
+    def _embed(self, rows: Tensor) -> None:
+        """Put the rows' embeddings where the library reads them, and zeroes them."""
+        if rows.is_floating_point():
+            self._inputs[: len(rows)] = rows
+            return
+        # By numpy: torch would wake threads of its own, which then spin beside the library's.
+        # Clipping (T has checked the ids) spares it a copy.
+        staged = self._staged[: len(rows)]
+        np.take(self._embeddings, rows.numpy(), axis=0, out=staged, mode="clip")
+
+    def _transcript(self, batch: StepInput, wanted: Sequence[int]) -> NativeTranscript:
         storage = self._storages.pop() if self._storages else Storage()
-        return NativeTranscript(
-            self._model,
-            storage,
-            _scored(batch),
-            len(batch.logit_rows),
-            self._storages.append,
-        )
+        scored = _scored(batch, set(wanted))
+        return NativeTranscript(self._model, storage, scored, len(wanted), self._storages.append)
 
     def finish_step(self) -> None:
         """See `engine.device.Device`."""
-        self._logits[: self._used_logits].numpy().fill(0.0)
         self._library.sottovoce_clear(self._runner)
 
     def copy_blocks(self, source: Sequence[int], target: Sequence[int]) -> None:
@@ -123,17 +123,21 @@ class NativeDevice:
         self._pool.zero(blocks)
 
 
-def _array(kind: type[ctypes.c_int32 | ctypes.c_int64], values: list[int]) -> ctypes.Array:  # type: ignore[type-arg]
-    return (kind * len(values))(*values)
+class _Numbers:
+    """Lists of numbers one after another in memory, and where each of them begins."""
+
+    def __init__(self, kind: str, *lists: Iterable[int]) -> None:
+        self._all = array(kind)
+        starts = []
+        for each in lists:
+            starts.append(len(self._all))
+            self._all.extend(each)
+        base, _ = self._all.buffer_info()
+        self.at = [base + start * self._all.itemsize for start in starts]
 
 
-def _borders(lengths: list[int]) -> list[int]:
-    return list(itertools.accumulate(lengths, initial=0))
-
-
-def _scored(batch: StepInput) -> list[int | None]:
+def _scored(batch: StepInput, wanted: AbstractSet[int]) -> list[int | None]:
     """Return how many positions the rows see whose scores T checks: those it decodes from."""
-    wanted = set(batch.logit_rows.tolist())
     contexts: list[int | None] = []
     for span in batch.spans:
         first = len(contexts)

@@ -6,6 +6,7 @@ import ctypes
 import functools
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,6 +25,10 @@ class Draw(ctypes.Structure):
     )
 
 
+GREEDY = Draw(temperature=0.0, top_p=1.0)
+"""The most likely id."""
+
+
 def available() -> bool:
     """Whether this processor and installation have the library."""
     try:
@@ -33,7 +38,7 @@ def available() -> bool:
     return True
 
 
-def draw(logits: Tensor, wishes: Sequence[Draw]) -> Tensor:
+def draw(logits: Tensor, wishes: Sequence[Draw]) -> np.ndarray:
     """Draw an id from each row of `logits`, float32 [rows, vocabulary] on the CPU.
 
     Returns int64 [rows]; -1 where a row has nothing to draw from.
@@ -41,17 +46,24 @@ def draw(logits: Tensor, wishes: Sequence[Draw]) -> Tensor:
     if logits.dtype != torch.float32 or not logits.is_contiguous():
         raise ValueError("logits are contiguous float32")
     rows, vocabulary = logits.shape
-    ids = torch.empty(rows, dtype=torch.int64)
-    draws = (Draw * rows)(*wishes)
+    # Not in numpy's memory: what is this small it keeps for the next array, as it was left.
+    ids = np.frombuffer(bytearray(8 * rows), np.int64)
+    draws = _array(rows)(*wishes)
     library.load().sottovoce_sample(
         _sampler(torch.get_num_threads()),
         logits.data_ptr(),
         rows,
         vocabulary,
         ctypes.byref(draws),
-        ids.data_ptr(),
+        ids.__array_interface__["data"][0],
     )
     return ids
+
+
+@functools.cache
+def _array(rows: int) -> type[ctypes.Array[Draw]]:
+    """Return the type of so many draws: making it anew takes longer than drawing."""
+    return Draw * rows
 
 
 @functools.cache

@@ -45,7 +45,7 @@ def tell_step(group: Group, batch: StepInput) -> None:
     words: list[int] = [Order.STEP, kind, width, len(batch.rows), len(batch.spans)]
     for span in batch.spans:
         words += (span.start, span.length, *encode_blocks(span.blocks))
-    words += batch.logit_rows.tolist()
+    words += batch.logit_rows
     group.tell(words, None if embedded else batch.rows)
     if embedded:
         group.share(batch.rows.contiguous())
@@ -56,7 +56,7 @@ def hear_step(group: Group, words: list[int], ids: Tensor) -> StepInput:
     rest = iter(words[1:])
     kind, width, count, spans = (next(rest) for _ in range(4))
     told = [_span(rest) for _ in range(spans)]
-    logit_rows = torch.tensor(list(rest), dtype=torch.int64)
+    logit_rows = list(rest)
     if not kind:
         return StepInput(ids, told, logit_rows)
     rows = torch.zeros(count, width, dtype=_FLOATS[kind - 1])

@@ -124,7 +124,7 @@ class StageDevice:
             if wanted:
                 self._group.send(output.logits, 0)
             return output
-        output = self._own.step(replace(batch, logit_rows=batch.logit_rows[:0]))
+        output = self._own.step(replace(batch, logit_rows=()))
         if not self._group.leads or not wanted:
             return output
         self._used_logits = wanted

@@ -81,10 +81,9 @@ class Share:
             at += span.length
         return parts
 
-    def wanted(self, logit_rows: Tensor) -> Tensor:
+    def wanted(self, logit_rows: Sequence[int]) -> list[int]:
         """Return the logit rows that lie in it, counted from its first."""
-        rows = logit_rows - self.first
-        return rows[(rows >= 0) & (rows < self.length)]
+        return [row - self.first for row in logit_rows if 0 <= row - self.first < self.length]
 
 
 def shares(rows: int, ranks: int) -> list[Share]:

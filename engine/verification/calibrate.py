@@ -124,7 +124,7 @@ class _Run:
 
     def _step(self, ids: Tensor, start: int) -> Thresholds:
         span = Span(self._blocks[: -(-(start + len(ids)) // _BLOCK)], start, len(ids))
-        output = self._device.step(StepInput(ids, [span], torch.tensor([len(ids) - 1])))
+        output = self._device.step(StepInput(ids, [span], [len(ids) - 1]))
         told = output.transcript
         if told is None:
             raise ModelRefused("the device tells nothing of its steps")

@@ -27,6 +27,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -75,7 +76,7 @@ class Drawn:
     """
 
     sequence: Sequence
-    ids: Tensor
+    ids: np.ndarray
     sampled: int
 
 
@@ -252,13 +253,13 @@ class Gate:
             self._verifier.rekey()
         return sequences
 
-    def pass_on(self, sequence: Sequence, first: int, ids: Tensor) -> VerificationCounts:
+    def pass_on(self, sequence: Sequence, first: int, ids: np.ndarray) -> VerificationCounts:
         """Take down that ids are released, at positions from `first` on; return what covers them.
 
         They are hashed where they lie, and become no Python numbers.
         """
         account = self._account(sequence)
-        tokens = ids.int().contiguous().view(torch.uint8).numpy().data
+        tokens = torch.from_numpy(ids).int().view(torch.uint8).numpy().data
         for i in range(len(ids)):
             token = tokens[4 * i : 4 * i + 4]
             account.decisions = link(account.decisions, first + i, token, account.checks, ACCEPTED)

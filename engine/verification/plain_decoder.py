@@ -175,7 +175,7 @@ class PlainDecoder:
         h = self._see(Op.EMBEDDED, -1, rows.to(torch.bfloat16).float() * model.embedding_scale)
         for index in range(len(model.layers)):
             h = self._see(Op.RESIDUAL, index, self._layer(index, h, batch.spans))
-        final = bf16(norm(model, model.final_norm, h[batch.logit_rows]))
+        final = bf16(norm(model, model.final_norm, h[list(batch.logit_rows)]))
         final = self._see(Op.FINAL, -1, final)
         logits = self._products.logits(final) * model.logit_scale
         if model.logit_cap:

@@ -93,7 +93,7 @@ def _verdicts(
         rows = PROMPTS[number] if number < len(PROMPTS) else 1
         ids = torch.tensor(random.sample(range(1, subject.model.vocabulary), rows))
         blocks = tuple(range((start + rows + _BLOCK - 1) // _BLOCK))
-        batch = StepInput(ids, [Span(blocks, start, rows)], torch.tensor([rows - 1]))
+        batch = StepInput(ids, [Span(blocks, start, rows)], [rows - 1])
         output = liar.step(batch)
         if output.transcript is None:
             raise ValueError("a device that is checked tells what it did")

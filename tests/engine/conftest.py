@@ -155,7 +155,7 @@ def run_step(device, spans, ids):
         torch.tensor(one[span.start : span.context]) for span, one in zip(spans, ids, strict=True)
     ]
     count = sum(len(part) for part in rows)
-    output = device.step(StepInput(torch.cat(rows), spans, torch.arange(count)))
+    output = device.step(StepInput(torch.cat(rows), spans, range(count)))
     logits = output.logits.clone()
     device.finish_step()
     return logits.split([len(part) for part in rows])

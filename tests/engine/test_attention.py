@@ -126,9 +126,9 @@ def test_embeddings_may_take_the_place_of_ids(lab):
     device, _ = lab.device(loaded)
     ids = torch.tensor(lab.prompt(12))
     span = [Span([0], 0, 12)]
-    by_ids = device.step(StepInput(ids, span, torch.tensor([11]))).logits.clone()
+    by_ids = device.step(StepInput(ids, span, [11])).logits.clone()
     rows = loaded.computation.model.get_input_embeddings()(ids).detach()
-    by_rows = device.step(StepInput(rows, span, torch.tensor([11]))).logits.clone()
+    by_rows = device.step(StepInput(rows, span, [11])).logits.clone()
     assert torch.equal(by_ids, by_rows)
 
 

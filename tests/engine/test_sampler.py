@@ -1,6 +1,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,7 +19,7 @@ def how(request, monkeypatch):
         pytest.skip("the compiled library cannot be used here")
 
 
-EMPTY = torch.empty(0, dtype=torch.int64)
+EMPTY = np.empty(0, np.int64)
 
 
 def row(position=0, history=EMPTY, prompt_length=0, mask=None, **params):
@@ -51,8 +52,8 @@ def draw_many(logits, count, **params):
         positions = range(start, min(start + 10_000, count))
         rows = [replace(one, position=i) for i in positions]
         draws = sample(template.repeat(len(rows), 1), rows)
-        assert bool(draws.valid.all())
-        for i, n in enumerate(draws.ids.bincount(minlength=len(logits)).tolist()):
+        assert (draws >= 0).all()
+        for i, n in enumerate(np.bincount(draws, minlength=len(logits)).tolist()):
             counts[i] += n
     return counts
 
@@ -85,11 +86,11 @@ def test_a_draw_depends_on_seed_and_position_not_on_the_batch():
     torch.manual_seed(0)
     logits = torch.randn(6, 500)
     rows = [row(position=i, seed=100 + i, top_p=0.9 if i % 2 else 1.0) for i in range(6)]
-    together = sample(logits.clone(), rows).ids.tolist()
-    alone = [sample(logits[i : i + 1].clone(), [rows[i]]).ids.item() for i in range(6)]
+    together = sample(logits.clone(), rows).tolist()
+    alone = [sample(logits[i : i + 1].clone(), [rows[i]]).item() for i in range(6)]
     assert together == alone
     torch.manual_seed(1)  # and not on any generator of torch
-    assert sample(logits.clone(), rows).ids.tolist() == together
+    assert sample(logits.clone(), rows).tolist() == together
     assert uniform(1, 2) == uniform(1, 2) != uniform(2, 1)
 
 
@@ -105,21 +106,21 @@ UNIFORM_0_0 = 0.1110428904121945
 
 def test_temperature_zero_is_greedy_and_tiny_temperature_is_almost():
     logits = torch.tensor([[1.0, 3.0, 2.9]])
-    assert sample(logits.clone(), [row(temperature=0.0)]).ids.tolist() == [1]
-    assert sample(logits.clone(), [row(temperature=1e-30)]).ids.tolist() == [1]
-    assert sample(logits.clone(), [row(temperature=5.0, top_k=1)]).ids.tolist() == [1]
-    assert sample(logits.clone(), [row(temperature=5.0, top_p=0.0)]).ids.tolist() == [1]
+    assert sample(logits.clone(), [row(temperature=0.0)]).tolist() == [1]
+    assert sample(logits.clone(), [row(temperature=1e-30)]).tolist() == [1]
+    assert sample(logits.clone(), [row(temperature=5.0, top_k=1)]).tolist() == [1]
+    assert sample(logits.clone(), [row(temperature=5.0, top_p=0.0)]).tolist() == [1]
 
 
 def test_a_wide_nucleus_falls_back_to_the_whole_vocabulary():
     logits = torch.zeros(1, 5000)
-    drawn = {sample(logits.clone(), [row(position=i, top_p=0.999)]).ids.item() for i in range(300)}
+    drawn = {sample(logits.clone(), [row(position=i, top_p=0.999)]).item() for i in range(300)}
     assert len(drawn) > 250  # 1,024 candidates would still do, but ids must reach the far end
     assert max(drawn) > 4500
 
 
 def test_penalties_are_the_published_formulas():
-    history = torch.tensor([1, 1, 2, 3, 3, 3, 4])  # prompt 1 1 2, output 3 3 3 4
+    history = np.array([1, 1, 2, 3, 3, 3, 4])  # prompt 1 1 2, output 3 3 3 4
     logits = torch.tensor([0.5, 2.0, -2.0, 1.0, -1.0, 0.0])
     params = {"frequency_penalty": 0.5, "presence_penalty": 0.25, "repetition_penalty": 2.0}
     got = logits.clone()
@@ -147,10 +148,8 @@ def test_bias_min_tokens_and_mask():
     masked = logits.clone()
     forbid(masked, mask)
     assert masked.tolist() == [1.0, -math.inf, -math.inf, 2.0]
-    assert sample(logits[None].clone(), [row(temperature=0.0, mask=mask)]).ids.tolist() == [3]
-    drawn = {
-        sample(logits[None].clone(), [row(position=i, mask=mask)]).ids.item() for i in range(200)
-    }
+    assert sample(logits[None].clone(), [row(temperature=0.0, mask=mask)]).tolist() == [3]
+    drawn = {sample(logits[None].clone(), [row(position=i, mask=mask)]).item() for i in range(200)}
     assert drawn == {0, 3}
 
 
@@ -179,15 +178,14 @@ def test_a_row_without_candidates_is_invalid_and_harms_no_other(params):
     poisoned = torch.tensor([0.0, math.nan, 1.0])
     logits = torch.stack([good, nothing, poisoned])
     draws = sample(logits, [row(**params)] * 3)
-    assert draws.valid.tolist() == [True, False, False]
-    assert draws.ids.tolist() == [1, 0, 0]
+    assert draws.tolist() == [1, -1, -1]
 
 
 def test_ids_without_weight_are_never_drawn():
     logits = torch.full((2000, 4), -math.inf)
     logits[:, 2] = 1.0
     rows = [row(position=i, seed=5) for i in range(2000)]
-    assert sample(logits, rows).ids.unique().tolist() == [2]
+    assert np.unique(sample(logits, rows)).tolist() == [2]
 
 
 def test_logprobs_are_those_of_the_raw_logits():

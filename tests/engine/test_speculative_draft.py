@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -82,7 +83,7 @@ def expected_distribution(lab, prompt, params, depth):
     for position in range(depth):
         deeper = {}
         for ids, mass in tree.items():
-            history = torch.tensor([*prompt, *ids])
+            history = np.array([*prompt, *ids])
             logits = lab.stock("llama", history.tolist())[-1].clone()
             row = Row(params, position, history, len(prompt))
             adjust(logits, row)

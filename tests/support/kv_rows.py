@@ -27,7 +27,7 @@ class Model:
         """Add what the engine makes of a prompt of `COMPLETIONS`."""
         ids = self.tokenizer.encode(prompt).ids
         span = Span(range(8), 0, len(ids))
-        self.device.step(StepInput(torch.tensor(ids), [span], torch.tensor([len(ids) - 1])))
+        self.device.step(StepInput(torch.tensor(ids), [span], [len(ids) - 1]))
         self.device.finish_step()
         needles.ids(prompt[:12], ids)
         for layer, (keys, values) in enumerate(zip(self.pool.keys, self.pool.values, strict=True)):

@@ -118,7 +118,7 @@ class Plain:
         """Return logits and transcript of ids, int64 [rows]."""
         model = native_model(self.name)
         decoder = PlainDecoder(model, products(self.name), self.pool, self.hands)
-        return decoder.step(StepInput(ids, spans, torch.tensor(logit_rows)))
+        return decoder.step(StepInput(ids, spans, logit_rows))
 
 
 def prompt(length, seed=3):
@@ -146,5 +146,5 @@ class Native:
 
     def step(self, ids, spans, logit_rows):
         """Return logits and transcript of ids; of the last step both are void."""
-        output = self._device.step(StepInput(ids, spans, torch.tensor(logit_rows)))
+        output = self._device.step(StepInput(ids, spans, logit_rows))
         return output.logits.clone(), output.transcript

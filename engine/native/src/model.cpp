@@ -78,14 +78,14 @@ struct Transcript {
 // The rows of one step. Spans are consecutive positions of one sequence; span i has the rows
 // [first_row[i], first_row[i + 1]) and the blocks [first_block[i], first_block[i + 1]) of `blocks`.
 struct Step {
-  const bfloat16* embeddings;       // [rows][hidden]
+  bfloat16* embeddings;             // [rows][hidden]; zeroed when they have been read
   const std::int32_t* positions;    // [rows]
   const std::int64_t* slots;        // [rows]: where each row's key and value go
   const std::int32_t* first_row;    // [spans + 1]
   const std::int32_t* first_block;  // [spans + 1]
   const std::int64_t* blocks;       // block numbers of all sequences
   const std::int32_t* logit_rows;   // [wanted], ascending
-  float* logits;                    // [wanted][vocabulary]
+  float* logits;                    // [wanted][vocabulary]; zeroed by sottovoce_clear
   const Transcript* told;           // or null
   std::int32_t rows, spans, wanted;
 };
@@ -101,6 +101,13 @@ __m512 bf16(__m512 values) { return widen(reinterpret_cast<__m256i>(_mm512_cvtne
 
 __m512 load(const float* from) { return _mm512_loadu_ps(from); }
 __m512 load(const bfloat16* from) { return load_bf16(from); }
+
+// The zeros are the point: no compiler may leave them out.
+template <class T>
+void zero(T* data, std::size_t count) {
+  std::memset(data, 0, count * sizeof(T));
+  asm volatile("" : : "r"(data) : "memory");
+}
 
 // Zeroed memory, aligned for tiles and given back in huge pages where there are any.
 template <class T>
@@ -118,10 +125,7 @@ class Buffer {
   void clear() { clear(bytes_ / sizeof(T)); }
 
   // Zeros over the first `count` elements.
-  void clear(std::size_t count) {
-    std::memset(data_, 0, count * sizeof(T));
-    asm volatile("" : : "r"(data_) : "memory");  // the zeros are the point: no compiler may leave them out
-  }
+  void clear(std::size_t count) { zero(data_, count); }
 
  private:
   std::size_t bytes_;
@@ -179,6 +183,7 @@ struct Runner {
     step = &next;
     step_rows = next.rows;
     step_wanted = next.wanted;
+    step_logits = next.logits;
     for (int i = 0; i < 3 * team.size(); ++i) counters[i].reset();
     team.run([](void* self, int member) { static_cast<Runner*>(self)->work(member); }, this);
   }
@@ -200,6 +205,7 @@ struct Runner {
       scratch[member].clear();
       own[member]->clear();
     }
+    zero(step_logits, static_cast<std::size_t>(step_wanted) * model.vocabulary);
     step = nullptr;
   }
 
@@ -368,6 +374,7 @@ struct Runner {
     const std::size_t at = static_cast<std::size_t>(row) * model.hidden;
     const __m512 scale = _mm512_set1_ps(model.embedding_scale);
     for (int i = 0; i < model.hidden; i += 16) _mm512_storeu_ps(residual.get() + at + i, _mm512_mul_ps(load_bf16(step->embeddings + at + i), scale));
+    zero(step->embeddings + at, model.hidden);
     const float position = static_cast<float>(step->positions[row]);
     const std::size_t first = static_cast<std::size_t>(row) * model.tables * half;
     for (int i = 0; i < model.tables * half; ++i) {
@@ -577,6 +584,7 @@ struct Runner {
   std::unique_ptr<std::unique_ptr<Own>[]> own;
   const Step* step = nullptr;
   int step_rows = 0, step_wanted = 0;
+  float* step_logits = nullptr;
   Team team;
   std::unique_ptr<Counter[]> counters;  // [turn % 3][member]
 };

@@ -54,7 +54,7 @@ def make(loaded, *, recorder=None, kernels=None, blocks=24, max_logit_rows=8):
 def step(device, spans, ids, wanted=None):
     rows = [torch.tensor(one[span.start : span.context]) for span, one in zip(spans, ids)]  # noqa: B905
     count = sum(len(part) for part in rows)
-    wanted = torch.arange(count) if wanted is None else torch.tensor(wanted, dtype=torch.int64)
+    wanted = range(count) if wanted is None else wanted
     logits = device.step(StepInput(torch.cat(rows), spans, wanted)).logits.clone()
     device.finish_step()
     return logits
@@ -134,7 +134,7 @@ def test_embeddings_go_without_a_graph(load_model):
     device, _ = make(loaded, recorder=recorder)
     by_ids = step(device, [Span([3], 0, 1)], [[7]])
     embeddings = loaded.computation.model.get_input_embeddings()(torch.tensor([7])).detach()
-    by_rows = device.step(StepInput(embeddings, [Span([3], 0, 1)], torch.tensor([0]))).logits
+    by_rows = device.step(StepInput(embeddings, [Span([3], 0, 1)], [0])).logits
     assert torch.equal(by_ids, by_rows)
     assert recorder.replays == 1
 

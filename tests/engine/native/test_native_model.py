@@ -113,7 +113,7 @@ def run(device, spans, ids):
     rows = torch.cat(
         [each[span.start : span.context] for each, span in zip(ids, spans, strict=True)]
     )
-    output = device.step(StepInput(rows, spans, torch.arange(len(rows)))).logits.clone()
+    output = device.step(StepInput(rows, spans, range(len(rows)))).logits.clone()
     device.finish_step()
     return output.split([span.length for span in spans])
 
@@ -212,10 +212,7 @@ def test_rows_without_logits_still_reach_the_cache(folder):
     ids = prompt(90)
     (expected,) = run(device, [Span([1, 2, 3], 0, 90)], [ids])
     span = Span([5, 6, 7], 0, 89)
-    assert (
-        len(device.step(StepInput(ids[:89], [span], torch.tensor([], dtype=torch.int64))).logits)
-        == 0
-    )
+    assert len(device.step(StepInput(ids[:89], [span], [])).logits) == 0
     device.finish_step()
     (last,) = run(device, [Span([5, 6, 7], 89, 1)], [ids])
     assert error(last, expected[-1:]) < 0.02
@@ -224,16 +221,16 @@ def test_rows_without_logits_still_reach_the_cache(folder):
 def test_embeddings_may_take_the_place_of_ids(folder):
     device, _ = device_of(folder("llama"))
     ids = prompt(20)
-    by_ids = device.step(StepInput(ids, [Span([0], 0, 20)], torch.tensor([19]))).logits.clone()
+    by_ids = device.step(StepInput(ids, [Span([0], 0, 20)], [19])).logits.clone()
     rows = device._model.embeddings[ids].float()
-    by_rows = device.step(StepInput(rows, [Span([0], 0, 20)], torch.tensor([19]))).logits
+    by_rows = device.step(StepInput(rows, [Span([0], 0, 20)], [19])).logits
     assert torch.equal(by_ids, by_rows)
     assert bool(rows.any())  # the caller's own rows are left alone
 
 
 def test_a_finished_step_leaves_no_logits(folder):
     device, _ = device_of(folder("llama"))
-    logits = device.step(StepInput(prompt(5), [Span([0], 0, 5)], torch.arange(5))).logits
+    logits = device.step(StepInput(prompt(5), [Span([0], 0, 5)], range(5))).logits
     assert bool(logits.any())
     device.finish_step()
     assert not bool(logits.any())

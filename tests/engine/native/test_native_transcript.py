@@ -82,7 +82,7 @@ BLOCKS = [6, 1, 3, 2]
 
 def a_step(start, length, wanted):
     rows = IDS[start : start + length]
-    return StepInput(rows, [Span(BLOCKS, start, length)], torch.tensor(wanted))
+    return StepInput(rows, [Span(BLOCKS, start, length)], wanted)
 
 
 @pytest.fixture(params=KINDS)

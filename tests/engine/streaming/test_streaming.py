@@ -31,9 +31,7 @@ def make(lab, model_folder, name="llama", **ring):
 
 
 def logits(device, ids=IDS):
-    output = device.step(
-        StepInput(torch.tensor(ids), [Span([0, 1], 0, len(ids))], torch.arange(len(ids)))
-    )
+    output = device.step(StepInput(torch.tensor(ids), [Span([0, 1], 0, len(ids))], range(len(ids))))
     result = output.logits.clone()
     device.finish_step()
     return result
