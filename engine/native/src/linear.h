@@ -21,7 +21,7 @@ namespace sottovoce {
 
 constexpr int kPanel = 32;   // outputs of a panel
 constexpr int kGroup = 64;   // depths that share a scale
-constexpr int kFew = 4;      // rows that AVX-512 takes at once; beyond (for int8: twice that), tiles are faster
+constexpr int kFew = 4;      // rows that AVX-512 takes in one pass; beyond (for int8: twice that), tiles are faster
 constexpr int kPrefetch = 2048;
 
 using bfloat16 = std::uint16_t;
@@ -109,7 +109,7 @@ void few_bf16(const Weights& w, const Rows& x, int first, int panel, Store&& sto
   }
 }
 
-// Up to four rows against one panel, int8.
+// Up to eight rows against one panel, int8. One pass: a second one takes its time after the memory's and not beside it.
 template <int kRows, class Store>
 void few_int8(const Weights& w, const Rows& x, int first, int panel, Store&& store) {
   const char* left = static_cast<const char*>(w.values) + static_cast<std::size_t>(panel) * w.depth * kPanel;
@@ -140,36 +140,6 @@ void few_int8(const Weights& w, const Rows& x, int first, int panel, Store&& sto
     }
   }
   for (int row = 0; row < kRows; ++row) store(first + row, sums[row][0], sums[row][1]);
-}
-
-// Five to eight rows against one panel, int8: half by half, for the sums of both do not fit the registers, and a
-// second pass over the panel for the rows beyond four would take its time beside the memory's.
-template <int kRows, class Store>
-void some_int8(const Weights& w, const Rows& x, int first, int panel, Store&& store) {
-  const char* values = static_cast<const char*>(w.values) + static_cast<std::size_t>(panel) * w.depth * kPanel;
-  const int groups = w.depth / kGroup;
-  const bfloat16* scale = w.scales + static_cast<std::size_t>(panel) * groups * kPanel;
-  __m512 sums[2][kRows] = {};
-  for (int half = 0; half < 2; ++half) {
-    for (int group = 0; group < groups; ++group, scale += kTile) {
-      __m512i parts[kRows];
-      for (int row = 0; row < kRows; ++row) parts[row] = _mm512_set1_epi32(-x.sums[group * x.padded + first + row]);
-      for (int k = group * kGroup; k < (group + 1) * kGroup; k += 4, values += 64) {
-        _mm_prefetch(values + 2 * kPrefetch, _MM_HINT_T0);
-        const __m512i a = _mm512_loadu_si512(values);
-        for (int row = 0; row < kRows; ++row) {
-          const __m512i four = _mm512_set1_epi32(broadcast_word(x.quantised + static_cast<std::size_t>(first + row) * w.depth + k));
-          parts[row] = _mm512_dpbusd_epi32(parts[row], a, four);
-        }
-      }
-      const __m512 of_half = load_bf16(scale);
-      for (int row = 0; row < kRows; ++row) {
-        const __m512 of_row = _mm512_set1_ps(x.scales[group * x.padded + first + row]);
-        sums[half][row] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(parts[row]), _mm512_mul_ps(of_half, of_row), sums[half][row]);
-      }
-    }
-  }
-  for (int row = 0; row < kRows; ++row) store(first + row, sums[0][row], sums[1][row]);
 }
 
 // Hand 16 or 32 rows by 32 outputs, stored tile by tile, to `store`.
@@ -284,16 +254,15 @@ void multiply(const Weights& w, const Rows& x, int first, int last, int panel, S
   const bool whole = w.scales == nullptr;
   if (last - first <= (whole ? kFew : 2 * kFew)) {
     switch (last - first) {
-      case 1: whole ? detail::few_bf16<1>(w, x, first, panel, store) : detail::few_int8<1>(w, x, first, panel, store); break;
-      case 2: whole ? detail::few_bf16<2>(w, x, first, panel, store) : detail::few_int8<2>(w, x, first, panel, store); break;
-      case 3: whole ? detail::few_bf16<3>(w, x, first, panel, store) : detail::few_int8<3>(w, x, first, panel, store); break;
-      case 4: whole ? detail::few_bf16<4>(w, x, first, panel, store) : detail::few_int8<4>(w, x, first, panel, store); break;
-      case 5: detail::some_int8<5>(w, x, first, panel, store); break;
-      case 6: detail::some_int8<6>(w, x, first, panel, store); break;
-      case 7: detail::some_int8<7>(w, x, first, panel, store); break;
-      case 8: detail::some_int8<8>(w, x, first, panel, store); break;
+      case 1: return whole ? detail::few_bf16<1>(w, x, first, panel, store) : detail::few_int8<1>(w, x, first, panel, store);
+      case 2: return whole ? detail::few_bf16<2>(w, x, first, panel, store) : detail::few_int8<2>(w, x, first, panel, store);
+      case 3: return whole ? detail::few_bf16<3>(w, x, first, panel, store) : detail::few_int8<3>(w, x, first, panel, store);
+      case 4: return whole ? detail::few_bf16<4>(w, x, first, panel, store) : detail::few_int8<4>(w, x, first, panel, store);
+      case 5: return detail::few_int8<5>(w, x, first, panel, store);
+      case 6: return detail::few_int8<6>(w, x, first, panel, store);
+      case 7: return detail::few_int8<7>(w, x, first, panel, store);
+      case 8: return detail::few_int8<8>(w, x, first, panel, store);
     }
-    return;
   }
   for (; first + kTile < last; first += 2 * kTile) {
     whole ? detail::many_bf16<2>(w, x, first, panel, store) : detail::many_int8<2>(w, x, first, panel, store);
