@@ -4,7 +4,8 @@ Ids live in one preallocated table (a row a sequence) and in the slots; they are
 them, the device and the sampler as arrays, never as Python numbers. What a sequence leaves
 behind is zeroed by `erase`, what a step leaves behind by `finish_step`. The arrays are numpy's:
 for a few numbers it takes a tenth of the time that torch does, and this is done for every step.
-But copies of ids are made in torch's memory: small arrays of its own numpy keeps unscrubbed.
+But no copy of ids is made in numpy's own memory: what is freed of it is not scrubbed, but kept
+for the next small array.
 
 An id is *sampled* when it is drawn from logits that U sent, and *released* when it may leave the
 worker. Both are counted apart, and `release` is the only place that raises the second. With
