@@ -4,6 +4,8 @@
 // the cache is read once for all of them, and several positions' heads when prefilling.
 // Scores are computed keys by queries: then maximum, exponential and sum run along registers, without a
 // horizontal step. Everything between the products is float32.
+//
+// A tile with a query or two is mostly nothing: those go through the vector units, one after the other.
 #pragma once
 
 #include <immintrin.h>
@@ -23,6 +25,7 @@ namespace sottovoce {
 constexpr int kKeys = 32;        // keys of one step
 constexpr int kMaxHead = 256;    // largest head size
 constexpr int kSegment = 2048;   // keys whose scores are held at once
+constexpr int kFewQueries = 2;   // queries that are sooner attended one by one than in a tile
 
 // Where one sequence's keys and values lie in one layer of the pool.
 struct Cache {
@@ -222,12 +225,108 @@ inline void scale_out(int size, __m512 factors, Scratch& scratch) {
   }
 }
 
+// Scores of keys [first, last) for one query into scratch, one after another; returns their maximum.
+template <int kChunks>
+float score_row(const Cache& cache, int head, const Queries& queries, int row, int first, int last, Scratch& scratch) {
+  const __m512i from = _mm512_set1_epi32(queries.from[row]), upto = _mm512_set1_epi32(queries.upto[row]);
+  const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  const __m512 nothing = _mm512_set1_ps(-INFINITY);
+  __m512bh query[kChunks];
+  for (int c = 0; c < kChunks; ++c) query[c] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(queries.rows[row] + c * 32));
+  __m512 largest = nothing;
+  for (int key = first; key < last; key += kTile) {
+    const bfloat16* keys = cache.keys + cache.at(key, head);
+    __m512 sums[kTile] = {};
+    for (int i = 0; i < kTile; ++i, keys += cache.stride()) {
+      for (int c = 0; c < kChunks; ++c) {
+        sums[i] = _mm512_dpbf16_ps(sums[i], reinterpret_cast<__m512bh>(_mm512_loadu_si512(keys + c * 32)), query[c]);
+      }
+    }
+    transpose(sums);
+    for (int half = kTile / 2; half > 0; half /= 2) {
+      for (int i = 0; i < half; ++i) sums[i] = _mm512_add_ps(sums[i], sums[i + half]);
+    }
+    __m512 scores = _mm512_mul_ps(sums[0], _mm512_set1_ps(queries.scaling));
+    const __m512i index = _mm512_add_epi32(_mm512_set1_epi32(key), lanes);
+    const __mmask16 below = _mm512_cmplt_epi32_mask(index, upto);
+    if (queries.scores[row] != nullptr) _mm512_mask_storeu_ps(queries.scores[row] + key, below, scores);
+    if (queries.cap > 0) scores = capped(scores, queries.cap);
+    scores = _mm512_mask_blend_ps(below & _mm512_cmple_epi32_mask(from, index), nothing, scores);
+    _mm512_store_ps(scratch.scores + (key - first), scores);
+    largest = _mm512_max_ps(largest, scores);
+  }
+  return _mm512_reduce_max_ps(largest);
+}
+
+// Add exp(score - base) times values to `out`; returns the sum of these weights.
+template <int kChunks>
+float weigh_row(const Cache& cache, int head, float base, int first, int last, const Scratch& scratch, __m512 (&out)[2 * kChunks]) {
+  const __m512i order = _mm512_set_epi16(
+      47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
+  const __m512i upper = _mm512_add_epi16(order, _mm512_set1_epi16(16));
+  __m512 sums = _mm512_setzero_ps();
+  for (int key = first; key < last; key += kTile) {
+    const __m512 weights = exponential(_mm512_sub_ps(_mm512_load_ps(scratch.scores + (key - first)), _mm512_set1_ps(base)));
+    sums = _mm512_add_ps(sums, weights);
+    alignas(32) bfloat16 rounded[kTile];
+    store_bf16(rounded, weights);
+    const bfloat16* values = cache.values + cache.at(key, head);
+    for (int i = 0; i < kTile; i += 2, values += 2 * cache.stride()) {
+      const auto both = reinterpret_cast<__m512bh>(_mm512_set1_epi32(broadcast_word(rounded + i)));
+      for (int c = 0; c < kChunks; ++c) {
+        const __m512i even = _mm512_loadu_si512(values + c * 32), odd = _mm512_loadu_si512(values + cache.stride() + c * 32);
+        out[2 * c] = _mm512_dpbf16_ps(out[2 * c], reinterpret_cast<__m512bh>(_mm512_permutex2var_epi16(even, order, odd)), both);
+        out[2 * c + 1] = _mm512_dpbf16_ps(out[2 * c + 1], reinterpret_cast<__m512bh>(_mm512_permutex2var_epi16(even, upper, odd)), both);
+      }
+    }
+  }
+  return _mm512_reduce_add_ps(sums);
+}
+
+// Attend one query, of a head of 32 * kChunks, over the keys [first, last).
+template <int kChunks>
+void attend_row(const Cache& cache, int head, const Queries& queries, int row, int first, int last, Scratch& scratch) {
+  __m512 out[2 * kChunks] = {};
+  float largest = -INFINITY, sum = 0;
+  for (int begin = first / kKeys * kKeys; begin < last; begin += kSegment) {
+    const int end = std::min(begin + kSegment, last);
+    scratch.used = std::max(scratch.used, (end - begin + kKeys - 1) / kKeys * kKeys);
+    const float joint = std::max(largest, score_row<kChunks>(cache, head, queries, row, begin, end, scratch));
+    if (joint == -INFINITY) continue;  // it sees none of these
+    if (sum > 0) {
+      const __m512 shrink = exponential(_mm512_set1_ps(largest - joint));
+      for (__m512& part : out) part = _mm512_mul_ps(part, shrink);
+      sum *= _mm512_cvtss_f32(shrink);
+    }
+    largest = joint;
+    sum += weigh_row<kChunks>(cache, head, joint, begin, end, scratch, out);
+  }
+  for (int i = 0; i < 2 * kChunks; ++i) store_bf16(queries.out[row] + i * kTile, _mm512_mul_ps(out[i], _mm512_set1_ps(1.0f / sum)));
+}
+
+inline void attend_rows(const Cache& cache, int head, const Queries& queries, int count, int first, int last, Scratch& scratch) {
+  for (int row = 0; row < count; ++row) {
+    switch (cache.size / 32) {
+      case 1: attend_row<1>(cache, head, queries, row, first, last, scratch); break;
+      case 2: attend_row<2>(cache, head, queries, row, first, last, scratch); break;
+      case 3: attend_row<3>(cache, head, queries, row, first, last, scratch); break;
+      case 4: attend_row<4>(cache, head, queries, row, first, last, scratch); break;
+      case 5: attend_row<5>(cache, head, queries, row, first, last, scratch); break;
+      case 6: attend_row<6>(cache, head, queries, row, first, last, scratch); break;
+      case 7: attend_row<7>(cache, head, queries, row, first, last, scratch); break;
+      case 8: attend_row<8>(cache, head, queries, row, first, last, scratch); break;
+    }
+  }
+}
+
 }  // namespace detail
 
 // Attend a tile of queries of one key head over the keys [first, last) that any of them sees.
 // Blocks must be allocated up to the next multiple of 32 positions. Weights of keys past `last` are zero, so
 // what lies there must only be finite.
 inline void attend(const Cache& cache, int head, const Queries& queries, int first, int last, Scratch& scratch) {
+  const int count = std::find(queries.rows, queries.rows + kTile, nullptr) - queries.rows;
+  if (count <= kFewQueries) return detail::attend_rows(cache, head, queries, count, first, last, scratch);
   detail::pack_queries(queries, cache.size, scratch);
   std::fill_n(scratch.out, kTile * cache.size, 0.0f);
   __m512 largest = _mm512_set1_ps(-INFINITY), sums = _mm512_setzero_ps();

@@ -195,6 +195,18 @@ def test_sequences_of_one_step_do_not_meet(folder):
     assert error(decoded, single) < 0.02
 
 
+@pytest.mark.parametrize("name", ["llama", "gemma2", "gpt_neox"])
+def test_a_row_alone_sees_what_it_sees_in_a_chunk(name, folder):
+    """Beyond the keys whose scores are held at once, too."""
+    device, _ = device_of(folder(name))
+    ids, blocks = prompt(2300), list(range(78, 5, -1))
+    for start, stop in ((0, 1000), (1000, 2000), (2000, 2290)):
+        run(device, [Span(blocks, start, stop - start)], [ids])
+    (chunk,) = run(device, [Span(blocks, 2290, 10)], [ids])
+    alone = [run(device, [Span(blocks, at, 1)], [ids])[0] for at in range(2290, 2300)]
+    assert error(torch.cat(alone), chunk) < 0.02
+
+
 def test_nothing_beyond_the_context_is_seen(folder):
     """Keys and values of later positions, and of other sequences, may be anything finite."""
     device, pool = device_of(folder("llama"))
