@@ -134,6 +134,7 @@ class TrustedSide:
         self._tokens = np.zeros((max_sequences, geometry.max_model_len), np.int64)
         self._eos = np.full((max_sequences, MAX_EOS_IDS), -1, np.int64)
         self._inputs = torch.zeros(max_rows, dtype=torch.int64, pin_memory=pinned)
+        self._staging = self._inputs.numpy()
         self._staged = 0
         self._free = list(range(max_sequences))
         self._slots: dict[Sequence, _SlotArrays] = {}
@@ -157,10 +158,10 @@ class TrustedSide:
 
     def inputs(self, works: Items[Work]) -> Tensor:
         """Return the ids of the step's rows, int64 [rows], valid until `finish_step`."""
-        at, inputs = 0, self._inputs.numpy()
+        at = 0
         for work in works:
             ids = self._tokens[work.sequence.row, work.start : work.start + work.length]
-            inputs[at : at + work.length] = ids
+            self._staging[at : at + work.length] = ids
             at += work.length
         self._staged = at
         return self._inputs[:at]
@@ -243,7 +244,7 @@ class TrustedSide:
 
     def finish_step(self) -> None:
         """Zero what the step staged."""
-        self._inputs.numpy()[: self._staged].fill(0)
+        self._staging[: self._staged].fill(0)
 
     def erase(self, sequence: Sequence) -> None:
         """Zero the sequence's row and give it back. The slot is not touched."""
