@@ -16,6 +16,11 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.get_closest_marker("xdist_group").args != ("stack",))
 
 
+def pytest_make_parametrize_id(val, argname):
+    """Name long values by their argument: names must agree, and each runner makes its own."""
+    return argname if isinstance(val, bytes | str) and len(val) > 64 else None
+
+
 @pytest.fixture(scope="session")
 def stack():
     """Every party as a real process, started once for all tests that mark themselves `stack`."""
