@@ -34,7 +34,7 @@ def _forgets_nothing(*arguments):
     erase = TrustedSide.erase
 
     def erase_nothing(side, sequence):
-        row, ids = sequence.row, side._tokens.clone()
+        row, ids = sequence.row, side._tokens.copy()
         erase(side, sequence)
         if row is not None:
             side._tokens[row] = ids[row]

@@ -82,7 +82,15 @@ class Watched:
         )  # fmt: skip
         self.users = [User(stack, name, relay_port) for name in USERS]
         stack.until(lambda: all(user.serves() for user in self.users))
+        self._earlier = set(self._spent())
         self.nodes = [[user.ask() for user in self.users] for _ in range(ROUNDS)]
+
+    def _spent(self):
+        return rows(self.local.database("spent"), "SELECT row, key_id, claim, arrival FROM spent")
+
+    def spent(self):
+        """What the store wrote down of them."""
+        return [row for row in self._spent() if row not in self._earlier]
 
     def by_relay(self, user):
         """(node asked for, ciphertext) of a user's requests."""
@@ -162,7 +170,7 @@ def rows(url, query):
 
 def test_what_issuer_and_store_keep_joins_nowhere(watched):
     """Accounts without times, tokens without accounts, arrivals to the minute."""
-    spent = rows(watched.local.database("spent"), "SELECT row, key_id, claim, arrival FROM spent")
+    spent = watched.spent()
     accounts = rows(watched.local.database("issuer"), "SELECT * FROM accounts")
     assert len(spent) >= 2 * ROUNDS
     assert len(accounts) >= 2
