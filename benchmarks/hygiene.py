@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 CLIENTS = 4
 STREAMS, WORKERS = 64, 3
+LONG = 512
+"""Tokens of each of these streams: the first must not end before the last has begun."""
 LOOK_S = 0.1
 """Between two looks at the memory of capsules."""
 
@@ -149,8 +151,8 @@ def measure(model: str | None, rounds: int, tokens: int) -> Iterator[Line]:
         more = [1000 * (ours - bare) for ours, bare in _pairs(urls, name, 1, rounds)]
         yield line(f"ms a request @ {CLIENTS} clients, one token", "ms", more)
     with system(model, 4 * STREAMS, hygiene=True, workers=WORKERS) as running:
-        at_once, largest = asyncio.run(streams(running, name, tokens))
-    parameters = f"{STREAMS} streams, {WORKERS} workers"
+        at_once, largest = asyncio.run(streams(running, name, LONG))
+    parameters = f"{STREAMS} streams of {LONG} tokens, {WORKERS} workers"
     yield line(f"capsule MiB @ {parameters}", "MiB", [largest])
     yield line(f"streams at once @ {parameters}", "streams", [at_once])
 
