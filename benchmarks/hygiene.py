@@ -150,7 +150,7 @@ def measure(model: str | None, rounds: int, tokens: int) -> Iterator[Line]:
         yield line(f"tokens/s lost @ {CLIENTS} clients, {tokens} tokens", "%", lost)
         more = [1000 * (ours - bare) for ours, bare in _pairs(urls, name, 1, rounds)]
         yield line(f"ms a request @ {CLIENTS} clients, one token", "ms", more)
-    with system(model, 4 * STREAMS, hygiene=True, workers=WORKERS) as running:
+    with system(model, 8 * STREAMS, hygiene=True, workers=WORKERS) as running:
         at_once, largest = asyncio.run(streams(running, name, LONG))
     parameters = f"{STREAMS} streams of {LONG} tokens, {WORKERS} workers"
     yield line(f"capsule MiB @ {parameters}", "MiB", [largest])
