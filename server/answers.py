@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import json
 
-from engine.errors import EngineGone
 from server.errors import PeerGone
-from server.openai.errors import ApiError, EngineEnded, EngineFailure, error_body, unforeseen
+from server.openai.errors import ApiError, EngineFailure, error_body, unforeseen
 from server.tokens import AcceptedIssuer
 from wire import bhttp, inner
 from wire.privacy_pass import format_challenge
@@ -27,9 +26,7 @@ def of_error(error: ApiError, *headers: tuple[bytes, bytes]) -> bhttp.Response:
 
 
 def of_failure(failure: Exception) -> ApiError:
-    """Return what is told where the application did not fail: which role has gone, if one has."""
-    if isinstance(failure, EngineGone):
-        return EngineEnded()
+    """Return what is told of a failure around the application: that the keeper ended, if it did."""
     if isinstance(failure, PeerGone):  # the front's end is the client's, and needs no answer
         return EngineFailure("keeper_gone", "The node's keeper ended.", status=503)
     return unforeseen(failure)

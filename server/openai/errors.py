@@ -7,7 +7,6 @@
     ├── UnknownPath        404
     ├── WrongMethod        405
     └── EngineFailure      500 or 503: the engine gave up; nothing the client sent is at fault
-        ├── EngineEnded    503: it has gone
         └── Unverified     503: what the accelerator computed did not verify
 
 Each is one HTTP status and one OpenAI error object. Every text is ours, built from field names we
@@ -18,6 +17,8 @@ from __future__ import annotations
 
 import errno
 import json
+
+from engine.errors import EngineGone
 
 
 class ApiError(Exception):
@@ -96,13 +97,6 @@ class EngineFailure(ApiError):
         super().__init__(status, "server_error", code, message)
 
 
-class EngineEnded(EngineFailure):
-    """The engine ended under the request, and the worker with it; another one may answer."""
-
-    def __init__(self) -> None:
-        super().__init__("engine_gone", "The engine ended.", status=503)
-
-
 class Unverified(EngineFailure):
     """The computation did not verify; the answer says so with a receipt, and may be drawn anew."""
 
@@ -115,10 +109,12 @@ class Unverified(EngineFailure):
 
 
 def unforeseen(failure: Exception) -> EngineFailure:
-    """Return what is told of a failure that nobody foresaw: that memory ran out, or nothing.
+    """Return what is told of a failure that nobody foresaw: what ended or ran out, or nothing.
 
     Whatever else such an exception says may quote the request.
     """
+    if isinstance(failure, EngineGone):
+        return EngineFailure("engine_gone", "The engine ended.", status=503)
     if isinstance(failure, MemoryError) or getattr(failure, "errno", None) == errno.ENOMEM:
         return EngineFailure(
             "out_of_memory", "The node has no memory left for the request.", status=503

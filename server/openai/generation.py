@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.connection import EngineConnection
-from engine.errors import EngineError, EngineGone
+from engine.errors import EngineError
 from engine.slot import Slot
 from engine.types import (
     EngineState,
@@ -25,13 +25,7 @@ from engine.types import (
     SamplingParams,
     VerificationCounts,
 )
-from server.openai.errors import (
-    ApiError,
-    EngineEnded,
-    EngineFailure,
-    InvalidRequest,
-    Unverified,
-)
+from server.openai.errors import ApiError, EngineFailure, InvalidRequest, Unverified
 from server.openai.grammar import Matcher
 from server.openai.text_stream import Piece, TextStream
 
@@ -75,15 +69,13 @@ class Generation:
         """Yield progress as it comes; ends when every slot reads ERASED.
 
         Raises:
-            EngineFailure: a sequence failed, or the engine is gone.
+            EngineFailure: a sequence failed.
+            EngineGone: the engine has.
         """
-        try:
-            self._submit()
-            while not all(sequence.erased for sequence in self._sequences):
-                for index in sorted(self._engine.wait()):
-                    yield from self._advance(self._sequences[index])
-        except EngineGone:
-            raise EngineEnded from None
+        self._submit()
+        while not all(sequence.erased for sequence in self._sequences):
+            for index in sorted(self._engine.wait()):
+                yield from self._advance(self._sequences[index])
 
     def _submit(self) -> None:
         slots = self._engine.open_slots(len(self._jobs))
