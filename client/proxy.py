@@ -30,14 +30,7 @@ from client import metrics, openai_errors, sse
 from client.appraisal import refuses_simulated, simulated_refused
 from client.canonical import canonical_body, parse_body
 from client.connection import REQUEST_ID_FIELD, CallerConnection, request_id
-from client.errors import (
-    ClientError,
-    NodeListError,
-    NoNode,
-    PortTaken,
-    RequestRefused,
-    StateUnwritable,
-)
+from client.errors import ClientError, NoNode, PortTaken, RequestRefused
 from client.exchange import TIMEOUT, Relay
 from client.hosts import OwnNames
 from client.http1 import Http1Transport
@@ -154,7 +147,7 @@ class Proxy:
         error: ClientError | None = None
         try:
             (await self.directory.current()).require_any()
-        except (NodeListError, NoNode, StateUnwritable) as failure:
+        except ClientError as failure:
             error = failure
         known = self.directory.known
         return {

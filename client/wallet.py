@@ -27,7 +27,7 @@ from pathlib import Path
 import httpx
 
 from client.blinded import Blinded, BlindedStock, blind
-from client.errors import IssuerError, StateUnwritable, TokenWorthless, WalletEmpty
+from client.errors import ClientError, IssuerError, StateUnwritable, TokenWorthless, WalletEmpty
 from client.issuance import Issuance, anonymous_client
 from client.refill import RefillClock
 from client.token_file import StoredToken, TokenFile
@@ -90,7 +90,7 @@ class Wallet:
         self._arrived = asyncio.Condition()
         self.given_back = 0
         """Tokens that requests did not use and that came back."""
-        self.last_error: IssuerError | StateUnwritable | None = None
+        self.last_error: ClientError | None = None
         """Why the last refill failed, or None: for the person who asks why the wallet is empty."""
 
     def __len__(self) -> int:
@@ -173,7 +173,7 @@ class Wallet:
             try:
                 busy = await self._look()
                 self.last_error = None
-            except (IssuerError, StateUnwritable) as error:
+            except ClientError as error:  # whatever it is, it must not end the refills
                 self.last_error, busy = error, True
             shortest, longest = PAUSE_S if busy else IDLE_PAUSE_S
             pause = shortest + (longest - shortest) * secrets.SystemRandom().random()
