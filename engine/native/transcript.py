@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from math import prod
 
@@ -100,7 +101,7 @@ class NativeTranscript:
         count = int(ends[-1])
         storage.reserve(torch.float, count)
         self._scores = storage.take(torch.float, count)
-        self._starts = (ctypes.c_int64 * len(self._score_at))(*self._score_at)
+        self._starts = array("q", self._score_at)
 
     @property
     def structure(self) -> library.Transcript:
@@ -114,7 +115,7 @@ class NativeTranscript:
             self._all_values.data_ptr(),
             self._final.data_ptr(),
             self._scores.data_ptr(),
-            ctypes.addressof(self._starts),
+            self._starts.buffer_info()[0],
         )
 
     def open(self, rows: Sequence[int]) -> Opening:

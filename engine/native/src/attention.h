@@ -183,18 +183,27 @@ inline __m512 weigh(int count, __m512 largest, Scratch& scratch) {
   return sums;
 }
 
-// Interleave pairs of value rows, as the second operand of a tile product wants them.
-inline void pack_values(const Cache& cache, int head, int first, Scratch& scratch) {
+// Two rows of 32 values as pairs, as the second operand of a product wants them.
+struct Pairs {
+  __m512i lower, upper;  // of the first 16 columns, and of the others
+};
+
+inline Pairs interleave(const bfloat16* even, const bfloat16* odd) {
   const __m512i order = _mm512_set_epi16(
       47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
-  const __m512i upper = _mm512_add_epi16(order, _mm512_set1_epi16(16));
+  const __m512i a = _mm512_loadu_si512(even), b = _mm512_loadu_si512(odd);
+  return {_mm512_permutex2var_epi16(a, order, b), _mm512_permutex2var_epi16(a, _mm512_add_epi16(order, _mm512_set1_epi16(16)), b)};
+}
+
+// Interleave pairs of value rows, for a tile.
+inline void pack_values(const Cache& cache, int head, int first, Scratch& scratch) {
   const bfloat16* rows = cache.values + cache.at(first, head);
   for (int pair = 0; pair < kKeys / 2; ++pair, rows += 2 * cache.stride()) {
     for (int d = 0; d < cache.size; d += 32) {
-      const __m512i even = _mm512_loadu_si512(rows + d), odd = _mm512_loadu_si512(rows + cache.stride() + d);
+      const Pairs pairs = interleave(rows + d, rows + cache.stride() + d);
       bfloat16* to = scratch.values + (static_cast<std::size_t>(d / 16) * (kKeys / 2) + pair) * 32;
-      _mm512_store_si512(to, _mm512_permutex2var_epi16(even, order, odd));
-      _mm512_store_si512(to + (kKeys / 2) * 32, _mm512_permutex2var_epi16(even, upper, odd));
+      _mm512_store_si512(to, pairs.lower);
+      _mm512_store_si512(to + (kKeys / 2) * 32, pairs.upper);
     }
   }
 }
@@ -261,9 +270,6 @@ float score_row(const Cache& cache, int head, const Queries& queries, int row, i
 // Add exp(score - base) times values to `out`; returns the sum of these weights.
 template <int kChunks>
 float weigh_row(const Cache& cache, int head, float base, int first, int last, const Scratch& scratch, __m512 (&out)[2 * kChunks]) {
-  const __m512i order = _mm512_set_epi16(
-      47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
-  const __m512i upper = _mm512_add_epi16(order, _mm512_set1_epi16(16));
   __m512 sums = _mm512_setzero_ps();
   for (int key = first; key < last; key += kTile) {
     const __m512 weights = exponential(_mm512_sub_ps(_mm512_load_ps(scratch.scores + (key - first)), _mm512_set1_ps(base)));
@@ -274,9 +280,9 @@ float weigh_row(const Cache& cache, int head, float base, int first, int last, c
     for (int i = 0; i < kTile; i += 2, values += 2 * cache.stride()) {
       const auto both = reinterpret_cast<__m512bh>(_mm512_set1_epi32(broadcast_word(rounded + i)));
       for (int c = 0; c < kChunks; ++c) {
-        const __m512i even = _mm512_loadu_si512(values + c * 32), odd = _mm512_loadu_si512(values + cache.stride() + c * 32);
-        out[2 * c] = _mm512_dpbf16_ps(out[2 * c], reinterpret_cast<__m512bh>(_mm512_permutex2var_epi16(even, order, odd)), both);
-        out[2 * c + 1] = _mm512_dpbf16_ps(out[2 * c + 1], reinterpret_cast<__m512bh>(_mm512_permutex2var_epi16(even, upper, odd)), both);
+        const Pairs pairs = interleave(values + c * 32, values + cache.stride() + c * 32);
+        out[2 * c] = _mm512_dpbf16_ps(out[2 * c], reinterpret_cast<__m512bh>(pairs.lower), both);
+        out[2 * c + 1] = _mm512_dpbf16_ps(out[2 * c + 1], reinterpret_cast<__m512bh>(pairs.upper), both);
       }
     }
   }
